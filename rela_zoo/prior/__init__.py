@@ -1,0 +1,1 @@
+"""Priors: frozen networks with their own preprocessing attached."""
