@@ -1,0 +1,107 @@
+"""Dynamic subsets: which samples an epoch trains on, as a function of seed and epoch alone.
+
+Drawn in the main process and the same on every rank, so that nothing depends on workers, devices or resumption.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data.distributed import DistributedSampler
+
+
+class EpochSubset:
+    """A fresh uniform draw of floor(ratio·n) samples for each epoch, without replacement, in random order.
+
+    Args:
+        n: samples in the data set, ≥ 1.
+        ratio: fraction of them in each epoch, in (0, 1].
+        seed: of the draws; with the epoch it decides everything.
+
+    Raises:
+        ValueError: if `ratio` is outside (0, 1], or the subset would be empty.
+
+    Source: ReLA (arXiv 2405.14669), dynamic data subset; the reference draws from a global generator instead.
+    """
+
+    def __init__(self, n: int, ratio: float, seed: int) -> None:
+        if not 0.0 < ratio <= 1.0:
+            raise ValueError(f"expected a ratio in (0, 1], got {ratio}")
+        # The tolerance keeps 0.29 * 100 = 28.999999999999996 from losing a sample.
+        self._count = math.floor(ratio * n + 1e-9)
+        if self._count < 1:
+            raise ValueError(f"a ratio of {ratio} of {n} samples leaves none; expected at least one")
+        self.n, self.ratio, self.seed = n, ratio, seed
+
+    def __len__(self) -> int:
+        return self._count
+
+    def indices(self, epoch: int) -> Tensor:
+        """Positions of the samples of `epoch` ≥ 0: (floor(ratio·n),) int64, distinct, in the order of training."""
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+        return torch.from_numpy(generator.permutation(self.n)[: self._count].astype(np.int64))
+
+
+class SubsetSampler(DistributedSampler):
+    """Feeds one rank its part of an `EpochSubset`, and tells the data set to which stage each batch belongs.
+
+    Yields the position of a sample, plus `n` when the sample is for the method's own stage, so that the stage
+    travels with the index into live workers and no batch mixes the two (see `rela_zoo.method`). All ranks get
+    equally many samples and none twice; the at most `num_replicas - 1` left over rest for this epoch.
+
+    It derives from `DistributedSampler` because Lightning leaves such samplers alone and forwards the epoch to them.
+
+    Args:
+        subset: what to draw.
+        batch_size: of one rank; the stage changes only between batches.
+        num_replicas: number of ranks, ≥ 1.
+        rank: of this process, in [0, num_replicas).
+
+    Raises:
+        ValueError: if a rank would get less than one full batch.
+    """
+
+    def __init__(self, subset: EpochSubset, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
+        # The parent's __init__ asks for a data set and an initialised process group; neither is needed here.
+        self.subset, self.batch_size = subset, batch_size
+        self.num_replicas, self.rank = num_replicas, rank
+        self.num_samples = len(subset) // num_replicas
+        self.total_size = self.num_samples * num_replicas
+        self.drop_last, self.shuffle, self.seed = True, True, subset.seed
+        self.epoch = 0
+        self._own_from_batch: int | None = None
+        if self.num_samples < batch_size:
+            raise ValueError(
+                f"an epoch's subset has {len(subset)} samples, {self.num_samples} on each of {num_replicas} ranks: "
+                f"less than one batch of {batch_size}"
+            )
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def own_stage_from(self, batch: int | None) -> None:
+        """Let the method's own stage begin at this batch of the epoch; 0 means from its start, None not at all."""
+        self._own_from_batch = batch
+
+    def in_own_stage(self, batch: int) -> bool:
+        """Whether this batch of the epoch (0, 1, …) belongs to the method's own stage."""
+        return self._own_from_batch is not None and batch >= self._own_from_batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw for this epoch from now on."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        indices = self.subset.indices(self.epoch)[self.rank : self.total_size : self.num_replicas].tolist()
+        for position, index in enumerate(indices):
+            # Asked for every sample, for a handover may come while the epoch is under way.
+            yield index + self.subset.n if self.in_own_stage(position // self.batch_size) else index
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold to go on with the same subsets."""
+        return {"n": self.subset.n, "ratio": self.subset.ratio, "seed": self.subset.seed, "epoch": self.epoch}

@@ -1,0 +1,113 @@
+"""Random views of an image, described as in solo-learn's configurations.
+
+Shared by the accelerated stage, whose milder views are described here too, and by the built-in host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from torch import Tensor
+from torchvision import transforms
+
+Transform = Callable[[Image.Image], Any]
+
+# The accelerated stage's views (ReLA's reference code); the crop size is filled in from the method's own views.
+RELA_VIEW: dict[str, Any] = {
+    "rrc": {"enabled": True, "crop_min_scale": 0.5, "crop_max_scale": 1.0},
+    "color_jitter": {"prob": 0.8, "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2},
+    "grayscale": {"prob": 0.2},
+    "gaussian_blur": {"prob": 0.0},
+    "solarization": {"prob": 0.0},
+    "equalization": {"prob": 0.0},
+    "horizontal_flip": {"prob": 0.5},
+}
+
+
+class _Blur:
+    """Gaussian blur with a radius drawn from [0.1, 2], in pixels; torch's generator is the only source of chance."""
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return image.filter(ImageFilter.GaussianBlur(radius=float(torch.empty(1).uniform_(0.1, 2.0))))
+
+
+class MultiViews:
+    """Several transforms of one image, as a list.
+
+    Args:
+        views: (transform, times) pairs, applied in order.
+    """
+
+    def __init__(self, views: Sequence[tuple[Transform, int]]) -> None:
+        self.views = list(views)
+
+    def __call__(self, image: Image.Image) -> list[Any]:
+        """An RGB image → as many views as all the times together."""
+        return [transform(image) for transform, times in self.views for _ in range(times)]
+
+
+def _probability(view: Mapping[str, Any], key: str) -> float:
+    return float((view.get(key) or {}).get("prob", 0.0))
+
+
+def build_view(view: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]) -> Transform:
+    """Turn one entry of a configuration's `augmentations` into a transform.
+
+    Args:
+        view: `crop_size` in pixels, `rrc`, `color_jitter`, `grayscale`, `gaussian_blur`, `solarization`,
+            `equalization`, `horizontal_flip`; probabilities in [0, 1]; what is left out does not happen.
+        mean: of the channels, for pixels in [0, 1].
+        std: of the channels.
+
+    Returns:
+        A transform of an RGB image to a float tensor (3, crop_size, crop_size), normalised.
+    """
+    bicubic = transforms.InterpolationMode.BICUBIC
+    size, crop = view["crop_size"], view.get("rrc") or {"enabled": False}
+    steps: list[Any]
+    if crop["enabled"]:
+        scale = (crop["crop_min_scale"], crop["crop_max_scale"])
+        steps = [transforms.RandomResizedCrop(size, scale=scale, interpolation=bicubic)]
+    else:
+        steps = [transforms.Resize(size, interpolation=bicubic), transforms.CenterCrop(size)]
+    if probability := _probability(view, "color_jitter"):
+        jitter = view["color_jitter"]
+        strengths = [jitter[key] for key in ("brightness", "contrast", "saturation", "hue")]
+        steps.append(transforms.RandomApply([transforms.ColorJitter(*strengths)], p=probability))
+    if probability := _probability(view, "grayscale"):
+        steps.append(transforms.RandomGrayscale(p=probability))
+    for key, operation in (
+        ("gaussian_blur", _Blur()),
+        ("solarization", transforms.Lambda(ImageOps.solarize)),
+        ("equalization", transforms.Lambda(ImageOps.equalize)),
+    ):
+        if probability := _probability(view, key):
+            steps.append(transforms.RandomApply([operation], p=probability))
+    if probability := _probability(view, "horizontal_flip"):
+        steps.append(transforms.RandomHorizontalFlip(p=probability))
+    return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean=mean, std=std)])
+
+
+def build_views(augmentations: Sequence[Mapping[str, Any]], mean: Sequence[float], std: Sequence[float]) -> MultiViews:
+    """Turn a configuration's whole `augmentations` list into one transform; each entry has `num_crops`."""
+    return MultiViews([(build_view(view, mean, std), int(view.get("num_crops", 1))) for view in augmentations])
+
+
+def find_normalisation(transform: Any) -> tuple[list[float], list[float]] | None:
+    """Mean and standard deviation of the first Normalize inside a transform, however deep; None without one.
+
+    Looks through Compose, RandomApply and any object that keeps its parts in `transform`, `transforms` or `views`,
+    as solo-learn's multi-crop pipelines do.
+    """
+    if isinstance(transform, list | tuple):
+        return next((found for part in transform if (found := find_normalisation(part))), None)
+    if type(transform).__name__ == "Normalize":
+        return [float(x) for x in transform.mean], [float(x) for x in transform.std]
+    for attribute in ("transforms", "transform", "views"):
+        parts = getattr(transform, attribute, None)
+        if parts is not None and not isinstance(parts, Tensor) and (found := find_normalisation(parts)):
+            return found
+    return None
