@@ -72,6 +72,10 @@ def _check(values: Mapping[str, Any]) -> list[Problem]:
     for key in ("prior", "embeddings", "transport"):
         if values[key] is not None and not (isinstance(values[key], str | Path) and str(values[key])):
             wrong(key, "a name, a path, or null", f"set rela.{key}=null, or name one; `rela-zoo list` shows the priors")
+    if values["prior"] is None:
+        for key in ("embeddings", "transport"):
+            if values[key] is not None:
+                wrong(key, "null when rela.prior is null", f"name the prior they come from, or set rela.{key}=null")
     if isinstance(values["verify"], bool) or not isinstance(values["verify"], int) or values["verify"] < 0:
         wrong("verify", "a number of samples ≥ 0", "set rela.verify=8, or 0 to turn the check off")
     seed = values["seed"]

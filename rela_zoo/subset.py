@@ -1,17 +1,22 @@
 """Dynamic subsets: which samples an epoch trains on, as a function of seed and epoch alone.
 
-Drawn in the main process and the same on every rank, so that nothing depends on workers, devices or resumption.
+Drawn in the main process and the same on every rank, so that nothing depends on workers, devices or resumption. The
+sampler and the data set here are a pair: what the one packs into an index (sample, stage, epoch), the other unpacks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 
@@ -48,11 +53,11 @@ class EpochSubset:
 
 
 class SubsetSampler(DistributedSampler):
-    """Feeds one rank its part of an `EpochSubset`, and tells the data set to which stage each batch belongs.
+    """Feeds one rank its part of an `EpochSubset`, and tells `StagedDataset` to which stage each batch belongs.
 
-    Yields the position of a sample, plus `n` when the sample is for the method's own stage, so that the stage
-    travels with the index into live workers and no batch mixes the two (see `rela_zoo.method`). All ranks get
-    equally many samples and none twice; the at most `num_replicas - 1` left over rest for this epoch.
+    Yields `index + n * (stage + 2 * epoch)`: stage (0 accelerated, 1 the method's own) and epoch travel with the
+    index into live workers, and no batch mixes the two stages. All ranks get equally many samples and none twice;
+    the at most `num_replicas - 1` left over rest for this epoch.
 
     It derives from `DistributedSampler` because Lightning leaves such samplers alone and forwards the epoch to them.
 
@@ -97,11 +102,55 @@ class SubsetSampler(DistributedSampler):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        indices = self.subset.indices(self.epoch)[self.rank : self.total_size : self.num_replicas].tolist()
+        epoch, n = self.epoch, self.subset.n
+        indices = self.subset.indices(epoch)[self.rank : self.total_size : self.num_replicas].tolist()
         for position, index in enumerate(indices):
             # Asked for every sample, for a handover may come while the epoch is under way.
-            yield index + self.subset.n if self.in_own_stage(position // self.batch_size) else index
+            yield index + n * (int(self.in_own_stage(position // self.batch_size)) + 2 * epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold to go on with the same subsets."""
         return {"n": self.subset.n, "ratio": self.subset.ratio, "seed": self.subset.seed, "epoch": self.epoch}
+
+
+@contextmanager
+def _seeded(*key: int) -> Iterator[None]:
+    """Seed torch, NumPy and Python by `key` inside the block, and put their generators back afterwards."""
+    seed = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=4).digest(), "little")
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])
+
+
+class StagedDataset(Dataset):
+    """A data set whose views depend on the stage, and whose chance depends on (seed, epoch, index) alone.
+
+    So the views of a sample are the same whatever the number of workers and ranks, and after a resumption.
+
+    Args:
+        base: a map-style data set that applies its `transform` attribute in `__getitem__`.
+        accelerated: transform of the accelerated stage; None for the data set's own in both stages.
+        seed: of the views.
+    """
+
+    def __init__(self, base: Any, accelerated: Any | None, seed: int) -> None:
+        self.base, self._seed = base, seed
+        self._transforms = (base.transform if accelerated is None else accelerated, base.transform)
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, packed: int) -> Any:
+        """The item of `base` for an index packed by `SubsetSampler`, or for a bare index (stage 0, epoch 0)."""
+        tag, index = divmod(packed, len(self.base))
+        epoch, stage = divmod(tag, 2)
+        self.base.transform = self._transforms[stage]
+        with _seeded(self._seed, epoch, index):
+            return self.base[index]
