@@ -1,0 +1,1 @@
+"""The training frameworks this package works inside."""
