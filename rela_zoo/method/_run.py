@@ -13,7 +13,7 @@ from rela_zoo.method._artefacts import Targets, resolve_targets
 from rela_zoo.method._loader import rebuild_loader, train_loader
 from rela_zoo.method._stage import StageControl
 from rela_zoo.objective import cosine_discrepancy
-from rela_zoo.views import RELA_VIEW, build_view, build_views, find_normalisation
+from rela_zoo.views import RELA_VIEW, build_views, find_normalisation
 
 
 class RelaRun:
@@ -141,7 +141,9 @@ class RelaRun:
             features: of each view, (B, features_dim), with gradient.
         """
         targets, stage = self._targets, self._stage
-        assert targets is not None and stage is not None and self._indexes is not None
+        assert targets is not None
+        assert stage is not None
+        assert self._indexes is not None
         rows = targets.rows(self._indexes.cpu()).to(features[0].device, non_blocking=True)
         wanted = targets.transport(rows, dim=self._dim)
         loss = torch.stack([cosine_discrepancy(module.rela_head(f), wanted).mean() for f in features]).mean()
