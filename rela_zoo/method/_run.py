@@ -122,6 +122,12 @@ class RelaRun:
         """Optimiser steps made when the method's own stage began; None while it has not."""
         return self._stage.handover_step if self._stage is not None else None
 
+    def own_epoch(self, epoch: int) -> int:
+        """How many epochs of the method's own stage lie behind the start of `epoch` (0, 1, …) of the training."""
+        if self._stage is None:
+            return epoch
+        return 0 if self._stage.handover_epoch is None else max(0, epoch - self._stage.handover_epoch)
+
     def note_indexes(self, indexes: Any) -> None:
         """Remember which samples the next batch holds, while their indexes are on the CPU."""
         self._indexes = indexes if isinstance(indexes, Tensor) else None

@@ -16,7 +16,7 @@ from rela_zoo.errors import RelaZooError
 
 # The commit this package is tested against. The package index only has 1.0.2 of 2022, which is no Hydra program yet.
 TESTED_VERSION = "1.0.6"
-TESTED_COMMIT = "9187ea391fabd63fdd9fc0f5d4ea68bf2a5a7d2d"
+TESTED_COMMIT = "9187ea39c2c3f43c455ab06664d2b019a9802954"
 REPOSITORY = "https://github.com/vturrisi/solo-learn"
 INSTALL_COMMAND = (
     f"git clone {REPOSITORY} && git -C solo-learn checkout 9187ea39 && echo 'setuptools<81' > constraint.txt && "

@@ -42,7 +42,7 @@ SUPPORT: dict[str, MethodSupport] = {
         MethodSupport(
             "mae",
             "works",
-            "in the accelerated stage the network sees the same masked patches as in its own, once for each crop",
+            "in the accelerated stage the network sees the whole image, not a quarter of its patches, and one view of it",
         ),
         MethodSupport("mocov2plus", "works", _QUEUE),
         MethodSupport("mocov3", "works"),
@@ -66,9 +66,3 @@ SUPPORT: dict[str, MethodSupport] = {
 
 # Entries of METHODS that are no self-supervised methods.
 NOT_METHODS = frozenset({"base", "linear"})
-
-# Attributes that count epochs from the start of training but mean epochs of the method's own stage.
-EPOCH_ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "dino": ("freeze_last_layer",),
-    "swav": ("freeze_prototypes_epochs", "epoch_queue_starts"),
-}
