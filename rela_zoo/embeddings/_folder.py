@@ -191,7 +191,11 @@ def finished_shards(folder: Path, plan: Plan, count: int) -> dict[int, FinishedS
         except (EmbeddingsError, KeyError, TypeError, ValueError):
             continue  # damaged from outside: it is made again
         length = min(plan.source.shard_rows, plan.source.rows - number * plan.source.shard_rows)
-        if metadata.get("plan") != plan.plan_digest() or metadata.get("shard") != number or rows + len(skipped) != length:
+        if (
+            metadata.get("plan") != plan.plan_digest()
+            or metadata.get("shard") != number
+            or rows + len(skipped) != length
+        ):
             continue
         record = ShardRecord(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=file_sha256(path))
         finished[number] = FinishedShard(record, skipped)
@@ -271,5 +275,3 @@ def _flush_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
-
-

@@ -94,7 +94,9 @@ def _recording_trainer(job):
                 metrics={k: float(v) for k, v in trainer.callback_metrics.items()},
                 moved=moved,
                 channels_last=any(
-                    p.dim() == 4 and p.shape[1] > 3 and p.is_contiguous(memory_format=__import__("torch").channels_last)
+                    p.dim() == 4
+                    and p.shape[1] > 3
+                    and p.is_contiguous(memory_format=__import__("torch").channels_last)
                     and not p.is_contiguous()
                     for p in module.parameters()
                 ),
