@@ -191,7 +191,11 @@ def finished_shards(folder: Path, plan: Plan, count: int) -> dict[int, FinishedS
         except (EmbeddingsError, KeyError, TypeError, ValueError):
             continue  # damaged from outside: it is made again
         length = min(plan.source.shard_rows, plan.source.rows - number * plan.source.shard_rows)
-        if metadata.get("plan") != plan.plan_digest() or metadata.get("shard") != number or rows + len(skipped) != length:
+        if (
+            metadata.get("plan") != plan.plan_digest()
+            or metadata.get("shard") != number
+            or rows + len(skipped) != length
+        ):
             continue
         record = ShardRecord(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=file_sha256(path))
         finished[number] = FinishedShard(record, skipped)
@@ -207,7 +211,7 @@ def write_shard(folder: Path, plan: Plan, number: int, rows: np.ndarray, skipped
     """
     metadata = {"plan": plan.plan_digest(), "shard": number, "skipped": list(skipped)}
     header = shard_header(len(rows), plan.dim, plan.dtype, metadata)
-    body = memoryview(np.ascontiguousarray(rows, row_dtype(plan.dtype))).cast("B") if rows.size else b""
+    body = np.ascontiguousarray(rows, row_dtype(plan.dtype)).data.cast("B") if rows.size else b""
     digest = hashlib.sha256(header)
     digest.update(body)
     path = folder / shard_name(number)
@@ -271,5 +275,3 @@ def _flush_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
-
-

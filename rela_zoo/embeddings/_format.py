@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rela_zoo.errors import EmbeddingsError
 
-FORMAT = "rela-zoo-embeddings"
+FORMAT: Literal["rela-zoo-embeddings"] = "rela-zoo-embeddings"
 FORMAT_VERSION = 1
 INDEX, PARTIAL, IDS = "index.json", "partial.json", "ids.jsonl"
 
@@ -230,7 +230,9 @@ def read_index(folder: Path) -> Index:
             f"{folder} holds {'an unfinished extraction' if unfinished else 'no embeddings'}",
             expected=f"a folder with {INDEX}, as written by `rela-zoo embed`",
             got="no such folder" if not folder.is_dir() else f"no {INDEX}",
-            fix="run the same `rela-zoo embed` again: it goes on where it stopped" if unfinished else "correct the path",
+            fix="run the same `rela-zoo embed` again: it goes on where it stopped"
+            if unfinished
+            else "correct the path",
         )
     raw = read_json(path)
     version = raw.get("format_version") if isinstance(raw, dict) else None

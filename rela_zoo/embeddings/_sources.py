@@ -16,8 +16,8 @@ from rela_zoo.embeddings._source import ImageSource
 from rela_zoo.errors import EmbeddingsError
 
 _FORMS = (
-    "an image folder, a parquet file or a folder of them, a torchvision-style data set (`samples`, `images` or `data`), "
-    "or a uint8 array of images"
+    "an image folder, a parquet file or a folder of them, a torchvision-style data set (`samples`, `images` or "
+    "`data`), or a uint8 array of images"
 )
 
 
