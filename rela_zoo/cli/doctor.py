@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,8 +12,8 @@ _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗",
 
 
 def doctor(
-    script: Path | None = typer.Argument(None, help="A script of solo-learn to check as well."),
-    as_json: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
+    script: Annotated[Path | None, typer.Argument(help="A script of solo-learn to check as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check solo-learn, Lightning, the plugin, cache, Hub and GPU; exits 1 if something must be mended."""
     from rela_zoo.hosts.solo_learn._doctor import examine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ from rela_zoo.errors import RelaZooError
 
 def run(
     context: typer.Context,
-    script: Path = typer.Argument(..., help="A script of solo-learn: main_pretrain.py, main_linear.py, …"),
+    script: Annotated[Path, typer.Argument(help="A script of solo-learn: main_pretrain.py, main_linear.py, …")],
 ) -> None:
     """Run a script of solo-learn with the plugin active, even where Hydra does not discover it.
 

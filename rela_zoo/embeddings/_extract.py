@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _SHARD_ROWS = 8192
 _LARGEST_FLOAT16 = 65504.0
 
-# One image of a batch as a worker hands it over: position in the source, and pixels or the error of bytes that are none.
+# One image of a batch as a worker hands it over: its position in the source, and pixels or an error.
 _Item = tuple[int, Tensor | EmbeddingsError]
 
 

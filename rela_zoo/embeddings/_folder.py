@@ -211,7 +211,7 @@ def write_shard(folder: Path, plan: Plan, number: int, rows: np.ndarray, skipped
     """
     metadata = {"plan": plan.plan_digest(), "shard": number, "skipped": list(skipped)}
     header = shard_header(len(rows), plan.dim, plan.dtype, metadata)
-    body = memoryview(np.ascontiguousarray(rows, row_dtype(plan.dtype))).cast("B") if rows.size else b""
+    body = np.ascontiguousarray(rows, row_dtype(plan.dtype)).data.cast("B") if rows.size else b""
     digest = hashlib.sha256(header)
     digest.update(body)
     path = folder / shard_name(number)

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rela_zoo.errors import EmbeddingsError
 
-FORMAT = "rela-zoo-embeddings"
+FORMAT: Literal["rela-zoo-embeddings"] = "rela-zoo-embeddings"
 FORMAT_VERSION = 1
 INDEX, PARTIAL, IDS = "index.json", "partial.json", "ids.jsonl"
 

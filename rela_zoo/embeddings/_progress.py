@@ -34,9 +34,15 @@ class Progress:
         self._started = self._last = time.monotonic()
         if self._draw:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                ProgressColumn,
+                Task,
+                TextColumn,
+                TimeRemainingColumn,
+            )
             from rich.progress import Progress as Bar
-            from rich.progress import Task
             from rich.text import Text
 
             unit = self._unit

@@ -18,8 +18,8 @@ from rela_zoo.embeddings._source import ImageSource
 from rela_zoo.errors import EmbeddingsError
 
 _FORMS = (
-    "an image folder, a parquet file or a folder of them, an h5 file, a torchvision-style data set (`samples`, `images` or `data`), "
-    "or a uint8 array of images"
+    "an image folder, a parquet file or a folder of them, an h5 file, a torchvision-style data set (`samples`, "
+    "`images` or `data`), or a uint8 array of images"
 )
 
 
@@ -28,9 +28,9 @@ def image_source(data: Any) -> ImageSource:
 
     Args:
         data: an `ImageSource`; a path to an image folder (class folders or flat), to a parquet file in the Hub's
-            layout, to a folder of such files, to an h5 file of class groups, or a pattern for them (`DIR/train-*.parquet`); a data set object with
-            `samples` (ImageFolder), with `images` and `root`, or with `data` (CIFAR10, STL10, MNIST), read now, not
-            later; a `torch.utils.data.Subset` of one; a uint8 array (N, H, W, 3), (N, 3, H, W) or (N, H, W).
+            layout, to a folder of such files, or a pattern for them (`DIR/train-*.parquet`), to an h5 file
+            of class groups; a data set object with `samples` (ImageFolder), with `images` and `root`, or with `data`
+            (CIFAR10, STL10, MNIST), read now, not later; a `torch.utils.data.Subset` of one; a uint8 array (N, H, W, 3), (N, 3, H, W) or (N, H, W).
 
     Returns:
         The source. Ids of files are POSIX paths relative to the folder, so that a folder and an ImageFolder on it

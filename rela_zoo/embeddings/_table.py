@@ -172,7 +172,7 @@ class EmbeddingTable:
                 path = self.path / self.info.shards[number].file
                 with path.open("rb") as file:
                     file.seek(self._offsets[number] + (at - int(self._starts[number])) * self.info.dim * dtype.itemsize)
-                    piece = memoryview(out[at - start : until - start]).cast("B")
+                    piece = out[at - start : until - start].data.cast("B")
                     if file.readinto(piece) != len(piece):
                         raise EmbeddingsError(f"{path} became shorter while it was read", fix=_FIX)
                 at = until

@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -99,13 +100,13 @@ def _how_to_supply(spec: PriorSpec, own: Path) -> str:
 
 
 def _from_hub(spec: PriorSpec, file: str, own: Path) -> FoundWeights:
-    from huggingface_hub import hf_hub_download
     from huggingface_hub import errors as hub_errors
+    from huggingface_hub import hf_hub_download
 
     assert spec.repo is not None  # checked when the entry was read
     # Which HTTP library the Hub's client uses changes between its versions; the first base of its own error is the
     # base of that library's errors (no route, refused connection, timeout), which the client lets through.
-    transport_error = hub_errors.HfHubHTTPError.__bases__[0]
+    transport_error: Any = hub_errors.HfHubHTTPError.__bases__[0]
     try:
         path = Path(hf_hub_download(spec.repo, file, revision=spec.revision))
     # A server that is down, a cache without the file when offline, a revision without the file, a full disk.
@@ -154,7 +155,7 @@ def verify_sha256(spec: PriorSpec, path: Path) -> str:
     got = digest.hexdigest()
     if spec.sha256 is not None and got != spec.sha256:
         doubt = (
-            "; this hash is a third party's record, so compare it with the file's page on the Hub before trusting either"
+            "; this hash is a third party's record: compare it with the file's page on the Hub before trusting either"
             if spec.pin == "third-party"
             else ""
         )

@@ -42,7 +42,7 @@ SUPPORT: dict[str, MethodSupport] = {
         MethodSupport(
             "mae",
             "works",
-            "in the accelerated stage the network sees the whole image, not a quarter of its patches, and one view of it",
+            "in the accelerated stage the network sees the whole image, not a quarter of its patches",
         ),
         MethodSupport("mocov2plus", "works", _QUEUE),
         MethodSupport("mocov3", "works"),

@@ -1,4 +1,4 @@
-"""Runs of an unmodified solo-learn for the tests: tiny data, tiny configurations, a private prior, a record of batches."""
+"""Runs of an unmodified solo-learn for the tests: tiny data, tiny configurations, a private prior, a record."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def solo_checkout() -> Path:
         pytest.skip(f"the solo-learn at {found.package} is the old release, not configured by Hydra")
     if found.checkout is None or not (found.checkout / "main_pretrain.py").is_file():
         pytest.skip(
-            "solo-learn is importable, but its checkout with main_pretrain.py is not known: set SOLO_LEARN_ROOT"
+            "solo-learn is importable, but not its checkout with main_pretrain.py: set SOLO_LEARN_ROOT"
         )
     return found.checkout
 
