@@ -29,7 +29,7 @@ _PUBLIC: dict[str, str] = {
     "RelaZooError": "rela_zoo.errors",
 }
 
-__all__ = [*sorted(_PUBLIC), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_PUBLIC), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

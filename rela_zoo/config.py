@@ -82,9 +82,9 @@ def _check(values: Mapping[str, Any]) -> list[Problem]:
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         wrong("seed", "an integer ≥ 0, or null", "set rela.seed=null to use the run's seed")
     views = values["augmentations"]
-    if isinstance(views, str) and views not in ("rela", "method"):
-        wrong("augmentations", "rela, method, or a list of views", "set rela.augmentations=rela")
-    elif not isinstance(views, str | list | tuple) or (not isinstance(views, str) and not views):
+    named = isinstance(views, str) and views in ("rela", "method")
+    listed = isinstance(views, list | tuple) and len(views) > 0
+    if not named and not listed:
         wrong("augmentations", "rela, method, or a list of views", "set rela.augmentations=rela")
     return problems
 

@@ -103,11 +103,11 @@ class ConstantHandover:
     """Hands over after a set fraction of the optimiser steps; ρ is 0 before and 1 after.
 
     Args:
-        steps: optimiser steps of the accelerated stage, ≥ 0; 0 hands over at once.
+        steps: optimiser steps of the accelerated stage, ≥ 0; 0 hands over at once, None never.
     """
 
-    def __init__(self, steps: int) -> None:
-        if steps < 0:
+    def __init__(self, steps: int | None) -> None:
+        if steps is not None and steps < 0:
             raise ValueError(f"expected a number of steps ≥ 0, got {steps}")
         self._steps, self._seen = steps, 0
 
@@ -119,7 +119,7 @@ class ConstantHandover:
     @property
     def handed_over(self) -> bool:
         """Whether the set number of steps has been made."""
-        return self._seen >= self._steps
+        return self._steps is not None and self._seen >= self._steps
 
     def state_dict(self) -> dict[str, Tensor]:
         """The count of steps so far; how many there are to be is a matter of the configuration."""

@@ -108,7 +108,9 @@ def train(args: argparse.Namespace) -> None:
     path = args.out / f"{name}.safetensors"
     state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     state = {k: v.contiguous() for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    save_file(state, path, metadata={"format": "pt", "architecture": f"cifar_resnet{args.depth}", "licence": "apache-2.0"})
+    save_file(
+        state, path, metadata={"format": "pt", "architecture": f"cifar_resnet{args.depth}", "licence": "apache-2.0"}
+    )
     shipped = CifarResNet(args.depth, num_classes=10)
     shipped.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
     record = {

@@ -1,1 +1,23 @@
 """Priors: frozen networks with their own preprocessing attached."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Resolved on first use: the networks of this room are also used without timm and the registry (scripts/train_prior.py).
+_EXPORTS = {
+    "Prior": "rela_zoo.prior._load",
+    "load_prior": "rela_zoo.prior._load",
+    "ImageTransform": "rela_zoo.prior._preprocessing",
+    "PREPROCESSINGS": "rela_zoo.prior._preprocessing",
+    "UnpinnedWeightsWarning": "rela_zoo.prior._weights",
+}
+
+__all__ = ["PREPROCESSINGS", "ImageTransform", "Prior", "UnpinnedWeightsWarning", "load_prior"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'rela_zoo.prior' has no attribute {name!r}")

@@ -1,0 +1,301 @@
+"""Run a prior over every image of a data set and keep its outputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rela_zoo.embeddings._folder import (
+    FinishedShard,
+    begin,
+    check_space,
+    finish,
+    finished_shards,
+    locked,
+    write_shard,
+)
+from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, Plan, SourceRecord
+from rela_zoo.embeddings._progress import Progress
+from rela_zoo.embeddings._source import ImageSource, UndecodableImageError, encode_ids
+from rela_zoo.embeddings._sources import image_source
+from rela_zoo.embeddings._table import EmbeddingTable, open_embeddings
+from rela_zoo.errors import EmbeddingsError
+
+if TYPE_CHECKING:
+    from rela_zoo.prior import Prior
+
+# 12.6 MB at 768 values in float16: little is lost by a kill or by a broken download, and ImageNet-1K is 157 files.
+_SHARD_ROWS = 8192
+_LARGEST_FLOAT16 = 65504.0
+
+# One image of a batch as a worker hands it over: its position in the source, and pixels or an error.
+_Item = tuple[int, Tensor | EmbeddingsError]
+
+
+def embed(
+    prior: str | Prior,
+    data: Any,
+    out: str | Path,
+    *,
+    dtype: Literal["float16", "float32"] = "float16",
+    batch_size: int = 256,
+    num_workers: int = 0,
+    device: str | torch.device | None = None,
+    shard_rows: int = _SHARD_ROWS,
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: bool | Literal["always"] = True,
+) -> EmbeddingTable:
+    """Embed every image of a data set by a prior, shard by shard, and go on where an earlier run stopped.
+
+    Stopped at any moment and called again with the same arguments it gives the same bytes as an undisturbed run.
+    Batches never cross a shard, so that a run that goes on computes the very batches that it would have computed.
+
+    Args:
+        prior: a name of the registry, or a `Prior`.
+        data: whatever `image_source` accepts.
+        out: the folder to write; new, empty, or of an earlier run for the same thing.
+        dtype: of the stored rows. float16 holds magnitudes up to 65504.
+        batch_size: images at once on the device; at least 1.
+        num_workers: processes that decode images; 0 decodes in this one.
+        device: where the prior runs; None takes CUDA if there is one. The prior is put back afterwards.
+        shard_rows: images a shard; part of what is made, so it must be the same when going on.
+        on_error: `raise` stops at an image that can't be decoded and names it; `skip` leaves it out and lists it.
+        progress: True draws a bar on a terminal, "always" prints lines elsewhere too, False is silent.
+
+    Returns:
+        The finished table, opened.
+
+    Raises:
+        EmbeddingsError: bad data; an image that can't be decoded; outputs that are not finite or too large for
+            float16; a folder that holds something else, or that another process is writing; too little disk space.
+    """
+    _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error)
+    source = image_source(data)
+    prior = _loaded(prior)
+    out = Path(out).expanduser()
+    plan = _plan(prior, source, dtype, shard_rows)
+    with locked(out):
+        index = begin(out, plan)
+        if index is None:
+            _extract(prior, source, plan, out, batch_size, num_workers, _device(device), on_error, progress)
+        elif on_error == "raise" and index.skipped:
+            raise _was_skipped(index.skipped[0], len(index.skipped), out)
+    return open_embeddings(out)
+
+
+def _check_arguments(dtype: str, batch_size: int, num_workers: int, shard_rows: int, on_error: str) -> None:
+    wrong = [
+        (name, expected, got)
+        for name, expected, got, good in (
+            ("dtype", "float16 or float32", dtype, dtype in ("float16", "float32")),
+            ("batch_size", "at least 1", batch_size, batch_size >= 1),
+            ("num_workers", "0 or more", num_workers, num_workers >= 0),
+            ("shard_rows", "at least 1", shard_rows, shard_rows >= 1),
+            ("on_error", "raise or skip", on_error, on_error in ("raise", "skip")),
+        )
+        if not good
+    ]
+    if wrong:
+        raise EmbeddingsError(
+            f"{' and '.join(name for name, _, _ in wrong)} can't be used",
+            expected=", ".join(f"{name}: {expected}" for name, expected, _ in wrong),
+            got=", ".join(f"{name}: {got!r}" for name, _, got in wrong),
+        )
+
+
+def _loaded(prior: str | Prior) -> Prior:
+    if not isinstance(prior, str):
+        return prior
+    from rela_zoo.prior import load_prior
+
+    return load_prior(prior)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise EmbeddingsError(
+            f"the device {device} can't be used", expected="a device that torch has here", got=error, fix="--device cpu"
+        ) from error
+    return found
+
+
+def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"], shard_rows: int) -> Plan:
+    ids = source.ids
+    longest = max(ids, key=len)
+    if len(longest) * 12 + 3 > MAX_ID_BYTES:  # twelve characters is the longest escape of one
+        raise EmbeddingsError(
+            "a sample id is too long", expected=f"at most {MAX_ID_BYTES // 12 - 1} characters", got=len(longest)
+        )  # fmt: skip
+    identity = prior.identity()
+    return Plan(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        prior=identity,
+        preprocessing=str(prior.preprocessing),
+        layer=str(identity.get("layer", "")),
+        dtype=dtype,
+        dim=prior.dim,
+        source=SourceRecord(
+            rows=len(ids),
+            ids_sha256=hashlib.sha256(encode_ids(ids)).hexdigest(),
+            probe=source.probe(),
+            shard_rows=shard_rows,
+        ),
+    )
+
+
+def _extract(
+    prior: Prior,
+    source: ImageSource,
+    plan: Plan,
+    out: Path,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device,
+    on_error: str,
+    progress: bool | Literal["always"],
+) -> None:
+    total, shard_rows = plan.source.rows, plan.source.shard_rows
+    ranges = [range(start, min(start + shard_rows, total)) for start in range(0, total, shard_rows)]
+    shards: dict[int, FinishedShard] = finished_shards(out, plan, len(ranges))
+    skipped = [source.ids[position] for shard in shards.values() for position in shard.skipped]
+    if skipped and on_error == "raise":
+        raise _was_skipped(skipped[0], len(skipped), out)
+    waiting = [number for number in range(len(ranges)) if number not in shards]
+    itemsize = 2 if plan.dtype == "float16" else 4
+    images = sum(len(ranges[number]) for number in waiting)
+    check_space(out, images * plan.dim * itemsize + len(waiting) * 512 + sum(map(len, source.ids)) + (1 << 20))
+
+    batches = [
+        list(ranges[number][first : first + batch_size])
+        for number in waiting
+        for first in range(0, len(ranges[number]), batch_size)
+    ]
+    loader = iter(_loader(source, prior.transform, batches, num_workers, device))
+    with (
+        _on_device(prior, device),
+        Progress("embedding", total, done=total - images, unit="images", show=progress) as bar,
+    ):
+        for number in waiting:
+            pieces: list[np.ndarray] = []
+            left_out: list[int] = []
+            for _ in range(0, len(ranges[number]), batch_size):
+                batch = next(loader)
+                good = []
+                for position, item in batch:
+                    if isinstance(item, Tensor):
+                        good.append((position, item))
+                    elif on_error == "skip" and isinstance(item, UndecodableImageError):
+                        left_out.append(position)
+                    else:
+                        raise item
+                if good:
+                    names = [position for position, _ in good]
+                    pieces.append(_outputs(prior, torch.stack([x for _, x in good]), device, plan, names, source.ids))
+                bar.advance(len(batch))
+            rows = np.concatenate(pieces) if pieces else np.empty((0, plan.dim), plan.dtype)
+            shards[number] = write_shard(out, plan, number, rows, left_out)
+    if not any(shard.record.rows for shard in shards.values()):
+        raise EmbeddingsError(
+            f"none of the {total} images of the {source.describe()} can be decoded", expected="at least one picture"
+        )
+    finish(out, plan, source.ids, [shards[number] for number in range(len(ranges))])
+
+
+@torch.inference_mode()
+def _outputs(
+    prior: Prior, images: Tensor, device: torch.device, plan: Plan, positions: Sequence[int], ids: Sequence[str]
+) -> np.ndarray:
+    """Images (B, 3, H, W) → checked rows (B, D) in the dtype of the artefact."""
+    rows = prior(images.to(device, non_blocking=True)).float().cpu()
+    if rows.shape != (len(images), plan.dim):
+        raise EmbeddingsError(
+            "the prior gives rows of another shape than it says",
+            expected=(len(images), plan.dim),
+            got=tuple(rows.shape),
+            fix="correct `dim` or the layer in its registry entry",
+        )
+    finite = torch.isfinite(rows).all(1)
+    if not finite.all():
+        first = ids[positions[int((~finite).nonzero()[0])]]
+        raise EmbeddingsError(
+            f"the prior gives NaN or infinity for {int((~finite).sum())} of {len(rows)} images of a batch",
+            expected="finite numbers",
+            got=f"first for {first!r}",
+            fix="check the weights and the preprocessing of the prior; on a GPU, try --device cpu",
+        )
+    if plan.dtype == "float16" and rows.abs().max() > _LARGEST_FLOAT16:
+        row = int(rows.abs().amax(1).argmax())
+        raise EmbeddingsError(
+            "an output of the prior is too large for float16",
+            expected=f"magnitudes up to {_LARGEST_FLOAT16:.0f}",
+            got=f"{float(rows[row].abs().max()):.6g} for {ids[positions[row]]!r}",
+            fix="store float32: --dtype float32, in a new folder",
+        )
+    return rows.numpy().astype(plan.dtype)
+
+
+class _Images(torch.utils.data.Dataset[_Item]):
+    """Position → (position, pixels or error); errors travel as values, for the main process to judge."""
+
+    def __init__(self, source: ImageSource, transform: Any) -> None:
+        self._source, self._transform = source, transform
+
+    def __getitem__(self, position: int) -> _Item:
+        try:
+            image = self._source.image(position)
+        except EmbeddingsError as error:
+            return position, error
+        return position, self._transform(image)
+
+
+def _as_list(items: list[_Item]) -> list[_Item]:
+    return items
+
+
+def _loader(
+    source: ImageSource, transform: Any, batches: list[list[int]], num_workers: int, device: torch.device
+) -> torch.utils.data.DataLoader[Any]:
+    return torch.utils.data.DataLoader(
+        _Images(source, transform),
+        batch_sampler=batches,
+        num_workers=min(num_workers, len(batches)),
+        collate_fn=_as_list,
+        # A generator of its own: the loader would otherwise draw a seed from the global one, and computing missing
+        # embeddings at the start of a training would change that training.
+        generator=torch.Generator(),
+    )
+
+
+@contextmanager
+def _on_device(prior: Prior, device: torch.device) -> Iterator[None]:
+    """The prior on `device`, in evaluation mode; put back afterwards."""
+    parameter = next(prior.parameters(), None)
+    before = parameter.device if parameter is not None else torch.device("cpu")
+    training = prior.training
+    prior.to(device).eval()
+    try:
+        yield
+    finally:
+        prior.to(before).train(training)
+
+
+def _was_skipped(first: str, count: int, out: Path) -> EmbeddingsError:
+    return EmbeddingsError(
+        f"{out} leaves out {count} images that could not be decoded, and leaving out was not asked for",
+        expected="a row for every image",
+        got=f"none for {first!r}",
+        fix="say on_error='skip' (--skip-undecodable), or repair the images and give another folder",
+    )

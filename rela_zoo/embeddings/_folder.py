@@ -1,0 +1,277 @@
+"""The folder of an artefact while it is being made: one writer, whole files only, work that can be taken up again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rela_zoo import __version__
+from rela_zoo.embeddings._format import (
+    FORMAT_VERSION,
+    IDS,
+    INDEX,
+    PARTIAL,
+    FileRecord,
+    Index,
+    Plan,
+    ShardRecord,
+    file_sha256,
+    pretty_json,
+    read_index,
+    read_json,
+    read_shard_header,
+    row_dtype,
+    shard_header,
+    shard_name,
+)
+from rela_zoo.embeddings._source import encode_ids
+from rela_zoo.errors import EmbeddingsError
+
+try:
+    import fcntl
+except ImportError:  # no advisory locks on this system: two runs at once are then the user's to avoid
+    fcntl = None  # type: ignore[assignment]
+
+_LOCK = ".lock"
+_TEMPORARY = ".tmp"
+
+
+@dataclass(frozen=True)
+class FinishedShard:
+    """A shard on disk: its record in the index, and the positions of its source range that were left out."""
+
+    record: ShardRecord
+    skipped: tuple[int, ...]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for one writer; it is made if it is not there.
+
+    Raises:
+        EmbeddingsError: another process is writing into it, or it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(folder / _LOCK)
+    except BlockingIOError:
+        raise EmbeddingsError(
+            f"another process is writing embeddings into {folder}",
+            expected="one writer at a time",
+            got=f"a lock on {folder / _LOCK}",
+            fix="wait for it to finish, stop it, or give another folder",
+        ) from None
+    except OSError as error:
+        raise EmbeddingsError(
+            f"{folder} can't be used for embeddings", expected="a folder that can be written", got=error,
+            fix="give another folder",
+        ) from error  # fmt: skip
+    try:
+        yield
+    finally:
+        # Removed while it is still held: whoever opened it in the meantime sees that the name is gone and tries again.
+        (folder / _LOCK).unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def begin(folder: Path, plan: Plan) -> Index | None:
+    """Compare what lies in the folder with what is to be made; write the plan if nothing does.
+
+    Returns:
+        The index if the very same artefact is finished already, else None.
+
+    Raises:
+        EmbeddingsError: the folder holds other embeddings, or files of another kind.
+    """
+    for leftover in folder.glob(f"*{_TEMPORARY}"):
+        if leftover.name.startswith(("shard-", INDEX, PARTIAL, IDS)):
+            leftover.unlink()
+    if (folder / INDEX).is_file():
+        index = read_index(folder)
+        _compare(folder, index.plan, plan)
+        (folder / PARTIAL).unlink(missing_ok=True)
+        return index
+    if (folder / PARTIAL).is_file():
+        raw = read_json(folder / PARTIAL)
+        try:
+            found = Plan.model_validate(raw)
+        except ValueError as error:
+            raise EmbeddingsError(
+                f"{folder / PARTIAL} is not the plan of an extraction by this rela-zoo",
+                expected=f"format version {FORMAT_VERSION}",
+                got=error,
+                fix="remove the folder, or give another one",
+            ) from error
+        _compare(folder, found, plan)
+        return None
+    foreign = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
+    if foreign:
+        raise EmbeddingsError(
+            f"{folder} is not empty and holds no embeddings",
+            expected="a new or empty folder, or one of an extraction to go on with",
+            got=", ".join(foreign[:3]),
+            fix="give another folder",
+        )
+    write_whole(folder / PARTIAL, pretty_json(plan.model_dump()))
+    return None
+
+
+def _compare(folder: Path, found: Plan, wanted: Plan) -> None:
+    """Refuse to go on with work done for something else, saying what differs."""
+    ours, theirs = _flat(wanted.model_dump()), _flat(found.model_dump())
+    differing = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
+    # The probe covers the ids too: alone it means other pictures under the same ids.
+    names = {"source.ids_sha256": "the sample ids", "source.probe": "the pictures", "source.rows": "number of images"}
+    if differing:
+        raise EmbeddingsError(
+            f"{folder} holds {'embeddings' if (folder / INDEX).is_file() else 'an extraction'} of something else: "
+            f"{', '.join(names.get(key, key) for key in differing)} differ{'s' * (len(differing) == 1)}",
+            expected="; ".join(f"{key} {ours.get(key)!r}" for key in differing[:4]),
+            got="; ".join(f"{key} {theirs.get(key)!r}" for key in differing[:4]),
+            fix="give another folder, or remove this one to make it anew",
+        )
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, one in value.items():
+        flat.update(_flat(one, f"{prefix}{key}.") if isinstance(one, dict) else {f"{prefix}{key}": one})
+    return flat
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to start what the disk can't hold.
+
+    Args:
+        folder: where it goes.
+        needed: bytes.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise EmbeddingsError(
+            f"not enough free disk space at {folder}",
+            expected=f"{needed / 1e9:.2f} GB for the embeddings",
+            got=f"{free / 1e9:.2f} GB available",
+            fix="free some space, give a folder on another disk, or store float16",
+        )
+
+
+def finished_shards(folder: Path, plan: Plan, count: int) -> dict[int, FinishedShard]:
+    """The shards of this plan that an earlier run completed, by number. A shard that is not whole is left out."""
+    finished = {}
+    for number in range(count):
+        path = folder / shard_name(number)
+        if not path.is_file():
+            continue
+        try:
+            _, rows, metadata = read_shard_header(path, None, plan.dim, plan.dtype)
+            skipped = tuple(int(one) for one in metadata["skipped"])
+        except (EmbeddingsError, KeyError, TypeError, ValueError):
+            continue  # damaged from outside: it is made again
+        length = min(plan.source.shard_rows, plan.source.rows - number * plan.source.shard_rows)
+        if (
+            metadata.get("plan") != plan.plan_digest()
+            or metadata.get("shard") != number
+            or rows + len(skipped) != length
+        ):
+            continue
+        record = ShardRecord(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=file_sha256(path))
+        finished[number] = FinishedShard(record, skipped)
+    return finished
+
+
+def write_shard(folder: Path, plan: Plan, number: int, rows: np.ndarray, skipped: Sequence[int]) -> FinishedShard:
+    """Write one shard so that it is either whole or not there.
+
+    Args:
+        rows: (n, D) in the dtype of the plan.
+        skipped: positions in the source, of this shard's range, that have no row.
+    """
+    metadata = {"plan": plan.plan_digest(), "shard": number, "skipped": list(skipped)}
+    header = shard_header(len(rows), plan.dim, plan.dtype, metadata)
+    body = np.ascontiguousarray(rows, row_dtype(plan.dtype)).data.cast("B") if rows.size else b""
+    digest = hashlib.sha256(header)
+    digest.update(body)
+    path = folder / shard_name(number)
+    write_whole(path, header, body)
+    size = len(header) + len(body)
+    return FinishedShard(
+        ShardRecord(file=path.name, rows=len(rows), bytes=size, sha256=digest.hexdigest()), tuple(skipped)
+    )
+
+
+def finish(folder: Path, plan: Plan, ids: Sequence[str], shards: Sequence[FinishedShard]) -> None:
+    """Write the ids and, last, the index: from then on the folder is an artefact."""
+    skipped = [position for shard in shards for position in shard.skipped]
+    left_out = set(skipped)
+    kept = [one for position, one in enumerate(ids) if position not in left_out] if skipped else ids
+    encoded = encode_ids(kept)
+    write_whole(folder / IDS, encoded)
+    index = Index(
+        **plan.model_dump(exclude={"source"}),
+        source=plan.source,
+        made_by=f"rela-zoo {__version__}",
+        rows=len(kept),
+        ids=FileRecord(file=IDS, bytes=len(encoded), sha256=hashlib.sha256(encoded).hexdigest()),
+        shards=tuple(shard.record for shard in shards),
+        skipped=tuple(ids[position] for position in skipped),
+        digest="0" * 64,
+    )
+    index = index.model_copy(update={"digest": index.content_digest()})
+    write_whole(folder / INDEX, pretty_json(index.model_dump(mode="json")))
+    (folder / PARTIAL).unlink(missing_ok=True)
+
+
+def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
+    """Write a file under another name, flush it to disk, then rename it: at no moment is half a file in its place."""
+    temporary = path.with_name(path.name + _TEMPORARY)
+    try:
+        with temporary.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EmbeddingsError(
+            f"{path} can't be written", expected="a folder with room for it", got=error,
+            fix="free some space or correct the permissions, and run the same command again: it goes on from here",
+        ) from error  # fmt: skip
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself last through a power cut, where the system lets a folder be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

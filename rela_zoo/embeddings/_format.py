@@ -1,0 +1,295 @@
+"""The embedding artefact on disk, format version 1.
+
+A folder of three kinds of files, byte for byte the same for the same inputs:
+
+* `shard-00000.safetensors`, `shard-00001.safetensors`, …: one tensor `rows`, (n, D), F16 or F32: raw outputs of the
+  prior, not normalised, in the order of the ids. Metadata `rela_zoo`: JSON with `plan` (sha256 of what was to be
+  made), `shard` (its number) and `skipped` (positions in the source left out of this shard).
+* `ids.jsonl`: one sample id a row, each an ASCII JSON string and a newline.
+* `index.json`: `format`, `format_version`, `made_by`, `prior` (everything that changes its numbers), `preprocessing`,
+  `layer`, `dtype`, `rows` N, `dim` D, `ids` {file, bytes, sha256}, `shards` [{file, rows, bytes, sha256}], `skipped`
+  (ids of images that could not be decoded), `source` {rows, ids_sha256, probe, shard_rows} (what was asked for), and
+  `digest`: sha256 of the compact JSON, keys sorted, of {dim, dtype, ids: sha256, prior, rows, shards: [sha256, …]}.
+
+While a folder is being made it has `partial.json` (the plan) in place of `index.json`, which is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rela_zoo.errors import EmbeddingsError
+
+FORMAT: Literal["rela-zoo-embeddings"] = "rela-zoo-embeddings"
+FORMAT_VERSION = 1
+INDEX, PARTIAL, IDS = "index.json", "partial.json", "ids.jsonl"
+
+# Bounds that are checked before anything is allocated: a file from elsewhere may claim any size.
+MAX_JSON_BYTES = 256 << 20
+MAX_HEADER_BYTES = 16 << 20
+MAX_ID_BYTES = 1 << 16
+
+_SHARD = re.compile(r"shard-[0-9]{5,9}\.safetensors")
+_TENSOR_DTYPES = {"float16": "F16", "float32": "F32"}
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=1 << 40)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class FileRecord(_Record):
+    """A file of the artefact: its name, its size in bytes and its sha256."""
+
+    file: str
+    bytes: Count
+    sha256: Sha256
+
+
+class ShardRecord(FileRecord):
+    """A shard: its file and the number of its rows."""
+
+    rows: Count
+
+
+class SourceRecord(_Record):
+    """What was asked for: images of the source, before any was left out."""
+
+    rows: Count
+    ids_sha256: Sha256
+    probe: Sha256
+    shard_rows: Annotated[int, Field(ge=1, le=1 << 32)]
+
+
+class Plan(_Record):
+    """Everything that decides the bytes of an artefact; a run only goes on with work done for the same plan."""
+
+    format: Literal["rela-zoo-embeddings"]
+    format_version: int
+    prior: dict[str, str | int | float | bool | None]
+    preprocessing: str
+    layer: str
+    dtype: Literal["float16", "float32"]
+    dim: Annotated[int, Field(ge=1, le=1 << 24)]
+    source: SourceRecord
+
+    def plan_digest(self) -> str:
+        """sha256, hex, of the canonical JSON of the plan; every shard carries it."""
+        return hashlib.sha256(canonical_json(self.model_dump(include=set(Plan.model_fields)))).hexdigest()
+
+
+class Index(Plan):
+    """The parsed `index.json` of a finished artefact; the module docstring explains its keys."""
+
+    made_by: str
+    rows: Count
+    ids: FileRecord
+    shards: tuple[ShardRecord, ...] = Field(strict=False)
+    skipped: tuple[str, ...] = Field(strict=False)
+    digest: Sha256
+
+    @property
+    def plan(self) -> Plan:
+        """The part that was known before the first image was read."""
+        return Plan(**{name: getattr(self, name) for name in Plan.model_fields})
+
+    def content_digest(self) -> str:
+        """sha256, hex, of what the rows are and whose: ids, shard hashes, prior, dtype, shape. Equal to `digest`."""
+        content = {
+            "dim": self.dim,
+            "dtype": self.dtype,
+            "ids": self.ids.sha256,
+            "prior": self.prior,
+            "rows": self.rows,
+            "shards": [shard.sha256 for shard in self.shards],
+        }
+        return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def shard_name(number: int) -> str:
+    """File name of shard `number`, counted from 0."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def canonical_json(value: Any) -> bytes:
+    """Compact ASCII JSON with sorted keys: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def pretty_json(value: Any) -> bytes:
+    """The bytes of a JSON file: sorted keys, two spaces, a newline at the end."""
+    return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+
+def row_dtype(dtype: str) -> np.dtype[Any]:
+    """The little-endian numpy dtype of stored rows."""
+    return np.dtype(dtype).newbyteorder("<")
+
+
+def shard_header(rows: int, dim: int, dtype: str, metadata: dict[str, Any]) -> bytes:
+    """The bytes before the rows of a shard: a safetensors header of one tensor, padded to eight bytes.
+
+    Written here and not by the safetensors library, whose order of keys is its own affair: the sha256 of a shard
+    must not depend on the version of a library.
+    """
+    size = rows * dim * row_dtype(dtype).itemsize
+    header = {
+        "__metadata__": {"rela_zoo": canonical_json(metadata).decode("ascii")},
+        "rows": {"dtype": _TENSOR_DTYPES[dtype], "shape": [rows, dim], "data_offsets": [0, size]},
+    }
+    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def read_shard_header(path: Path, rows: int | None, dim: int, dtype: str) -> tuple[int, int, dict[str, Any]]:
+    """Read and check the header of one shard, without its rows.
+
+    Args:
+        path: the shard.
+        rows: how many rows the index says it has; None when there is no index yet.
+        dim, dtype: what the index says.
+
+    Returns:
+        The offset of the first row in bytes, the number of rows, and the metadata.
+
+    Raises:
+        EmbeddingsError: missing, truncated, malformed, another width or dtype or number of rows.
+    """
+    fix = "fetch or compute this artefact again"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+                raise EmbeddingsError(
+                    f"{path} is no safetensors file, or is cut short in its header",
+                    expected=f"a header of at most {min(max(size - 8, 0), MAX_HEADER_BYTES)} bytes",
+                    got=f"{length} bytes announced in a file of {size} bytes",
+                    fix=fix,
+                )
+            text = file.read(length)
+    except FileNotFoundError:
+        raise EmbeddingsError(f"the shard {path} is missing", expected="every shard of the index", fix=fix) from None
+    try:
+        header = json.loads(text)
+        tensor, metadata = header["rows"], json.loads(header["__metadata__"]["rela_zoo"])
+        found_rows, found_dim = (int(one) for one in tensor["shape"])
+        found_dtype, (start, end) = str(tensor["dtype"]), tensor["data_offsets"]
+        well_formed = set(header) == {"rows", "__metadata__"} and start == 0 and isinstance(metadata, dict)
+        well_formed = well_formed and found_rows >= 0 and found_dim > 0
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise EmbeddingsError(
+            f"the header of {path} is malformed",
+            expected="one tensor `rows` of two dimensions, and metadata `rela_zoo`",
+            got=f"{type(error).__name__}: {error}",
+            fix=fix,
+        ) from error
+    if found_dim != dim:
+        raise EmbeddingsError(
+            f"{path} has rows of another width than its index says: shards of different priors are mixed",
+            expected=f"{dim} values a row",
+            got=found_dim,
+            fix=fix,
+        )
+    if found_dtype != _TENSOR_DTYPES[dtype]:
+        raise EmbeddingsError(f"{path} has another dtype than its index says", expected=dtype, got=found_dtype, fix=fix)
+    if rows is not None and found_rows != rows:
+        raise EmbeddingsError(f"{path} has another number of rows", expected=rows, got=found_rows, fix=fix)
+    needed = 8 + length + found_rows * dim * row_dtype(dtype).itemsize
+    if not well_formed or end != needed - 8 - length or size != needed:
+        raise EmbeddingsError(
+            f"{path} is {'truncated' if size < needed else 'not of the size that its header says'}",
+            expected=f"{needed} bytes",
+            got=f"{size} bytes",
+            fix=fix,
+        )
+    return 8 + length, found_rows, metadata
+
+
+def read_index(folder: Path) -> Index:
+    """Parse and check `index.json`: bounded size, known version, safe names, counts that add up, its own digest.
+
+    Raises:
+        EmbeddingsError: with what is wrong in it.
+    """
+    path = folder / INDEX
+    fix = "fetch or compute this artefact again"
+    if not path.is_file():
+        unfinished = (folder / PARTIAL).is_file()
+        raise EmbeddingsError(
+            f"{folder} holds {'an unfinished extraction' if unfinished else 'no embeddings'}",
+            expected=f"a folder with {INDEX}, as written by `rela-zoo embed`",
+            got="no such folder" if not folder.is_dir() else f"no {INDEX}",
+            fix="run the same `rela-zoo embed` again: it goes on where it stopped"
+            if unfinished
+            else "correct the path",
+        )
+    raw = read_json(path)
+    version = raw.get("format_version") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT or not isinstance(version, int):
+        raise EmbeddingsError(f"{path} is not an index of embeddings", expected=f'"format": "{FORMAT}"', fix=fix)
+    if version != FORMAT_VERSION:
+        raise EmbeddingsError(
+            f"{path} has a format version that this rela-zoo does not know",
+            expected=FORMAT_VERSION,
+            got=version,
+            fix="pip install --upgrade rela-zoo" if version > FORMAT_VERSION else fix,
+        )
+    try:
+        index = Index.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        raise EmbeddingsError(f"{path} is malformed", expected="the keys of format 1", got=problems, fix=fix) from error
+    for number, shard in enumerate(index.shards):
+        if not _SHARD.fullmatch(shard.file) or shard.file != shard_name(number):
+            raise EmbeddingsError(
+                f"{path} names a shard in a way that is not allowed",
+                expected=shard_name(number),
+                got=repr(shard.file),
+                fix=fix,
+            )
+    if index.ids.file != IDS or index.ids.bytes > index.rows * MAX_ID_BYTES:
+        got = f"{index.ids.file!r} of {index.ids.bytes} bytes for {index.rows} ids"
+        raise EmbeddingsError(f"{path} describes an id list that is not allowed", expected=IDS, got=got, fix=fix)
+    if sum(shard.rows for shard in index.shards) != index.rows:
+        total = sum(shard.rows for shard in index.shards)
+        raise EmbeddingsError(f"the shards in {path} do not add up", expected=f"{index.rows} rows", got=total, fix=fix)
+    if index.content_digest() != index.digest:
+        raise EmbeddingsError(
+            f"{path} has a wrong digest: the index was changed after it was written",
+            expected=index.content_digest(),
+            got=index.digest,
+            fix=fix,
+        )
+    return index
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file of bounded size, or raise EmbeddingsError."""
+    fix = "fetch or compute this artefact again"
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise EmbeddingsError(f"{path} is too large", expected=f"at most {MAX_JSON_BYTES} bytes", got=size, fix=fix)
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise EmbeddingsError(f"{path} is not JSON", expected="a whole JSON file", got=error, fix=fix) from error
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, hex, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

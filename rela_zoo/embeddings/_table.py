@@ -1,0 +1,327 @@
+"""A finished embedding artefact, opened by memory map."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rela_zoo.embeddings._format import Index, file_sha256, read_index, read_shard_header, row_dtype
+from rela_zoo.embeddings._source import check_unique
+from rela_zoo.errors import EmbeddingsError
+
+_FIX = "fetch or compute this artefact again"
+_OPEN_MAPS = 512  # each map holds a file descriptor
+
+
+class _LazyIds(Sequence[str]):
+    """The ids of a table, read from disk and checked against their digest on first use of one of them."""
+
+    def __init__(self, path: Path, index: Index) -> None:
+        self._path, self._index = path, index
+        self._loaded: list[str] | None = None
+
+    def load(self) -> list[str]:
+        if self._loaded is None:
+            if file_sha256(self._path) != self._index.ids.sha256:
+                raise EmbeddingsError(
+                    f"{self._path} has a wrong digest: it is not the id list that these rows were made for",
+                    expected=self._index.ids.sha256,
+                    got=file_sha256(self._path),
+                    fix=_FIX,
+                )
+            lines = self._path.read_bytes().splitlines()
+            try:
+                ids = json.loads(b"[" + b",".join(lines) + b"]")
+            except (ValueError, RecursionError) as error:
+                raise EmbeddingsError(f"{self._path} is malformed", got=error, fix=_FIX) from error
+            if len(ids) != self._index.rows or not all(isinstance(one, str) for one in ids):
+                raise EmbeddingsError(
+                    f"{self._path} does not hold one id a row",
+                    expected=f"{self._index.rows} strings",
+                    got=f"{len(ids)} values",
+                    fix=_FIX,
+                )
+            self._loaded = ids
+        return self._loaded
+
+    def __len__(self) -> int:
+        return self._index.rows
+
+    @overload
+    def __getitem__(self, item: int) -> str: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[str]: ...
+    def __getitem__(self, item: int | slice) -> str | list[str]:
+        return self.load()[item]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.load())
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} sample ids in {self._path}>"
+
+
+class EmbeddingTable:
+    """Embeddings of a data set by one prior: N rows of D values, each known by its sample id.
+
+    Made by `open_embeddings` and `embed`. Rows are read when asked for; opening reads none.
+
+    Attributes:
+        path: the folder.
+        info: the parsed index: prior, preprocessing, layer, dtype, hashes, what was left out.
+        ids: N sample ids in row order; read and checked on first use.
+        digest: sha256, hex, of the content: ids, rows, prior, dtype.
+    """
+
+    def __init__(self, path: Path, info: Index, offsets: Sequence[int]) -> None:
+        self.path, self.info = path, info
+        self.ids: Sequence[str] = _LazyIds(path / info.ids.file, info)
+        self._offsets = list(offsets)
+        self._starts = np.cumsum([0, *(shard.rows for shard in info.shards)], dtype=np.int64)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._positions: dict[str, int] | None = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_maps", "_positions", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return self.info.rows, self.info.dim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """torch.float16 or torch.float32, as stored."""
+        return torch.float16 if self.info.dtype == "float16" else torch.float32
+
+    @property
+    def digest(self) -> str:
+        return self.info.digest
+
+    def __len__(self) -> int:
+        return self.info.rows
+
+    def __repr__(self) -> str:
+        return f"EmbeddingTable({str(self.path)!r}, shape={self.shape}, dtype={self.info.dtype})"
+
+    def rows(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+        """Rows by number, in the order asked for.
+
+        Args:
+            indices: (B,) integers in [0, N); repeats are allowed.
+
+        Returns:
+            (B, D) in the stored dtype, on the CPU, a copy of its own.
+
+        Raises:
+            EmbeddingsError: an index out of range or not an integer, or a row with NaN or infinity.
+        """
+        wanted = _as_indices(indices, len(self))
+        out = np.empty((len(wanted), self.info.dim), row_dtype(self.info.dtype))
+        shards = np.searchsorted(self._starts, wanted, side="right") - 1
+        order = np.argsort(shards, kind="stable")
+        bounds = np.flatnonzero(np.diff(shards[order])) + 1
+        for group in np.split(order, bounds) if len(order) else []:
+            number = int(shards[group[0]])
+            out[group] = self._map(number)[wanted[group] - self._starts[number]]
+        return self._finite(torch.from_numpy(out), lambda bad: int(wanted[bad]))
+
+    def iter_rows(self, chunk: int = 8192) -> Iterator[Tensor]:
+        """All rows in order, in pieces of `chunk` rows (the last may be shorter).
+
+        Read with plain reads into a piece of its own, not through the map: a pass over the whole table leaves no
+        mapped pages behind.
+
+        Yields:
+            (chunk, D) in the stored dtype.
+
+        Raises:
+            EmbeddingsError: a row with NaN or infinity, or a shard that became shorter.
+        """
+        if chunk < 1:
+            raise ValueError(f"expected a chunk of at least 1 row, got {chunk}")
+        dtype = row_dtype(self.info.dtype)
+        for start in range(0, len(self), chunk):
+            stop = min(start + chunk, len(self))
+            out = np.empty((stop - start, self.info.dim), dtype)
+            at = start
+            while at < stop:
+                number = int(np.searchsorted(self._starts, at, side="right")) - 1
+                until = min(stop, int(self._starts[number + 1]))
+                path = self.path / self.info.shards[number].file
+                with path.open("rb") as file:
+                    file.seek(self._offsets[number] + (at - int(self._starts[number])) * self.info.dim * dtype.itemsize)
+                    piece = out[at - start : until - start].data.cast("B")
+                    if file.readinto(piece) != len(piece):
+                        raise EmbeddingsError(f"{path} became shorter while it was read", fix=_FIX)
+                at = until
+            yield self._finite(torch.from_numpy(out), lambda bad, first=start: first + bad)
+
+    def positions(self, ids: Sequence[str]) -> np.ndarray:
+        """Row numbers of samples, by id: the join of a data set with this table.
+
+        Args:
+            ids: sample ids, none twice.
+
+        Returns:
+            (len(ids),) int64.
+
+        Raises:
+            EmbeddingsError: ids that are not in the table (with counts and three of them), or given twice.
+        """
+        if self._positions is None:
+            rows_of = {one: row for row, one in enumerate(self.ids)}
+            if len(rows_of) != len(self):
+                check_unique(self.ids, str(self.path))
+            self._positions = rows_of
+        check_unique(ids, "the data set to be joined")
+        get = self._positions.get
+        found = np.fromiter((get(one, -1) for one in ids), np.int64, len(ids))
+        missing = np.flatnonzero(found < 0)
+        if len(missing):
+            examples = ", ".join(repr(ids[int(i)]) for i in missing[:3])
+            raise EmbeddingsError(
+                f"{len(missing)} of {len(ids)} samples have no row in {self.path}",
+                expected=f"ids such as {', '.join(map(repr, self.ids[:3]))} ({len(self)} in all)",
+                got=f"missing: {examples}",
+                fix="run `rela-zoo embed` on this data set, or give the embeddings that were made from it",
+            )
+        return found
+
+    def _map(self, number: int) -> np.ndarray:
+        """The rows of one shard, (n, D), read-only, mapped."""
+        with self._lock:
+            if number not in self._maps:
+                shard = self.info.shards[number]
+                self._maps[number] = np.memmap(
+                    self.path / shard.file,
+                    row_dtype(self.info.dtype),
+                    "r",
+                    self._offsets[number],
+                    (shard.rows, self.info.dim),
+                )
+                while len(self._maps) > _OPEN_MAPS:
+                    self._maps.popitem(last=False)
+            self._maps.move_to_end(number)
+            return self._maps[number]
+
+    def _finite(self, rows: Tensor, row_number: Any) -> Tensor:
+        good = torch.isfinite(rows)
+        if not good.all():
+            bad = int((~good).any(1).nonzero()[0])
+            number = row_number(bad)
+            raise EmbeddingsError(
+                f"row {number} of {self.path} has values that are not finite",
+                expected="finite numbers in every row",
+                got=f"NaN or infinity for sample {self.ids[number]!r}",
+                fix=_FIX,
+            )
+        return rows
+
+
+def open_embeddings(path: str | Path, *, verify: Literal["size", "full"] = "size") -> EmbeddingTable:
+    """Open an embedding artefact.
+
+    Args:
+        path: the folder.
+        verify: `size` checks the index, its digest, and size and header of every shard, and reads no row; `full`
+            reads everything once and checks every sha256, the ids, and that all values are finite.
+
+    Returns:
+        The table.
+
+    Raises:
+        EmbeddingsError: missing, truncated or changed files, shards of another width, a wrong digest, values that are
+            not finite, a newer format; each says which.
+    """
+    if verify not in ("size", "full"):
+        raise ValueError(f"expected verify='size' or 'full', got {verify!r}")
+    folder = Path(path).expanduser()
+    info = read_index(folder)
+    _check_size(folder / info.ids.file, info.ids.bytes)
+    plan_digest, offsets = info.plan_digest(), []
+    for shard in info.shards:
+        offset, _, metadata = read_shard_header(folder / shard.file, shard.rows, info.dim, info.dtype)
+        _check_size(folder / shard.file, shard.bytes)
+        if metadata.get("plan") != plan_digest:
+            raise EmbeddingsError(
+                f"{folder / shard.file} was made for other embeddings than its index",
+                expected=f"plan {plan_digest}",
+                got=f"plan {metadata.get('plan')}",
+                fix=_FIX,
+            )
+        offsets.append(offset)
+    table = EmbeddingTable(folder, info, offsets)
+    if verify == "full":
+        _verify_content(table)
+    return table
+
+
+def _verify_content(table: EmbeddingTable) -> None:
+    """Every byte once: sha256 of the shards and the ids, unique ids, finite values."""
+    for shard in table.info.shards:
+        path = table.path / shard.file
+        found = file_sha256(path)
+        if found != shard.sha256:
+            raise EmbeddingsError(
+                f"{path} is damaged: its bytes are not those that were written",
+                expected=f"sha256 {shard.sha256}",
+                got=f"sha256 {found}",
+                fix=_FIX,
+            )
+    check_unique(list(table.ids), str(table.path))
+    for _ in table.iter_rows():
+        pass
+
+
+def _check_size(path: Path, expected: int) -> None:
+    size = path.stat().st_size if path.is_file() else None
+    if size != expected:
+        raise EmbeddingsError(
+            f"{path} is {'missing' if size is None else 'truncated' if size < expected else 'too long'}",
+            expected=f"{expected} bytes",
+            got="no file" if size is None else f"{size} bytes",
+            fix=_FIX,
+        )
+
+
+def _as_indices(indices: Sequence[int] | np.ndarray | Tensor, rows: int) -> np.ndarray:
+    """Any list of row numbers → (B,) int64, each checked to be in [0, rows)."""
+    wanted = indices.detach().cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
+    if wanted.size == 0:
+        return np.empty(0, np.int64)
+    if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+        raise EmbeddingsError(
+            "rows are asked for by number",
+            expected="integers of shape (B,)",
+            got=f"{wanted.dtype} of shape {wanted.shape}",
+            fix="turn ids into numbers with `positions`, a mask with `nonzero`",
+        )
+    wanted = wanted.astype(np.int64, copy=False)
+    low, high = int(wanted.min()), int(wanted.max())
+    if low < 0 or high >= rows:
+        raise EmbeddingsError(
+            "a row number is out of range", expected=f"0 to {rows - 1}", got=low if low < 0 else high
+        )  # fmt: skip
+    return wanted

@@ -1,0 +1,203 @@
+"""What a wrapped method does with its `rela` section: set up once, then batch by batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rela_zoo.config import RelaConfig
+from rela_zoo.errors import ConfigError, Problem, RelaZooError
+from rela_zoo.method._artefacts import Targets, resolve_targets
+from rela_zoo.method._loader import rebuild_loader, train_loader
+from rela_zoo.method._stage import StageControl
+from rela_zoo.objective import cosine_discrepancy
+from rela_zoo.views import RELA_VIEW, build_views, find_normalisation
+
+
+class RelaRun:
+    """The `rela` section at work in one training run. Holds no parameters; the head belongs to the module.
+
+    Args:
+        config: the checked section.
+    """
+
+    def __init__(self, config: RelaConfig) -> None:
+        self._config = config
+        self._targets: Targets | None = None
+        self._stage: StageControl | None = None
+        self._indexes: Tensor | None = None
+        self._dim = 0
+
+    # ── once ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self, module: Any) -> None:
+        """Resolve artefacts, build the head, rebuild the loader. In `setup`: before DDP wraps and schedules are sized.
+
+        Raises:
+            RelaZooError: for everything about configuration, data and artefacts that would spoil the run.
+        """
+        trainer, config = module.trainer, self._config
+        seed = config.seed if config.seed is not None else int(module.cfg.get("seed", None) or 0)
+        old = train_loader(trainer)
+        dataset = old.dataset
+        if config.accelerates:
+            from rela_zoo.embeddings import image_source
+
+            self._targets = resolve_targets(
+                config,
+                image_source(dataset),
+                device=trainer.strategy.root_device,
+                rank=trainer.global_rank,
+                say=lambda text: _say(module, text),
+            )
+            self._build_head(module, seed)
+        views = self._accelerated_views(module, dataset) if config.accelerates else None
+        sampler, loader = rebuild_loader(trainer, ratio=config.data_ratio, seed=seed, accelerated_views=views)
+        self._stage = StageControl(config, sampler, trainer, loader)
+        if config.accelerates and hasattr(trainer.strategy, "_ddp_kwargs"):
+            # Projectors have no gradient in the accelerated stage, a trained head none after it.
+            trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+        _say(module, self._banner(len(dataset), len(sampler) * trainer.world_size))
+
+    def _build_head(self, module: Any, seed: int) -> None:
+        targets = self._targets
+        assert targets is not None
+        features = getattr(module, "features_dim", None)
+        if not features:
+            fix = "choose a backbone whose class sets features_dim"
+            raise ConfigError([Problem("backbone.name", "a student with features", f"features_dim={features}", fix)])
+        targets.transport = targets.transport.to(module.trainer.strategy.root_device)
+        self._dim = min(int(features), targets.transport.components.shape[1])
+        # Its own seed, without touching the run's generator: every rank gets the same head, and adding a head does
+        # not change how anything else is initialised.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            head = nn.Linear(int(features), self._dim)
+        module.rela_head = head.requires_grad_(self.trains_head)
+
+    def _accelerated_views(self, module: Any, dataset: Any) -> Any | None:
+        augmentations = self._config.augmentations
+        if augmentations == "method":
+            return None
+        found = find_normalisation(getattr(dataset, "transform", None))
+        if found is None:
+            fix = "set rela.augmentations=method to keep the method's own views in both stages"
+            got = type(getattr(dataset, "transform", None)).__name__
+            raise ConfigError([Problem("augmentations", "views that end in Normalize", got, fix)])
+        if isinstance(augmentations, str):
+            size = int(module.cfg.augmentations[0].crop_size)
+            return build_views([{**RELA_VIEW, "crop_size": size, "num_crops": module.num_large_crops}], *found)
+        views = build_views(augmentations, *found)
+        if (count := sum(times for _, times in views.views)) != module.num_large_crops:
+            fix = f"give views whose num_crops sum to {module.num_large_crops}"
+            raise ConfigError([Problem("rela.augmentations", f"{module.num_large_crops} views", f"{count}", fix)])
+        return views
+
+    def _banner(self, samples: int, subset: int) -> str:
+        config, lines = self._config, []
+        ratio = f"{config.data_ratio:g} of {samples} samples: {subset} in each epoch, drawn afresh"
+        if self._targets is None:
+            return f"rela_zoo is active · no prior: the method's own stage from the start\n  data    {ratio}"
+        table, transport = self._targets.table, self._targets.transport
+        rule = f"handover {config.handover}, at the next {config.handover_at}"
+        explained = float(transport.stats.explained_variance_ratio[: self._dim].sum())
+        lines.append(f"rela_zoo is active · prior {config.prior} ({config.preprocessing} preprocessing)")
+        lines.append(f"  rows    {table.shape[0]} × {table.shape[1]}, digest {table.digest[:12]}")
+        lines.append(f"  targets {self._dim} dimensions, {explained:.1%} of the variance; head {config.head}")
+        lines.append(f"  data    {ratio}")
+        lines.append(f"  stages  accelerated first; {rule}")
+        return "\n".join(lines)
+
+    # ── batch by batch ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether the head is in the optimiser."""
+        return self._config.accelerates and self._config.head == "trained"
+
+    @property
+    def handover_step(self) -> int | None:
+        """Optimiser steps made when the method's own stage began; None while it has not."""
+        return self._stage.handover_step if self._stage is not None else None
+
+    def note_indexes(self, indexes: Any) -> None:
+        """Remember which samples the next batch holds, while their indexes are on the CPU."""
+        self._indexes = indexes if isinstance(indexes, Tensor) else None
+
+    def own_stage(self, module: Any, batch_idx: int) -> bool:
+        """Called with each batch; whether it gets the method's own loss."""
+        assert self._stage is not None
+        if self._stage.before_batch(module.trainer, batch_idx):
+            _say(module, f"rela_zoo: handover to {module.cfg.method} at step {self._stage.handover_step}")
+        return self._stage.in_own_stage(batch_idx)
+
+    def loss(self, module: Any, features: list[Tensor]) -> Tensor:
+        """The accelerated loss of one batch: mean over views and samples of 1 − cos (scalar).
+
+        Args:
+            module: the wrapped method.
+            features: of each view, (B, features_dim), with gradient.
+        """
+        targets, stage = self._targets, self._stage
+        assert targets is not None
+        assert stage is not None
+        assert self._indexes is not None
+        rows = targets.rows(self._indexes.cpu()).to(features[0].device, non_blocking=True)
+        wanted = targets.transport(rows, dim=self._dim)
+        loss = torch.stack([cosine_discrepancy(module.rela_head(f), wanted).mean() for f in features]).mean()
+        stage.record(loss.detach())
+        module.log("train_rela_loss", loss, on_epoch=True, sync_dist=True)
+        return loss
+
+    def after_batch(self, module: Any, batch_idx: int) -> None:
+        """Fold the step into the averages, and decide where a decision is due."""
+        assert self._stage is not None
+        accelerated = not self._stage.in_own_stage(batch_idx)
+        self._stage.after_batch(module.trainer, batch_idx)
+        if accelerated:
+            averages = {f"rela_{name}": value.float() for name, value in self._stage.averages.items()}
+            module.log_dict(averages)
+
+    # ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add what decides the stages and subsets; the head is in the state dict, the table stays where it is."""
+        if self._stage is not None:
+            digest = self._targets.table.digest if self._targets is not None else None
+            checkpoint["rela"] = {**self._stage.state_dict(module.trainer), "embeddings": digest}
+
+    def load(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from a checkpoint; called between `setup` and the first batch.
+
+        Raises:
+            RelaZooError: if the checkpoint is of a run without `rela`, or over other data or embeddings.
+        """
+        if self._stage is None:
+            return
+        state = checkpoint.get("rela")
+        if state is None:
+            raise RelaZooError(
+                "this checkpoint is of a run without rela",
+                expected="a checkpoint with the state of its stages",
+                got="none",
+                fix="start a new run, or remove `rela` from the configuration",
+            )
+        digest = self._targets.table.digest if self._targets is not None else None
+        if state["embeddings"] != digest:
+            raise RelaZooError(
+                "this checkpoint was trained on other embeddings",
+                expected=f"digest {state['embeddings']}",
+                got=f"digest {digest}",
+                fix="point rela.embeddings at the artefact of that run, or start a new run",
+            )
+        # The epoch to be run next; `checkpoint["epoch"]` is one too low after a finished epoch. Set here because the
+        # first iterator is made before Lightning tells the sampler.
+        epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        self._stage.load_state_dict(state, epoch)
+
+
+def _say(module: Any, text: str) -> None:
+    if module.trainer.is_global_zero:
+        print(text, flush=True)

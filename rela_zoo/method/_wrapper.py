@@ -1,0 +1,152 @@
+"""`with_rela`: a subclass of any method class, with the accelerated stage in front of the method's own.
+
+The class built here only holds hooks; what they do is in the modules beside it. It relies on solo-learn's contract
+alone: `cls(cfg)`, `backbone`, `features_dim`, `forward`, `training_step` over `[indexes, views, targets]`,
+`base_training_step` in the most basic class, `learnable_params`, `num_large_crops`, `momentum_forward` where there
+is a momentum network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from rela_zoo.config import RelaConfig, parse_rela
+from rela_zoo.errors import ConfigError
+from rela_zoo.method._preflight import preflight
+from rela_zoo.method._run import RelaRun
+
+Method = TypeVar("Method", bound=type)
+
+
+def _most_basic(method_class: type, attribute: str) -> type | None:
+    """The class furthest up the inheritance of `method_class` that itself defines `attribute`."""
+    return next((cls for cls in reversed(method_class.__mro__) if attribute in vars(cls)), None)
+
+
+def _section(cfg: Any) -> RelaConfig | None:
+    """The checked `rela` section of a method's configuration, or None without one.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    from omegaconf import OmegaConf
+
+    section = cfg.get("rela", None)
+    if section is None:
+        return None
+    config = parse_rela(OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section)
+    if problems := preflight(config):
+        raise ConfigError(problems)
+    return config
+
+
+def with_rela(method_class: Method) -> Method:
+    """A subclass of a method class that trains by the `rela` section of its configuration.
+
+    Without such a section it behaves exactly as `method_class`: same losses, same state-dict keys. With one, training
+    starts with the accelerated stage (ReLA, arXiv 2405.14669): the prior's transported embeddings are the targets,
+    the SSL loss is not computed, momentum networks and the online classifier go on being updated; then comes the
+    handover, once, to the unmodified method. Both stages see a fresh subset of the data in each epoch.
+
+    Args:
+        method_class: a LightningModule class under solo-learn's contract, such as an entry of `solo.methods.METHODS`.
+
+    Returns:
+        The subclass; `method_class` itself if it is one already.
+
+    Raises:
+        TypeError: if `method_class` lacks the contract's methods.
+    """
+    if getattr(method_class, "_is_rela", False):
+        return method_class
+    basic = _most_basic(method_class, "base_training_step")
+    if basic is None or not hasattr(method_class, "learnable_params"):
+        raise TypeError(
+            f"expected a method class with base_training_step and learnable_params, as solo-learn's have; "
+            f"got {method_class.__name__}"
+        )
+    momentum = _most_basic(method_class, "momentum_forward")
+
+    class WithRela(method_class):  # type: ignore[valid-type,misc]
+        _is_rela = True
+
+        def __init__(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
+            config = _section(cfg)
+            super().__init__(cfg, *args, **kwargs)
+            self._rela = None if config is None else RelaRun(config)
+            self._accelerating = False
+
+        def setup(self, stage: str | None = None) -> None:
+            super().setup(stage)
+            if self._rela is not None and stage == "fit":
+                self._rela.prepare(self)
+
+        @property
+        def learnable_params(self) -> list[dict[str, Any]]:
+            params = super().learnable_params
+            if self._rela is not None and self._rela.trains_head:
+                params = [*params, {"name": "rela_head", "params": self.rela_head.parameters()}]
+            return params
+
+        def forward(self, X: Tensor) -> dict[str, Any]:
+            # In the accelerated stage only backbone and online classifier run: no projector, no predictor.
+            return basic.forward(self, X) if self._accelerating else super().forward(X)
+
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            # Rows are looked up by indexes that are still on the CPU: reading them back would stall the GPU.
+            if self._rela is not None and self.trainer.training:
+                self._rela.note_indexes(batch[0])
+            return super().on_before_batch_transfer(batch, dataloader_idx)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self._rela is None or self._rela.own_stage(self, batch_idx):
+                return super().training_step(batch, batch_idx)
+            indexes, views, targets = batch
+            views = [views] if isinstance(views, Tensor) else views[: self.num_large_crops]
+            with self._large_crops_only():
+                base = basic if momentum is None or self.momentum_classifier is None else momentum
+                out = base.training_step(self, [indexes, views, targets], batch_idx)
+            return out["loss"] + self._rela.loss(self, out["feats"])
+
+        @contextmanager
+        def _large_crops_only(self) -> Iterator[None]:
+            before = self.num_crops, self.multicrop
+            self.num_crops, self.multicrop, self._accelerating = self.num_large_crops, False, True
+            try:
+                yield
+            finally:
+                (self.num_crops, self.multicrop), self._accelerating = before, False
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int, *args: Any) -> None:
+            super().on_train_batch_end(outputs, batch, batch_idx, *args)
+            if self._rela is not None:
+                self._rela.after_batch(self, batch_idx)
+
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            super().on_save_checkpoint(checkpoint)
+            if self._rela is not None:
+                self._rela.save(self, checkpoint)
+
+        def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            super().on_load_checkpoint(checkpoint)
+            if self._rela is not None:
+                self._rela.load(checkpoint)
+
+    if momentum is not None:
+
+        @torch.no_grad()
+        def momentum_forward(self: Any, X: Tensor) -> dict[str, Any]:
+            own = super(WithRela, self).momentum_forward
+            return momentum.momentum_forward(self, X) if self._accelerating else own(X)
+
+        WithRela.momentum_forward = momentum_forward
+
+    WithRela.__name__ = method_class.__name__
+    WithRela.__qualname__ = method_class.__qualname__
+    WithRela.__doc__ = method_class.__doc__
+    return WithRela  # type: ignore[return-value]

@@ -1,0 +1,199 @@
+"""A prior by name: weights found and checked, network built, frozen, with its own preprocessing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rela_zoo.errors import RegistryError, WeightsError
+from rela_zoo.prior import _build
+from rela_zoo.prior._preprocessing import PREPROCESSINGS, UPSTREAM, ImageTransform, reference_preprocessing
+from rela_zoo.prior._weights import UnpinnedWeightsWarning, find_weights, read_weights, state_digest, verify_sha256
+from rela_zoo.registry import PriorSpec, prior_spec
+
+_log = logging.getLogger(__name__)
+
+
+class Prior(nn.Module):
+    """A frozen network that turns images into embeddings. Made by `load_prior`.
+
+    It is always in evaluation mode, takes no gradient, and computes in float32 whatever autocast says, so that the same
+    image gives the same row wherever the prior is used.
+
+    Attributes:
+        spec: the registry entry, with `dim` and `preprocessing` filled in.
+        dim: D, features an image.
+        transform: PIL image → float32 tensor (3, H, W); picklable.
+        preprocessing: name of that transform, `upstream` or `rela-reference`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: PriorSpec,
+        transform: ImageTransform,
+        preprocessing: str,
+        revision: str | None,
+        weights_sha256: str,
+    ) -> None:
+        super().__init__()
+        if spec.dim is None:
+            raise ValueError("expected an entry with `dim`")
+        self.network = network.eval().requires_grad_(False)
+        self.spec, self.dim = spec, spec.dim
+        self.transform, self.preprocessing = transform, preprocessing
+        self._revision, self._weights_sha256 = revision, weights_sha256
+        super().train(False)
+
+    def train(self, mode: bool = True) -> Prior:
+        """Nothing: a prior stays in evaluation mode, also inside a module that trains."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed a batch.
+
+        Args:
+            x: (B, 3, H, W) floating point, prepared by `transform`.
+
+        Returns:
+            (B, dim) float32, raw (not L2-normalised), without gradient.
+
+        Raises:
+            ValueError: if `x` is no such batch.
+        """
+        if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
+            raise ValueError(f"expected a floating-point batch (B, 3, H, W), got {tuple(x.shape)} of {x.dtype}")
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            out: Tensor = self.network(x.to(torch.float32)).to(torch.float32)
+        if out.shape != (len(x), self.dim):
+            raise ValueError(f"expected features {(len(x), self.dim)} from {self.spec.id}, got {tuple(out.shape)}")
+        return out
+
+    def identity(self) -> dict[str, str | int]:
+        """Everything that changes the numbers this prior gives; part of the key of every artefact made with it."""
+        spec = self.spec
+        found: dict[str, str | int] = {
+            "id": spec.id,
+            "revision": self._revision or "",
+            "weights_sha256": self._weights_sha256,
+            "architecture": _architecture(spec),
+            "layer": spec.layer,
+            "dim": self.dim,
+            "preprocessing": self.preprocessing,
+            "preprocessing_digest": self.transform.digest(),
+        }
+        if spec.source == "random":
+            found["seed"] = spec.seed
+        return found
+
+    def extra_repr(self) -> str:
+        return f"id={self.spec.id!r}, dim={self.dim}, preprocessing={self.preprocessing!r}"
+
+
+def _architecture(spec: PriorSpec) -> str:
+    """Family, architecture and whatever alters it, in one string."""
+    changes = [f"{key}={spec.model_args[key]}" for key in sorted(spec.model_args)]
+    if spec.stem == "cifar":
+        changes.append(f"stem=cifar/{spec.stem_padding}")
+    return f"{spec.family}/{spec.architecture}" + (f"({','.join(changes)})" if changes else "")
+
+
+def load_prior(
+    name_or_spec: str | os.PathLike[str] | PriorSpec,
+    *,
+    preprocessing: str = UPSTREAM,
+    strict: bool = False,
+    device: str | torch.device = "cpu",
+) -> Prior:
+    """Load a prior, frozen and in evaluation mode, with its preprocessing attached.
+
+    Args:
+        name_or_spec: whatever `prior_spec` takes, or an entry.
+        preprocessing: `upstream`, the authors' own, or `rela-reference`, ImageNet mean and deviation at the input size.
+        strict: refuse an entry that does not pin its weights (hash and, on the Hub, full commit), instead of warning.
+        device: where the prior is put.
+
+    Returns:
+        the prior; its `spec` has `dim` and `preprocessing` filled in.
+
+    Raises:
+        UnknownPriorError: if nothing has this name.
+        RegistryError: if the entry is malformed, or does not fit its network.
+        WeightsError: if the weights are out of reach, unsafe, damaged, or not those of the entry.
+    """
+    spec = name_or_spec if isinstance(name_or_spec, PriorSpec) else prior_spec(name_or_spec)
+    if preprocessing not in PREPROCESSINGS:
+        raise RegistryError(
+            "there is no such preprocessing", expected=" or ".join(PREPROCESSINGS), got=repr(preprocessing)
+        )
+    if strict and not spec.pinned:
+        raise WeightsError(
+            f"prior {spec.id!r} is refused: {_unpinned(spec)}",
+            expected="an entry that pins its weights",
+            got=f"revision {spec.revision or 'unknown'}, sha256 {spec.sha256 or 'unknown'}",
+            fix="drop `strict`, or write an entry of your own with the revision and the hash you checked",
+        )
+    revision: str | None = None
+    if spec.source == "random":
+        network = _build.untrained(spec)
+        spec, sha256 = _filled(spec, network), state_digest(network.state_dict())
+    elif spec.source == "callable":
+        network = _build.from_callable(spec)
+        spec, sha256 = _filled(spec, network), state_digest(network.state_dict())
+    else:
+        weights = find_weights(spec)
+        sha256, revision = verify_sha256(spec, weights.path), weights.revision
+        if not spec.pinned:
+            warnings.warn(
+                f"{_unpinned(spec)}; loaded {weights.path}, revision {revision or 'unknown'}, sha256 {sha256}",
+                UnpinnedWeightsWarning,
+                stacklevel=2,
+            )
+        elif spec.pin == "third-party":
+            _log.info("weights of %s agree with the third-party record of their hash", spec.id)
+        shapes = _build.build(spec, device="meta")
+        _filled(spec, shapes, "meta")
+        network = _build.load_into(spec, shapes, read_weights(weights.path), weights.path)
+    assert spec.preprocessing is not None  # checked when the entry was read, or filled in
+    chosen = spec.preprocessing if preprocessing == UPSTREAM else reference_preprocessing(spec.preprocessing)
+    return Prior(network, spec, ImageTransform(chosen), preprocessing, revision, sha256).to(device)
+
+
+def _unpinned(spec: PriorSpec) -> str:
+    missing = [
+        *(["hash"] if spec.sha256 is None else []),
+        *(["full commit"] if spec.source in ("timm", "hub") and spec.revision is None else []),
+    ]
+    return f"the entry of {spec.id!r} has no known {' and no '.join(missing)}, so nothing says which weights are meant"
+
+
+def _filled(spec: PriorSpec, network: nn.Module, device: str = "cpu") -> PriorSpec:
+    """The entry with `preprocessing` and `dim` as the network has them.
+
+    Raises:
+        RegistryError: if the entry claims another `dim`.
+    """
+    update: dict[str, Any] = {}
+    if spec.preprocessing is None:
+        update["preprocessing"] = _build.timm_preprocessing(network)
+    size = (spec.preprocessing or update["preprocessing"]).input_size
+    try:
+        dim = _build.feature_dim(network, size, device)
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        raise RegistryError(
+            f"the network of {spec.id!r} can't take its input",
+            expected=f"a network for images of {size}×{size}",
+            got=" ".join(str(error).split()),
+        ) from error
+    if spec.dim not in (None, dim):
+        raise RegistryError(
+            f"the entry of {spec.id!r} does not fit its network", expected=f"dim: {dim}", got=f"dim: {spec.dim}"
+        )
+    if spec.dim is None:
+        update["dim"] = dim
+    return spec.model_copy(update=update) if update else spec

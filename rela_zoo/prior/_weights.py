@@ -1,0 +1,235 @@
+"""Weight files: where they are, whether they are the right ones, and reading them without running anything.
+
+Only safetensors is read, which holds tensors and text and no code. Pickles are refused wherever they come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from rela_zoo import paths
+from rela_zoo.errors import WeightsError
+from rela_zoo.registry import PriorSpec
+
+# The header of the largest network in reach is well under a megabyte; the format itself allows a hundred.
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+_CHUNK = 4 * 1024 * 1024
+
+
+class UnpinnedWeightsWarning(UserWarning):
+    """Nothing in the registry says which bytes these weights must be."""
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """A weight file on this machine: its path, and the full commit it came from where that is known."""
+
+    path: Path
+    revision: str | None
+
+
+def find_weights(spec: PriorSpec) -> FoundWeights:
+    """The weight file of an entry: packaged, put there by the user, or from the Hub (its cache, else a download).
+
+    Raises:
+        WeightsError: if it is not in reach; says which file of which repository at which commit, and where to put it.
+    """
+    file = spec.file
+    if file is None:
+        raise WeightsError(
+            f"prior {spec.id!r} can't be loaded by this package",
+            expected="an entry with a weight file",
+            got=f"family {spec.family!r} without one",
+            fix=" ".join(spec.notes) or None,
+        )
+    if spec.source == "embedded":
+        packaged = paths.packaged_weights() / file
+        if packaged.is_file():
+            return FoundWeights(packaged, None)
+        raise WeightsError(
+            f"the weights of {spec.id!r} are missing from the package",
+            expected=packaged,
+            fix="reinstall rela-zoo: pip install --force-reinstall rela-zoo",
+        )
+    own = own_weights_path(spec)
+    beside = spec.folder / file if spec.folder is not None and spec.source == "local" else None
+    for path in (own, beside):
+        if path is not None and path.is_file():
+            return FoundWeights(path, spec.revision)
+    if spec.source == "local":
+        raise WeightsError(
+            f"the weights of {spec.id!r} are not on this machine, and can't be downloaded",
+            expected=f"a safetensors file at {own}" + _hash_wanted(spec),
+            got="nothing there",
+            fix=_how_to_supply(spec, own),
+        )
+    return _from_hub(spec, file, own)
+
+
+def own_weights_path(spec: PriorSpec) -> Path:
+    """Where a user puts the weight file of an entry by hand."""
+    return paths.user_weights() / spec.id / (spec.file or "model.safetensors")
+
+
+def _hash_wanted(spec: PriorSpec) -> str:
+    return f" (sha256 {spec.sha256})" if spec.sha256 else ""
+
+
+def _how_to_supply(spec: PriorSpec, own: Path) -> str:
+    origin = spec.origin
+    lines = [f"put the file at {own}"]
+    if origin is not None:
+        where = [
+            f"{origin.file or 'a file'} of {origin.repo} on the Hub" if origin.repo else "",
+            f"at commit {origin.revision}" if origin.revision else "",
+            f"sha256 {origin.sha256}" if origin.sha256 else "",
+            origin.url or "",
+            origin.note or "",
+        ]
+        lines.append("origin: " + ", ".join(part for part in where if part))
+    lines.extend(spec.notes)
+    return "\n            ".join(lines)
+
+
+def _from_hub(spec: PriorSpec, file: str, own: Path) -> FoundWeights:
+    from huggingface_hub import errors as hub_errors
+    from huggingface_hub import hf_hub_download
+
+    assert spec.repo is not None  # checked when the entry was read
+    # Which HTTP library the Hub's client uses changes between its versions; the first base of its own error is the
+    # base of that library's errors (no route, refused connection, timeout), which the client lets through.
+    transport_error: Any = hub_errors.HfHubHTTPError.__bases__[0]
+    try:
+        path = Path(hf_hub_download(spec.repo, file, revision=spec.revision))
+    # A server that is down, a cache without the file when offline, a revision without the file, a full disk.
+    except (
+        hub_errors.HfHubHTTPError,
+        hub_errors.EntryNotFoundError,
+        hub_errors.HFValidationError,
+        getattr(hub_errors, "XetDownloadError", OSError),
+        getattr(hub_errors, "RevisionResolutionError", OSError),
+        transport_error,
+        OSError,
+    ) as error:
+        commit = f" --revision {spec.revision}" if spec.revision else ""
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise WeightsError(
+            f"the weights of {spec.id!r} are not in reach",
+            expected=f"{file} of {spec.repo} at commit {spec.revision or '(unknown: the newest)'}" + _hash_wanted(spec),
+            got=f"{type(error).__name__}: {first}" if first else type(error).__name__,
+            fix=f"with network: hf download {spec.repo} {file}{commit}\n            without: copy that file to {own}",
+        ) from error
+    return FoundWeights(path, spec.revision or _snapshot(path))
+
+
+def _snapshot(path: Path) -> str | None:
+    """The commit in a path of the Hub's cache, …/snapshots/<commit>/file."""
+    parts = path.parts
+    if "snapshots" not in parts:
+        return None
+    commit = parts[len(parts) - 1 - parts[::-1].index("snapshots") + 1]
+    return commit if len(commit) == 40 else None
+
+
+def verify_sha256(spec: PriorSpec, path: Path) -> str:
+    """sha256 of a file, read once in pieces.
+
+    Raises:
+        WeightsError: if the entry names another.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read", got=error.strerror or str(error)) from error
+    got = digest.hexdigest()
+    if spec.sha256 is not None and got != spec.sha256:
+        doubt = (
+            "; this hash is a third party's record: compare it with the file's page on the Hub before trusting either"
+            if spec.pin == "third-party"
+            else ""
+        )
+        raise WeightsError(
+            f"{path} is not the weight file of {spec.id!r}",
+            expected=f"sha256 {spec.sha256}",
+            got=f"sha256 {got}",
+            fix=f"delete the file and fetch it again{doubt}",
+        )
+    return got
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file on the CPU, floating-point ones as float32; of a whole CLIP only the image tower.
+
+    Raises:
+        WeightsError: if the file is no safetensors, is damaged, or holds values that are not finite.
+    """
+    _check_header(path)
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            keys = list(file.keys())
+            # A whole CLIP also has the text tower, which is most of the file in some cases.
+            keys = [key for key in keys if key.startswith("visual.")] or keys
+            for key in keys:
+                tensor = file.get_tensor(key)
+                # A copy: the tensors of the file are views of its memory map, and the file may change.
+                state[key] = tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path} is damaged", expected="a complete safetensors file", got=str(error), fix="fetch it again"
+        ) from error
+    bad = [key for key, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    if bad:
+        raise WeightsError(
+            f"{path} holds values that are not finite", expected="finite weights", got=", ".join(bad[:3])
+        )
+    return state
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what is not safetensors before any library parses it, and say what it is."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(9)
+        length = int.from_bytes(start[:8], "little")
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise WeightsError(
+                f"{path} is a pickle",
+                expected="a safetensors file: unpickling can run any code, so pickles are never read",
+                got="a PyTorch or pickle file",
+                fix="convert it where you trust it: safetensors.torch.save_file(state_dict, 'model.safetensors')",
+            )
+        if len(start) < 9 or start[8:9] != b"{" or length > size - 8:
+            raise WeightsError(
+                f"{path} is no safetensors file", expected="a safetensors file", got=f"{size} other bytes"
+            )
+        if length > MAX_HEADER_BYTES:
+            raise WeightsError(
+                f"the header of {path} is too long", expected=f"at most {MAX_HEADER_BYTES} bytes", got=f"{length} bytes"
+            )
+        file.seek(8)
+        try:
+            json.loads(file.read(length))
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"the header of {path} is damaged", expected="JSON", got=str(error)) from error
+
+
+def state_digest(state: dict[str, Tensor]) -> str:
+    """sha256 of names, types, shapes and values: identifies weights that come from no file."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,21 @@
+"""The registry: one YAML entry a prior, found by name. Reading it needs no deep-learning library."""
+
+from rela_zoo.registry._lookup import HUB_ENTRY_FILE, list_priors, packaged_priors, prior_spec, user_priors
+from rela_zoo.registry._read import EntryError, read_entry, read_folder
+from rela_zoo.registry._spec import Artefacts, HubFolder, Origin, Preprocessing, PriorSpec
+
+__all__ = [
+    "HUB_ENTRY_FILE",
+    "Artefacts",
+    "EntryError",
+    "HubFolder",
+    "Origin",
+    "Preprocessing",
+    "PriorSpec",
+    "list_priors",
+    "packaged_priors",
+    "prior_spec",
+    "read_entry",
+    "read_folder",
+    "user_priors",
+]

@@ -1,0 +1,158 @@
+"""Reading YAML entries: safe, bounded, and reporting every problem of a file with the path of its field."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from rela_zoo.errors import RegistryError
+from rela_zoo.registry._spec import PriorSpec
+
+# An entry is a page of text; anything larger is a mistake or an attack.
+MAX_BYTES = 64 * 1024
+SUFFIXES = (".yaml", ".yml")
+
+
+class EntryError(RegistryError):
+    """One or more entries are wrong; `.problems` lists all of them as (file, field, message)."""
+
+    def __init__(self, problems: list[tuple[Path, str, str]]) -> None:
+        self.problems = problems
+        files = len({path for path, _, _ in problems})
+        lines = "\n".join(f"  - {path}: {field + ': ' if field else ''}{message}" for path, field, message in problems)
+        super().__init__(
+            f"{len(problems)} problem{'s' if len(problems) != 1 else ''} in {files} registry "
+            f"entr{'ies' if files != 1 else 'y'}:\n{lines}",
+            fix="mend or remove the files named; `rela-zoo validate DIR` checks a folder of them",
+        )
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses duplicate keys, and anchors (an entry needs none, and they can blow up)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "expected no YAML aliases (`*name`)", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable) or key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML → plain Python; raises `yaml.YAMLError` for duplicate keys, aliases, tags and syntax errors."""
+    return yaml.load(text, Loader=_StrictLoader)
+
+
+def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
+    """Read one entry.
+
+    Args:
+        path: a `.yaml` file; its stem must be the entry's id, unless it came from the Hub.
+        hub: repository and commit the file came from. A repository can't know its own commit, so an entry that
+            names no repository, or its own, gets these.
+
+    Raises:
+        EntryError: with every problem of the file.
+    """
+    problems: list[tuple[str, str]] = []
+    raw = _raw(path, problems)
+    spec: PriorSpec | None = None
+    if raw is not None:
+        if hub is not None and raw.get("repo") in (None, hub[0]):
+            raw = {"source": "hub", **raw, "repo": hub[0], "revision": raw.get("revision") or hub[1]}
+        if hub is None and "id" in raw and raw["id"] != path.stem:
+            problems.append(("id", f"expected {path.stem!r}, the name of the file, got {raw['id']!r}"))
+        try:
+            spec = PriorSpec.model_validate(raw)
+        except ValidationError as error:
+            problems.extend(_explain(error))
+    if problems or spec is None:
+        raise EntryError([(path, field, message) for field, message in problems])
+    spec._folder = path.parent.resolve()
+    return spec
+
+
+def _raw(path: Path, problems: list[tuple[str, str]]) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        problems.append(("", f"can't be read: {error.strerror or error}"))
+        return None
+    if len(data) > MAX_BYTES:
+        problems.append(("", f"expected at most {MAX_BYTES} bytes, got more"))
+        return None
+    try:
+        raw = parse_yaml(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        problems.append(("", f"expected UTF-8 text: {error.reason} at byte {error.start}"))
+        return None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        problems.append(("", f"not valid YAML: {message.replace('<unicode string>', path.name)}"))
+        return None
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        problems.append(("", f"expected a mapping of fields, got {type(raw).__name__}"))
+        return None
+    return raw
+
+
+def _explain(error: ValidationError) -> list[tuple[str, str]]:
+    """Pydantic's findings as (dotted field, message); a cross-field check brings its own field names."""
+    found: list[tuple[str, str]] = []
+    for one in error.errors(include_url=False):
+        prefix = ".".join(str(part) for part in one["loc"])
+        if one["type"] == "value_error":
+            for line in str(one["ctx"]["error"]).splitlines():
+                field, _, message = line.partition(": ")
+                found.append((f"{prefix}.{field}" if prefix else field, message))
+            continue
+        message = one["msg"][:1].lower() + one["msg"][1:]
+        shown = repr(one["input"])
+        if one["type"] not in ("missing", "extra_forbidden"):
+            message += f", got {shown if len(shown) <= 80 else shown[:77] + '...'}"
+        if one["type"] == "string_type" and isinstance(one["input"], int | float):
+            message += " (write it in quotes)"
+        if one["type"] == "extra_forbidden":
+            message = "unknown field"
+        found.append((prefix, message))
+    return found
+
+
+def read_folder(folder: Path) -> tuple[list[PriorSpec], list[tuple[Path, str, str]]]:
+    """Read every entry of a folder, in order of file name.
+
+    Returns:
+        the good entries, and every problem as (file, field, message), names taken twice among them.
+    """
+    specs: list[PriorSpec] = []
+    problems: list[tuple[Path, str, str]] = []
+    owner: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.suffix not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        try:
+            spec = read_entry(path)
+        except EntryError as error:
+            problems.extend(error.problems)
+            continue
+        for name in (spec.id, *spec.aliases):
+            if name in owner:
+                field = "id" if name == spec.id else "aliases"
+                problems.append((path, field, f"{name!r} is already a name of {owner[name].name}"))
+            else:
+                owner[name] = path
+        specs.append(spec)
+    return specs, problems

@@ -1,0 +1,307 @@
+"""What the registry knows about a prior: one flat record, checked as a whole."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
+
+# Ids and aliases share one grammar, so that a name can't be mistaken for a path, a URL or an option.
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?$"
+RANDOM_PREFIX = "random-"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=96)]
+Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+RepoId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", max_length=140)]
+ArxivId = Annotated[str, StringConstraints(pattern=r"^\d{4}\.\d{4,5}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=400)]
+
+Source = Literal["timm", "hub", "local", "embedded", "random", "callable"]
+Family = Literal["timm", "cifar-resnet", "callable", "external"]
+Pin = Literal["confirmed", "third-party", "none"]
+Layer = Literal["pooled", "projection"]
+Licence = Literal[
+    "apache-2.0",
+    "mit",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "gpl-3.0",
+    "agpl-3.0",
+    "openrail",
+    "not-applicable",
+    "unstated",
+    "other",
+]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, str_strip_whitespace=True)
+
+
+def _triple(value: Any) -> Any:
+    """One number stands for all three channels."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (float(value),) * 3
+    return value
+
+
+class Preprocessing(_Record):
+    """How an image becomes the network's input: resize the shorter side, crop the centre, normalise.
+
+    Attributes:
+        input_size: side of the square centre crop, pixels.
+        resize: length the shorter side is resized to first, pixels; at least `input_size`.
+        interpolation: of the resize; always with antialiasing.
+        mean: per channel, of RGB in [0, 1].
+        std: per channel, of RGB in [0, 1]; positive.
+    """
+
+    input_size: int = Field(ge=1, le=4096)
+    resize: int = Field(ge=1, le=4096)
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    _one_for_all = field_validator("mean", "std", mode="before")(_triple)
+
+    @property
+    def crop_pct(self) -> float:
+        """Side of the crop over the resized shorter side, in (0, 1]: timm's way to say the same."""
+        return self.input_size / self.resize
+
+    @model_validator(mode="after")
+    def _check(self) -> Preprocessing:
+        problems = []
+        if self.resize < self.input_size:
+            problems.append(f"resize: expected at least input_size = {self.input_size}, got {self.resize}")
+        if not all(math.isfinite(value) for value in self.mean):
+            problems.append(f"mean: expected finite numbers, got {self.mean}")
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
+            problems.append(f"std: expected positive numbers, got {self.std}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+class Origin(_Record):
+    """Where weights that this package does not read (a pickle, say) were published; facts for whoever converts them.
+
+    Attributes:
+        repo: repository on the Hub, `org/name`.
+        revision: full commit.
+        file: name of the weight file there.
+        sha256: of that file, not of the converted one.
+        url: a page or file outside the Hub.
+        note: what is known about the file.
+    """
+
+    repo: RepoId | None = None
+    revision: Revision | None = None
+    file: str | None = None
+    sha256: Sha256 | None = None
+    url: Url | None = None
+    note: str | None = None
+
+
+class HubFolder(_Record):
+    """A folder of a Hub data set repository at one commit.
+
+    Attributes:
+        repo: repository on the Hub, `org/name`.
+        revision: full commit.
+        path: folder or file inside it; empty for its root.
+        sha256: of the folder's index, or of the file.
+    """
+
+    repo: RepoId
+    revision: Revision
+    path: str = ""
+    sha256: Sha256 | None = None
+
+
+class Artefacts(_Record):
+    """What was published for one data set: the prior's embeddings of it, and the target transport fitted on them."""
+
+    embeddings: HubFolder | None = None
+    transport: HubFolder | None = None
+
+
+class PriorSpec(_Record):
+    """One prior: which weights, how to build the network, how to prepare its images, and what it gives.
+
+    Attributes:
+        id: unique name, the name of the entry's file.
+        title: one line for people.
+        aliases: other names of it, unique over the registry.
+        source: `timm` (a repository of timm's on the Hub), `hub` (any other), `local` (a file the user supplies),
+            `embedded` (shipped with the package), `random` (untrained), `callable` (the user's own code).
+        family: who builds the network: `timm`, `cifar-resnet` (6n+2 networks of this package), `callable`, or
+            `external` (nobody here: the entry tells what to do).
+        architecture: name within the family; `module:callable` for `callable`.
+        model_args: extra arguments of timm's constructor.
+        stem: `cifar` replaces a ResNet's 7×7 stem by a 3×3 convolution without max-pooling.
+        stem_padding: padding of that convolution.
+        layer: `pooled` (features after pooling, no head) or `projection` (after the image projection of CLIP).
+        dim: features an image, D; None where it is only known once the network is built (`random-*`, `callable`).
+        repo: repository on the Hub.
+        revision: full commit there; None if unknown.
+        file: weight file, safetensors.
+        sha256: of that file; None if unknown.
+        pin: who vouches for `sha256`: `confirmed` (seen at the source), `third-party` (somebody's record), `none`.
+        seed: of the initialisation of a `random` prior.
+        licence: of the weights; `other` needs `licence_link`.
+        licence_link: page with its text or with the statement.
+        preprocessing: the authors' own; None only for `random-*`, where timm's architecture says it.
+        training_data: what it was trained on, and whether with labels.
+        citation: one line.
+        arxiv: papers.
+        notes: traps and choices a user should know.
+        origin: where weights in an unsafe format were published.
+        artefacts: published embeddings and transports, by data set.
+    """
+
+    id: Name
+    title: str = Field(min_length=3, max_length=120)
+    aliases: tuple[Name, ...] = ()
+    source: Source
+    family: Family = "timm"
+    architecture: str = Field(min_length=1, max_length=200)
+    model_args: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    stem_padding: int = Field(default=1, ge=0, le=3)
+    layer: Layer = "pooled"
+    dim: int | None = Field(default=None, ge=1, le=65536)
+    repo: RepoId | None = None
+    revision: Revision | None = None
+    file: str | None = None
+    sha256: Sha256 | None = None
+    pin: Pin = "none"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    licence: Licence
+    licence_link: Url | None = None
+    preprocessing: Preprocessing | None = None
+    training_data: str = ""
+    citation: str = ""
+    arxiv: tuple[ArxivId, ...] = ()
+    notes: tuple[str, ...] = ()
+    origin: Origin | None = None
+    artefacts: dict[str, Artefacts] = Field(default_factory=dict)
+
+    # The folder an entry was read from: weights of a private entry may lie beside it.
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder the entry was read from; None for one made in memory. No part of the entry's content."""
+        return self._folder
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether loading reads a weight file."""
+        return self.source not in ("random", "callable")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a hash (and, for weights of the Hub, a full commit) says exactly which bytes are meant."""
+        if not self.has_weights:
+            return True
+        return self.sha256 is not None and (self.source not in ("timm", "hub") or self.revision is not None)
+
+    @model_validator(mode="after")
+    def _check(self) -> PriorSpec:
+        problems = list(_contradictions(self))
+        if problems:
+            raise ValueError("\n".join(f"{key}: {message}" for key, message in problems))
+        return self
+
+
+def _contradictions(spec: PriorSpec) -> list[tuple[str, str]]:
+    """Every pair of fields that can't both be right, as (field, message)."""
+    found: list[tuple[str, str]] = []
+
+    def demand(condition: bool, key: str, message: str) -> None:
+        if not condition:
+            found.append((key, message))
+
+    remote = spec.source in ("timm", "hub")
+    if remote:
+        demand(spec.repo is not None, "repo", f"expected org/name for source {spec.source}, got nothing")
+    if spec.has_weights and spec.family != "external":
+        demand(spec.file is not None, "file", f"expected the name of a safetensors file for source {spec.source}")
+    if spec.file is not None:
+        parts = re.split(r"[/\\]", spec.file)
+        safe = bool(spec.file) and ":" not in spec.file and not any(part in ("", ".", "..") for part in parts)
+        demand(safe, "file", f"expected a relative path without '..', got {spec.file!r}")
+        demand(
+            spec.file.endswith(".safetensors"),
+            "file",
+            f"expected a .safetensors file, got {spec.file!r}; weights in pickle files are never read: "
+            "put those facts under `origin`",
+        )
+    if not remote:
+        demand(
+            spec.repo is None and spec.revision is None,
+            "repo",
+            f"expected none for source {spec.source}; where a file was published goes under `origin`",
+        )
+    if not spec.has_weights:
+        demand(spec.file is None and spec.sha256 is None, "file", f"expected none for source {spec.source}")
+    demand(
+        (spec.pin == "none") == (spec.sha256 is None),
+        "pin",
+        "expected `none` exactly when sha256 is unknown, and `confirmed` or `third-party` when it is given",
+    )
+    if spec.source == "embedded":
+        demand(spec.pin == "confirmed", "pin", "expected `confirmed` with a sha256 for weights inside the package")
+    demand(
+        (spec.source == "callable") == (spec.family == "callable"),
+        "family",
+        "expected `callable` exactly when source is `callable`",
+    )
+    if spec.source == "callable":
+        grammar = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+        demand(
+            re.fullmatch(grammar, spec.architecture) is not None,
+            "architecture",
+            f"expected module:callable, got {spec.architecture!r}",
+        )
+    if spec.family == "cifar-resnet":
+        demand(
+            re.fullmatch(r"resnet(8|14|20|26|32|38|44|50|56|62|68|74|80|86|92|98|104|110)", spec.architecture)
+            is not None,
+            "architecture",
+            f"expected resnet<6n+2> up to 110, got {spec.architecture!r}",
+        )
+        demand(spec.dim in (None, 64), "dim", f"expected 64 for a cifar-resnet, got {spec.dim}")
+    if spec.family == "timm":
+        demand(
+            re.fullmatch(r"[a-z0-9_]+", spec.architecture) is not None,
+            "architecture",
+            f"expected a timm architecture without tag, got {spec.architecture!r}",
+        )
+    demand(spec.stem == "imagenet" or spec.family == "timm", "stem", "expected `imagenet` unless family is timm")
+    if spec.family == "external":
+        demand(spec.source == "local", "source", f"expected `local` for family external, got {spec.source}")
+    open_ended = spec.source in ("random", "callable") or spec.family == "external"
+    demand(spec.dim is not None or open_ended, "dim", "expected the number of features")
+    demand(
+        spec.preprocessing is not None or spec.source == "random",
+        "preprocessing",
+        "expected the prior's own preprocessing",
+    )
+    if spec.licence == "other":
+        demand(spec.licence_link is not None, "licence_link", "expected a link for licence `other`")
+    if spec.id.startswith(RANDOM_PREFIX):
+        demand(spec.source == "random", "id", f"names beginning with {RANDOM_PREFIX!r} are untrained networks")
+    demand(spec.id not in spec.aliases, "aliases", "expected names other than the id")
+    demand(len(set(spec.aliases)) == len(spec.aliases), "aliases", f"expected each once, got {list(spec.aliases)}")
+    return found

@@ -1,0 +1,301 @@
+"""The target transport: PCA, then one standard deviation in every direction. An artefact."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rela_zoo import __version__
+from rela_zoo.errors import TransportError
+from rela_zoo.transport._linear import Affine, check_width
+
+FORMAT = "rela-zoo-target-transport"
+FORMAT_VERSION = 1
+_MAX_HEADER_BYTES = 1 << 20
+_MAX_DIM = 1 << 16
+_FIX = "fetch it again, or fit it again: `rela-zoo transport fit`"
+
+
+@dataclass(frozen=True)
+class TransportStats:
+    """How a transport was fitted.
+
+    Attributes:
+        rows: number of rows it was fitted on.
+        explained_variance_ratio: K fractions of the total variance, falling; they add up to at most 1.
+        source_digest: digest of the embedding table; None if it was fitted on bare rows.
+        prior: id of the prior of that table, or None.
+        preprocessing: its preprocessing, or None.
+    """
+
+    rows: int
+    explained_variance_ratio: tuple[float, ...]
+    source_digest: str | None = None
+    prior: str | None = None
+    preprocessing: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TargetTransport:
+    """Rows of a prior → targets of a student (ReLA, arXiv 2405.14669; `_pca_reduce` of its reference code).
+
+    `t = ((e − mean) · components[:, :k]) / scale[:k]`: principal components in order of falling variance, each divided
+    by its population standard deviation, so that over the data set every target dimension has mean 0, deviation 1,
+    and no correlation with another. The first k columns serve a student of any width k ≤ K.
+
+    Attributes:
+        mean: (D,) float32.
+        components: (D, K) float32, orthonormal columns; the entry of largest magnitude in each is positive.
+        scale: (K,) float32, positive, falling: the standard deviation along each component.
+        stats: how it was fitted.
+
+    Raises:
+        TransportError: shapes that don't fit together, values that are not finite, a scale that is not positive.
+    """
+
+    mean: Tensor
+    components: Tensor
+    scale: Tensor
+    stats: TransportStats
+
+    def __post_init__(self) -> None:
+        dim, kept = self.components.shape if self.components.ndim == 2 else (-1, -1)
+        if (
+            not 0 < kept <= dim
+            or self.mean.shape != (dim,)
+            or self.scale.shape != (kept,)
+            or len(self.stats.explained_variance_ratio) != kept
+        ):
+            raise TransportError(
+                "the parts of a transport do not fit together",
+                expected="mean (D,), components (D, K), scale (K,) and K ratios, 0 < K ≤ D",
+                got=f"{tuple(self.mean.shape)}, {tuple(self.components.shape)}, {tuple(self.scale.shape)} and "
+                f"{len(self.stats.explained_variance_ratio)}",
+                fix=_FIX,
+            )
+        for name in ("mean", "components", "scale"):
+            values: Tensor = getattr(self, name)
+            if values.dtype != torch.float32:
+                raise TransportError(
+                    f"the {name} of a transport is of a wrong dtype", expected="float32", got=values.dtype
+                )
+            if not torch.isfinite(values).all():
+                raise TransportError(f"the {name} of a transport is not finite", expected="finite numbers", fix=_FIX)
+        if not (self.scale > 0).all():
+            raise TransportError("a scale of a transport is not positive", expected="positive deviations", fix=_FIX)
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the rows."""
+        return self.components.shape[0]
+
+    @property
+    def max_dim(self) -> int:
+        """K, the largest width of the targets."""
+        return self.components.shape[1]
+
+    @torch.no_grad()
+    def __call__(self, rows: Tensor, dim: int | None = None) -> Tensor:
+        """Targets of some rows.
+
+        Args:
+            rows: (B, D) of any floating dtype, raw outputs of the prior. Checked to be finite on the CPU; on another
+                device that would stall every step, and the table has checked them.
+            dim: k, the number of leading components; None takes all K.
+
+        Returns:
+            (B, k) float32 on the device of the rows, also under autocast.
+
+        Raises:
+            TransportError: rows of another width, k out of range, NaN or infinity in a row.
+        """
+        k = self._checked_dim(dim)
+        check_width(rows, self.dim)
+        if rows.device.type == "cpu" and not torch.isfinite(rows).all():
+            raise TransportError(
+                "a row has values that are not finite", expected="finite numbers", got="NaN or infinity"
+            )
+        with torch.autocast(rows.device.type, enabled=False):
+            here = rows.device
+            centred = rows.float() - self.mean.to(here)
+            return centred @ self.components[:, :k].to(here) / self.scale[:k].to(here)
+
+    def affine(self, dim: int | None = None) -> Affine:
+        """The same map as one product and one sum, to be composed or inverted.
+
+        Args:
+            dim: k; None takes all K.
+        """
+        k = self._checked_dim(dim)
+        weight = self.components[:, :k].double() / self.scale[:k].double()
+        return Affine(weight.float(), -(self.mean.double() @ weight).float())
+
+    def inverse(self, dim: int | None = None) -> Affine:
+        """The way back from targets (B, k) to rows (B, D): exact in the span of the k components around the mean.
+
+        Args:
+            dim: k; None takes all K.
+        """
+        k = self._checked_dim(dim)
+        return Affine((self.components[:, :k] * self.scale[:k]).T.contiguous(), self.mean)
+
+    def to(self, device: str | torch.device) -> TargetTransport:
+        """The same transport on another device."""
+        return replace(
+            self, mean=self.mean.to(device), components=self.components.to(device), scale=self.scale.to(device)
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file: `mean`, `components`, `scale`, `explained_variance_ratio`, all F32.
+
+        Metadata `rela_zoo` is JSON: format, format_version, made_by, rows, source_digest, prior, preprocessing. Equal
+        transports give equal bytes. The file is written under another name and renamed.
+
+        Raises:
+            TransportError: the path can't be written.
+        """
+        from safetensors.torch import save
+
+        metadata = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "made_by": f"rela-zoo {__version__}",
+            "rows": self.stats.rows,
+            "source_digest": self.stats.source_digest,
+            "prior": self.stats.prior,
+            "preprocessing": self.stats.preprocessing,
+        }
+        tensors = {name: getattr(self, name).cpu().contiguous() for name in ("mean", "components", "scale")}
+        tensors["explained_variance_ratio"] = torch.tensor(self.stats.explained_variance_ratio, dtype=torch.float32)
+        encoded = save(tensors, {"rela_zoo": json.dumps(metadata, sort_keys=True, separators=(",", ":"))})
+        target = Path(path).expanduser()
+        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(encoded)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise TransportError(
+                f"{target} can't be written",
+                expected="a path in a folder with room",
+                got=error,
+                fix="give another path",
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TargetTransport:
+        """Read a file written by `save`, on the CPU.
+
+        Raises:
+            TransportError: missing, truncated, of another kind, of a newer format, or with values that can't be.
+        """
+        target = Path(path).expanduser()
+        metadata = _read_metadata(target)
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(target)
+        except (SafetensorError, OSError) as error:
+            raise TransportError(
+                f"{target} is damaged", expected="a whole safetensors file", got=error, fix=_FIX
+            ) from error
+        names = {"mean", "components", "scale", "explained_variance_ratio"}
+        if set(tensors) != names:
+            raise TransportError(
+                f"{target} does not hold a transport", expected=sorted(names), got=sorted(tensors), fix=_FIX
+            )
+        ratio = tensors["explained_variance_ratio"]
+        if ratio.ndim != 1 or not torch.isfinite(ratio).all() or bool((ratio < 0).any()) or float(ratio.sum()) > 1.001:
+            raise TransportError(
+                f"{target} has impossible explained variances", expected="fractions that add up to at most 1", fix=_FIX
+            )
+        stats = TransportStats(
+            rows=metadata["rows"],
+            explained_variance_ratio=tuple(ratio.tolist()),
+            **{name: metadata.get(name) for name in ("source_digest", "prior", "preprocessing")},
+        )
+        return cls(tensors["mean"], tensors["components"], tensors["scale"], stats)
+
+    def _checked_dim(self, dim: int | None) -> int:
+        if dim is None:
+            return self.max_dim
+        if not 1 <= dim <= self.max_dim:
+            raise TransportError(
+                "more target dimensions are asked for than this transport has" if dim > 0 else "a bad target dimension",
+                expected=f"1 to {self.max_dim}",
+                got=dim,
+                fix="ask for fewer, or fit a transport with a larger --max-dim on a prior with more varying features",
+            )
+        return dim
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """Check the header without trusting it: sizes before anything is allocated, then kind, version and shapes."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(length) if size >= 8 and length <= min(size - 8, _MAX_HEADER_BYTES) else None
+    except OSError as error:
+        raise TransportError(
+            f"{path} can't be read", expected="a file written by `rela-zoo transport fit`", got=error.strerror,
+            fix="correct the path",
+        ) from error  # fmt: skip
+    if text is None:
+        raise TransportError(
+            f"{path} is no safetensors file, or is cut short in its header",
+            expected=f"a header of at most {min(max(size - 8, 0), _MAX_HEADER_BYTES)} bytes",
+            got=f"{length} bytes announced in a file of {size} bytes",
+            fix=_FIX,
+        )
+    try:
+        header = json.loads(text)
+        metadata = json.loads(header.pop("__metadata__")["rela_zoo"])
+        kind, version = metadata["format"], metadata["format_version"]
+        shapes = [tuple(tensor["shape"]) for tensor in header.values()]
+        end = max(tensor["data_offsets"][1] for tensor in header.values())
+        too_large = any(len(shape) > 2 or not all(0 <= n <= _MAX_DIM for n in shape) for shape in shapes)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise TransportError(
+            f"{path} does not hold a transport",
+            expected="a safetensors file with metadata `rela_zoo`",
+            got=f"{type(error).__name__}: {error}",
+            fix=_FIX,
+        ) from error
+    if kind != FORMAT:
+        raise TransportError(f"{path} is an artefact of another kind", expected=FORMAT, got=kind, fix=_FIX)
+    if version != FORMAT_VERSION:
+        raise TransportError(
+            f"{path} has a format version that this rela-zoo does not know",
+            expected=FORMAT_VERSION,
+            got=version,
+            fix="pip install --upgrade rela-zoo",
+        )
+    if too_large or size != 8 + length + end:
+        raise TransportError(
+            f"{path} is {'truncated' if size < 8 + length + end else 'not of the size that its header says'}",
+            expected=f"{8 + length + end} bytes, at most {_MAX_DIM} values a side",
+            got=f"{size} bytes, shapes {shapes}",
+            fix=_FIX,
+        )
+    rows = metadata.get("rows")
+    if not isinstance(rows, int) or rows < 2 or not math.isfinite(rows):
+        raise TransportError(f"{path} has an impossible number of rows", expected="at least 2", got=rows, fix=_FIX)
+    for name in ("source_digest", "prior", "preprocessing"):
+        if not isinstance(metadata.get(name), str | None):
+            raise TransportError(
+                f"{path} has a malformed {name}", expected="text or nothing", got=metadata[name], fix=_FIX
+            )
+    return dict(metadata)
