@@ -1,1 +1,1 @@
-"""The training frameworks this package works inside."""
+"""Training programs that the method wrapper works in: solo-learn, and the built-in host for a fresh machine."""

@@ -1,25 +1,36 @@
-"""The config group `rela` for Hydra: one entry a prior, so that a configuration picks it by name."""
+"""The Hydra config group `rela`: one entry a prior, for the built-in host and for solo-learn's own programs."""
 
 from __future__ import annotations
 
-GROUP = "rela"
+import re
+
+# What Hydra's grammar takes as the value of an override without quotes.
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
-def register_rela_group() -> None:
-    """Store `rela/default`, and `rela/<name>` for each registered prior and alias, in Hydra's ConfigStore.
+def group_names() -> list[str]:
+    """The entries of the group besides `default`: ids and aliases of all registered priors."""
+    from rela_zoo.registry import list_priors
 
-    Each entry is the default section (`rela_zoo/conf/rela/default.yaml`) with its prior filled in, under the key
-    `rela`. Storing twice changes nothing.
+    names = {name for spec in list_priors() for name in (spec.id, *spec.aliases)}
+    return sorted(name for name in names if _PLAIN.fullmatch(name) and name != "default")
+
+
+def register_rela_group() -> list[str]:
+    """Put the group into Hydra's ConfigStore: `rela=NAME`, `rela=default`; calling it again changes nothing.
+
+    Each entry is `rela_zoo/conf/rela/default.yaml` with the prior's name in it.
+
+    Returns:
+        The names registered, `default` included.
     """
     from hydra.core.config_store import ConfigStore
 
     from rela_zoo.config import rela_defaults
-    from rela_zoo.registry import list_priors
 
     store = ConfigStore.instance()
-    defaults = dict(rela_defaults())
-    store.store(group=GROUP, name="default", package=GROUP, node=defaults, provider="rela_zoo")
-    for spec in list_priors():
-        for name in (spec.id, *spec.aliases):
-            node = {**defaults, "prior": spec.id}
-            store.store(group=GROUP, name=name, package=GROUP, node=node, provider="rela_zoo")
+    names = ["default", *group_names()]
+    for name in names:
+        prior = None if name == "default" else name
+        store.store(group="rela", name=name, node={**rela_defaults(), "prior": prior}, provider="rela_zoo")
+    return names
