@@ -1,0 +1,36 @@
+"""The Hydra config group `rela`: one entry a prior, for the built-in host and for solo-learn's own programs."""
+
+from __future__ import annotations
+
+import re
+
+# What Hydra's grammar takes as the value of an override without quotes.
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
+
+
+def group_names() -> list[str]:
+    """The entries of the group besides `default`: ids and aliases of all registered priors."""
+    from rela_zoo.registry import list_priors
+
+    names = {name for spec in list_priors() for name in (spec.id, *spec.aliases)}
+    return sorted(name for name in names if _PLAIN.fullmatch(name) and name != "default")
+
+
+def register_rela_group() -> list[str]:
+    """Put the group into Hydra's ConfigStore: `rela=NAME`, `rela=default`; calling it again changes nothing.
+
+    Each entry is `rela_zoo/conf/rela/default.yaml` with the prior's name in it.
+
+    Returns:
+        The names registered, `default` included.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    from rela_zoo.config import rela_defaults
+
+    store = ConfigStore.instance()
+    names = ["default", *group_names()]
+    for name in names:
+        prior = None if name == "default" else name
+        store.store(group="rela", name=name, node={**rela_defaults(), "prior": prior}, provider="rela_zoo")
+    return names

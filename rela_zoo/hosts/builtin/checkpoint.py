@@ -1,0 +1,146 @@
+"""Checkpoints that are never half written, found again by what decides the training."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from rela_zoo.errors import RelaZooError
+
+_KEY = "rela_zoo_run"
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the latest epoch in a run's folder."""
+    found = {int(path.stem.rsplit("-ep=", 1)[1]): path for path in folder.glob("*-ep=*.ckpt")}
+    return found[max(found)] if found else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without unpickling objects.
+
+    Raises:
+        RelaZooError: if it can't be read, or holds anything but tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RelaZooError(
+            f"the checkpoint {path} can't be read",
+            expected="a checkpoint of the built-in host, with tensors and plain values only",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            fix="remove it and resume from an earlier one, or start anew with auto_resume.enabled=false",
+        ) from None
+
+
+def differences(checkpoint: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Dotted keys that a checkpoint's run and this configuration set differently."""
+
+    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        return {key: x for name, part in value.items() for key, x in flat(part, f"{prefix}.{name}".strip(".")).items()}
+
+    then, now = flat(checkpoint.get(_KEY, {}).get("config", {})), flat(config)
+    return sorted(key for key in {*then, *now} if then.get(key) != now.get(key)) if then else []
+
+
+class Checkpointer(Callback):
+    """Writes a checkpoint after every `frequency` epochs and after the last.
+
+    Each is written beside its place and moved there, so that a kill leaves the previous one whole.
+
+    Args:
+        folder: of this run.
+        name: of the files, `<name>-ep=<epoch>.ckpt`, epochs counted from 0 as in solo-learn.
+        frequency: in epochs, ≥ 1.
+        keep_prev: keep all of them, not only the last.
+        config: what the user asked for; kept in the checkpoint and beside it.
+    """
+
+    def __init__(self, folder: Path, name: str, frequency: int, keep_prev: bool, config: dict[str, Any]) -> None:
+        self.folder, self.name, self.frequency, self.keep_prev = folder, name, frequency, keep_prev
+        self.config = json.loads(json.dumps(config, default=str))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder."""
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the configuration in."""
+        checkpoint[_KEY] = {"config": self.config}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write one, if it is time."""
+        epoch = trainer.current_epoch
+        if (epoch + 1) % self.frequency and epoch + 1 != trainer.max_epochs:
+            return
+        final = self.folder / f"{self.name}-ep={epoch}.ckpt"
+        half = self.folder / f".{final.name}.part"
+        trainer.save_checkpoint(half)
+        if trainer.is_global_zero:
+            os.replace(half, final)
+            if not self.keep_prev:
+                for old in self.folder.glob(f"{self.name}-ep=*.ckpt"):
+                    if old != final:
+                        old.unlink()
+        trainer.strategy.barrier("checkpoint")
+
+
+class History(Callback):
+    """Means of each epoch, samples seen and seconds spent; goes on where a checkpoint left off.
+
+    Attributes:
+        rows: one dict an epoch, with `epoch`, `step`, `samples_seen`, `seconds`, and what was logged.
+        samples_seen: over all ranks and resumptions.
+        seconds: spent in training and validation, over all resumptions.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.samples_seen, self.seconds = 0, 0.0
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"rows": self.rows, "samples_seen": self.samples_seen, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.rows = list(state_dict["rows"])
+        self.samples_seen, self.seconds = state_dict["samples_seen"], state_dict["seconds"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count the batch."""
+        self.samples_seen += len(batch[0]) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take a row."""
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        means = {
+            key: float(value)
+            for key, value in trainer.callback_metrics.items()
+            if not key.endswith(("_step", "_epoch"))
+        }
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                "samples_seen": self.samples_seen,
+                "seconds": self.seconds,
+                **means,
+            }
+        )

@@ -1,0 +1,243 @@
+"""Train one of the built-in methods from a configuration."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
+from rela_zoo.hosts.builtin.checks import check
+from rela_zoo.hosts.builtin.config import as_plain, complete, count_devices, fill_defaults, normalisation, run_digest
+from rela_zoo.hosts.builtin.data import Held, _Indexed, validation_transform
+from rela_zoo.hosts.builtin.methods import METHODS
+from rela_zoo.subset import EpochSubset, StagedDataset, SubsetSampler
+from rela_zoo.views import build_views
+
+
+@dataclass
+class TrainResult:
+    """What a run leaves behind.
+
+    Attributes:
+        method: the trained method; its `backbone` is the student.
+        folder: of checkpoints and configuration, whether or not any were written.
+        checkpoint: the last one, or None if `checkpoint.enabled` is false.
+        resumed_from: the checkpoint that the run went on from.
+        steps: optimiser steps, those before a resumption included.
+        samples_seen: over all ranks and resumptions.
+        seconds: of training and validation, over all resumptions.
+        history: one dict an epoch.
+    """
+
+    method: LightningModule
+    folder: Path
+    checkpoint: Path | None
+    resumed_from: Path | None
+    steps: int
+    samples_seen: int
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def _seed(*key: int) -> None:
+    words = np.random.SeedSequence(key).generate_state(1)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[0]))
+    torch.manual_seed(int(words[0]))
+
+
+class _Chance(Callback):
+    """Seeds the generators by (seed, epoch, rank) before each epoch's first step, so that resuming changes nothing.
+
+    Not at the epoch's start: there a fresh run has yet to draw a seed for its workers, and a resumed one has not.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            _seed(self.seed, 1, trainer.current_epoch, trainer.global_rank)
+
+
+class _Ranks(Callback):
+    """Tells the sampler its rank, which is known only once the processes have found each other."""
+
+    def __init__(self, sampler: SubsetSampler) -> None:
+        self.sampler = sampler
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.sampler.rank = trainer.global_rank
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # The first epoch's workers start before Lightning tells the sampler the epoch.
+        self.sampler.set_epoch(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+
+def _train_loader(cfg: DictConfig, base: _Indexed, processes: int) -> DataLoader:
+    base.transform = build_views(as_plain(cfg.augmentations), *normalisation(cfg))
+    sampler = SubsetSampler(EpochSubset(len(base), 1.0, cfg.seed), cfg.optimizer.batch_size, num_replicas=processes)
+    return DataLoader(
+        StagedDataset(base, None, cfg.seed),
+        batch_size=cfg.optimizer.batch_size,
+        sampler=sampler,
+        num_workers=cfg.data.num_workers,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=True,
+    )
+
+
+def _val_loader(cfg: DictConfig, base: _Indexed | None) -> DataLoader | None:
+    if base is None:
+        return None
+    base.transform = validation_transform(cfg)
+    return DataLoader(Held(base), batch_size=cfg.optimizer.batch_size, num_workers=cfg.data.num_workers)
+
+
+def _trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> Trainer:
+    plain = as_plain(cfg)
+    accepted = inspect.signature(Trainer.__init__).parameters
+    settings = {key: value for key, value in plain.items() if key in accepted}
+    devices = settings["devices"]
+    if settings["accelerator"] == "cpu":
+        devices = count_devices(devices, "cpu")
+    strategy: Any = settings.get("strategy") or "auto"
+    if processes == 1 and strategy == "ddp":
+        strategy = "auto"
+    elif processes > 1 and strategy in ("auto", "ddp"):
+        from lightning.pytorch.strategies import DDPStrategy
+
+        strategy = DDPStrategy(find_unused_parameters=False)
+    settings = {
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        **settings,
+        "devices": devices,
+        "strategy": strategy,
+        "accumulate_grad_batches": settings["accumulate_grad_batches"] or 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "callbacks": callbacks,
+    }
+    if settings.get("enable_progress_bar", True):
+        from lightning.pytorch.callbacks import TQDMProgressBar
+
+        # Without a terminal each refresh is a line of its own.
+        rate = 1 if sys.stderr.isatty() else 0
+        settings["enable_progress_bar"] = rate > 0
+        callbacks += [TQDMProgressBar(refresh_rate=rate)] if rate else [_EpochLines()]
+    return Trainer(**settings)
+
+
+class _EpochLines(Callback):
+    """One line an epoch, where a progress bar would fill a log file."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            means = ", ".join(
+                f"{key} {float(value):.4g}"
+                for key, value in sorted(trainer.callback_metrics.items())
+                if not key.endswith(("_step", "_epoch"))
+            )
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {means}", file=sys.stderr, flush=True)
+
+
+def _resume_path(cfg: DictConfig, folder: Path) -> Path | None:
+    if cfg.resume_from_checkpoint is not None:
+        return Path(str(cfg.resume_from_checkpoint)).expanduser()
+    return find_checkpoint(folder) if cfg.auto_resume.enabled else None
+
+
+def build_method(cfg: DictConfig) -> LightningModule:
+    """The method that a completed configuration names, with random weights; wrapped if it has a `rela` section."""
+    method: Any = METHODS[cfg.method]
+    if cfg.get("rela") is not None:
+        from rela_zoo.method import with_rela
+
+        method = with_rela(method)
+    built = method(cfg)
+    return built if cfg.performance.disable_channel_last else built.to(memory_format=torch.channels_last)
+
+
+def train(cfg: Any) -> TrainResult:
+    """Check the configuration, train, and write checkpoints.
+
+    The result depends on the configuration alone, not on the number of workers; on a CPU, a run that was stopped and
+    resumed ends bit for bit like one that was not.
+
+    Args:
+        cfg: a mapping or an OmegaConf configuration with solo-learn's keys; see `rela_zoo/conf/byol.yaml`.
+
+    Raises:
+        ConfigError: before training, with every problem of the configuration.
+        KeyboardInterrupt: on Ctrl-C, after saying how to resume.
+    """
+    data = check(cfg)
+    given = fill_defaults(as_plain(cfg))
+    whole = complete(given, len(data.train.classes))
+    folder = Path(str(whole.checkpoint.dir)).expanduser() / whole.method / f"{whole.name}-{run_digest(given)}"
+    resume = _resume_path(whole, folder)
+    if resume is not None:
+        changed = differences(read_checkpoint(resume), _decisive(given))
+        if changed:
+            print(f"note: {resume} comes from a run with other {', '.join(changed)}", file=sys.stderr)
+    processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
+    _seed(whole.seed, 0)
+    method = build_method(whole)
+    loader, val_loader = _train_loader(whole, data.train, processes), _val_loader(whole, data.val)
+    if whole.debug_augmentations:
+        print(as_plain(whole.augmentations))
+    assert isinstance(loader.sampler, SubsetSampler)
+    history = History()
+    callbacks: list[Callback] = [_Chance(whole.seed), _Ranks(loader.sampler), history]
+    if whole.checkpoint.enabled:
+        saving = whole.checkpoint
+        callbacks.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, _decisive(given)))
+    trainer = _trainer(whole, processes, callbacks)
+    safe = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
+    try:
+        trainer.fit(method, loader, val_loader, ckpt_path=None if resume is None else str(resume), **safe)
+    except KeyboardInterrupt:
+        _say_how_to_resume(whole, folder)
+        raise
+    if getattr(trainer, "interrupted", False):
+        _say_how_to_resume(whole, folder)
+        raise KeyboardInterrupt
+    return TrainResult(
+        method=method,
+        folder=folder,
+        checkpoint=find_checkpoint(folder) if whole.checkpoint.enabled else None,
+        resumed_from=resume,
+        steps=trainer.global_step,
+        samples_seen=history.samples_seen,
+        seconds=history.seconds,
+        history=history.rows,
+    )
+
+
+def _decisive(given: DictConfig) -> dict[str, Any]:
+    return {key: value for key, value in as_plain(given).items() if key not in ("resume_from_checkpoint", "hydra")}
+
+
+def _say_how_to_resume(cfg: DictConfig, folder: Path) -> None:
+    last = find_checkpoint(folder) if cfg.checkpoint.enabled else None
+    if last is None:
+        why = "no epoch was finished" if cfg.checkpoint.enabled else "checkpoint.enabled is false"
+        message = f"\nstopped; nothing to resume from, for {why}"
+    else:
+        epochs = int(last.stem.rsplit("-ep=", 1)[1]) + 1
+        how = "run the same command again" if cfg.auto_resume.enabled else "add auto_resume.enabled=true"
+        message = f"\nstopped; {epochs} of {cfg.max_epochs} epochs are kept in {last}\nto go on: {how}"
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        print(message, file=sys.stderr, flush=True)
