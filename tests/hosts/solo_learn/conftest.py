@@ -187,6 +187,26 @@ class SoloRunner:
             **extra,
         }
 
+    def without_plugin(self) -> dict[str, str]:
+        """Environment in which Hydra does not discover the plugin: another `hydra_plugins` hides it."""
+        shadow = self.folder / "shadow"
+        (shadow / "hydra_plugins").mkdir(parents=True, exist_ok=True)
+        (shadow / "hydra_plugins" / "__init__.py").touch()
+        return {"PYTHONPATH": os.pathsep.join([str(shadow), str(ROOT)])}
+
+    def command(self, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a Python program (`-m …` or a script) in the folder; its output, both streams together, in `stdout`."""
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
     def config(self, method: str, name: str | None = None, **changes: Any) -> Path:
         """Write the configuration of a tiny run: 32 images of 32 px, batches of 8, two epochs, on the CPU."""
         special = METHODS[method]
