@@ -7,11 +7,19 @@ first entry is this file still, so that they take the same way; the script's nam
 from __future__ import annotations
 
 import os
-import runpy
 import sys
+import types
 from pathlib import Path
 
 SCRIPT_VARIABLE = "RELA_ZOO_SCRIPT"
+
+
+def run_as_main(script: Path) -> None:
+    """Execute a script as `__main__`, leaving `sys.argv` alone, which runpy would point at the script."""
+    module = types.ModuleType("__main__")
+    module.__file__ = str(script)
+    sys.modules["__main__"] = module
+    exec(compile(script.read_bytes(), str(script), "exec"), module.__dict__)
 
 
 def main() -> None:
@@ -28,7 +36,7 @@ def main() -> None:
         activate()
     except RelaZooError as error:
         sys.exit(f"error: {error}")
-    runpy.run_path(str(script), run_name="__main__")
+    run_as_main(script)
 
 
 if __name__ == "__main__":

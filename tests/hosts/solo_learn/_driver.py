@@ -11,11 +11,11 @@ import functools
 import hashlib
 import json
 import os
-import runpy
 import signal
 import sys
 import time
 import traceback
+import types
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +152,11 @@ def _run(job) -> None:
     sys.path[0] = str(script.parent)
     before, pl.Trainer = pl.Trainer, _recording_trainer(job) if "record" in job else pl.Trainer
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        # Not runpy, which would change sys.argv[0], by which Lightning starts the other processes of DDP.
+        module = types.ModuleType("__main__")
+        module.__file__ = str(script)
+        sys.modules["__main__"] = module
+        exec(compile(script.read_bytes(), str(script), "exec"), module.__dict__)
     finally:
         pl.Trainer = before
 

@@ -207,7 +207,7 @@ class SoloRunner:
             check=False,
         )
 
-    def config(self, method: str, name: str | None = None, **changes: Any) -> Path:
+    def config(self, method: str, file: str | None = None, /, **changes: Any) -> Path:
         """Write the configuration of a tiny run: 32 images of 32 px, batches of 8, two epochs, on the CPU."""
         special = METHODS[method]
         config: dict[str, Any] = {
@@ -217,7 +217,7 @@ class SoloRunner:
                 {"override hydra/job_logging": "disabled"},
             ],
             "hydra": {"output_subdir": None, "run": {"dir": "."}},
-            "name": name or method,
+            "name": method,
             "method": method,
             "backbone": {"name": "resnet18"},
             "data": {
@@ -249,7 +249,7 @@ class SoloRunner:
         }
         folder = self.folder / "configs"
         folder.mkdir(exist_ok=True)
-        path = folder / f"{name or method}.yaml"
+        path = folder / f"{file or method}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         return path
 

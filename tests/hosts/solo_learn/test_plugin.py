@@ -95,10 +95,14 @@ class TestUndiscovered:
         assert done.returncode != 0
         assert "rela/tiny-grid" in done.stdout
 
-    def test_the_launcher_trains_all_the_same(self, solo, config):
-        done = _pretrain(solo, config, "+rela=tiny-grid", "rela.data_ratio=0.5", launcher=True, **solo.without_plugin())
+    def test_the_launcher_trains_all_the_same_also_in_the_other_processes_of_ddp(self, solo):
+        two = solo.config("simclr", "launched", max_epochs=1, devices="02", strategy="ddp", sync_batchnorm=False)
+        overrides = ["+rela=tiny-grid", "rela.data_ratio=0.5"]
+        # A second process that did not know the group would fail to compose, and take the first down with it.
+        done = _pretrain(solo, two, *overrides, launcher=True, **solo.without_plugin())
         assert done.returncode == 0, done.stdout
         assert "rela_zoo is active · prior tiny-grid" in done.stdout
+        assert "MEMBER: 2/2" in done.stdout
 
     def test_doctor_names_the_file_and_the_way_out(self, solo):
         done = solo.command("-m", "rela_zoo", "doctor", "--json", **solo.without_plugin())

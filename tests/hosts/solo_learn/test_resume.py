@@ -47,59 +47,92 @@ def _same(resumed, undisturbed, first_epoch: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(solo):
-    return solo.run(solo.job("byol", *RELA, changes=_changes(solo, "undisturbed", 0)))[0]
+def runs(solo):
+    """All runs of this file: four undisturbed or killed ones first, then what resumes from their checkpoints."""
+    adaptive = RELA[:2]
+    changes = {
+        name: _changes(solo, name, workers)
+        for name, workers in {
+            "undisturbed": 0,
+            "adaptive": 0,
+            "plain": 0,
+            "accelerated stage": 0,
+            "own stage": 1,
+            "adaptive killed": 0,
+        }.items()
+    }
+    changes["plain"]["max_epochs"] = 1
+    changes["auto"] = _changes(solo, "auto", 0, auto_resume={"enabled": True})
+    first = {
+        "undisturbed": solo.job("byol", *RELA, changes=changes["undisturbed"]),
+        "adaptive": solo.job("simclr", *adaptive, changes=changes["adaptive"]),
+        "plain": solo.job("simclr", changes=changes["plain"]),
+    }
+    killed = {
+        "accelerated stage": solo.job("byol", *RELA, changes=changes["accelerated stage"], kill_at=(1, 0)),
+        "own stage": solo.job("byol", *RELA, changes=changes["own stage"], kill_at=(3, 0)),
+        "adaptive killed": solo.job("simclr", *adaptive, changes=changes["adaptive killed"], kill_at=(2, 0)),
+        "auto": solo.job("byol", *RELA, changes=changes["auto"], kill_at=(1, 1)),
+    }
+    names = [*first, "accelerated stage"]
+    outcomes = dict(zip(names, solo.run(*first.values(), killed.pop("accelerated stage")), strict=True))
+    for name, job in killed.items():
+        (outcomes[name],) = solo.run(job)
+
+    def resume(method, name, *rela):
+        # `+` for solo-learn reads the key without having it in its configurations.
+        path = f"+resume_from_checkpoint='{_checkpoint(solo, name)}'"
+        return solo.job(method, *rela, path, changes={**changes[name], "max_epochs": 4})
+
+    # Neither a plain run nor one with another ratio may pick up the checkpoint of "auto"; the same run must.
+    quick = {**changes["auto"], "checkpoint": {**changes["auto"]["checkpoint"], "enabled": False}}
+    then = {
+        "accelerated stage": resume("byol", "accelerated stage", *RELA),
+        "own stage": resume("byol", "own stage", *RELA),
+        "adaptive killed": resume("simclr", "adaptive killed", *adaptive),
+        "plain": resume("simclr", "plain", *RELA),
+        "auto, plain": solo.job("byol", changes=quick),
+        "auto, other": solo.job("byol", RELA[0], "rela.data_ratio=0.75", RELA[2], changes=quick),
+        "auto": solo.job("byol", *RELA, changes=changes["auto"]),
+    }
+    return outcomes, dict(zip(then, solo.run(*then.values()), strict=True))
 
 
 @pytest.mark.parametrize("stage", KILLS)
-def test_after_a_kill_by_resume_from_checkpoint(solo, undisturbed, stage):
-    name, workers = f"killed-{KILLS[stage][0]}", KILLS[stage][0] // 2
-    changes = _changes(solo, name, workers)
-    (killed,) = solo.run(solo.job("byol", *RELA, changes=changes, kill_at=KILLS[stage]))
-    assert not killed.ok
-    assert len(killed.batches) == 2 * KILLS[stage][0] + 1
-    # `+` for solo-learn reads the key without having it in its configurations.
-    path = f"+resume_from_checkpoint='{_checkpoint(solo, name)}'"
-    (resumed,) = solo.run(solo.job("byol", *RELA, path, changes=changes))
-    _same(resumed, undisturbed, KILLS[stage][0])
+def test_after_a_kill_by_resume_from_checkpoint(runs, stage):
+    before, after = runs
+    assert not before[stage].ok
+    assert len(before[stage].batches) == 2 * KILLS[stage][0] + 1
+    _same(after[stage], before["undisturbed"], KILLS[stage][0])
 
 
-def test_after_a_kill_by_auto_resumer_but_never_across_rela(solo, undisturbed):
-    changes = _changes(solo, "auto", 0, auto_resume={"enabled": True})
-    (killed,) = solo.run(solo.job("byol", *RELA, changes=changes, kill_at=(1, 1)))
-    assert not killed.ok
-    # A plain run and one with another ratio must not pick up that checkpoint; the same run must.
-    other = [*RELA[:1], "rela.data_ratio=0.75", RELA[2]]
-    quick = {**changes, "max_epochs": 4, "checkpoint": {**changes["checkpoint"], "enabled": False}}
-    plain, another, resumed = solo.run(
-        solo.job("byol", changes=quick), solo.job("byol", *other, changes=quick), solo.job("byol", *RELA, changes=changes)
-    )
-    assert plain.ok, plain.error
-    assert another.ok, another.error
-    assert plain.batches[0]["epoch"] == another.batches[0]["epoch"] == 0
-    assert "Resuming from previous checkpoint" in resumed.output
-    _same(resumed, undisturbed, 1)
+def test_after_a_kill_by_auto_resumer(runs):
+    before, after = runs
+    assert not before["auto"].ok
+    assert "Resuming from previous checkpoint" in after["auto"].output
+    _same(after["auto"], before["undisturbed"], 1)
 
 
-def test_adaptive_averages_survive(solo):
-    rela = ("+rela=tiny-grid", "rela.data_ratio=0.5")
-    (whole,) = solo.run(solo.job("simclr", *rela, changes=_changes(solo, "adaptive-whole", 0)))
-    changes = _changes(solo, "adaptive-killed", 0)
-    (killed,) = solo.run(solo.job("simclr", *rela, changes=changes, kill_at=(2, 0)))
-    path = f"+resume_from_checkpoint='{_checkpoint(solo, 'adaptive-killed')}'"
-    (resumed,) = solo.run(solo.job("simclr", *rela, path, changes=changes))
-    assert not killed.ok
+@pytest.mark.parametrize("other", ["auto, plain", "auto, other"])
+def test_auto_resumer_never_takes_a_checkpoint_of_another_rela(runs, other):
+    outcome = runs[1][other]
+    assert outcome.ok, outcome.error
+    assert outcome.batches[0]["epoch"] == 0
+    assert "Resuming" not in outcome.output
+
+
+def test_adaptive_averages_survive(runs):
+    before, after = runs
+    assert not before["adaptive killed"].ok
+    resumed, whole = after["adaptive killed"], before["adaptive"]
     assert resumed.ok, resumed.error
     assert resumed.end["averages"] == whole.end["averages"]
     assert 0 < resumed.end["averages"]["rho"] < 1
     assert resumed.end["parameters"] == whole.end["parameters"]
 
 
-def test_a_checkpoint_of_a_plain_run_is_refused(solo):
-    changes = _changes(solo, "plain", 0, max_epochs=1)
-    (plain,) = solo.run(solo.job("simclr", changes=changes))
-    assert plain.ok, plain.error
-    path = f"+resume_from_checkpoint='{_checkpoint(solo, 'plain')}'"
-    (resumed,) = solo.run(solo.job("simclr", *RELA, path, changes={**changes, "max_epochs": 2}))
-    assert not resumed.ok
-    assert "without rela" in resumed.error
+def test_a_checkpoint_of_a_plain_run_is_refused(runs):
+    before, after = runs
+    assert before["plain"].ok, before["plain"].error
+    assert not after["plain"].ok
+    assert "without rela" in after["plain"].error
