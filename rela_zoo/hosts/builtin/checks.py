@@ -93,7 +93,9 @@ class _Check:
         for section, keys in SECTIONS.items():
             values = self.given.get(section)
             if values is not None and not isinstance(values, Mapping):
-                self.wrong(section, f"a section with {', '.join(keys)}", "see the packaged configurations", repr(values))
+                self.wrong(
+                    section, f"a section with {', '.join(keys)}", "see the packaged configurations", repr(values)
+                )
                 continue
             expected = set(keys)
             if section == "method_kwargs" and self.get("method") in METHODS:
@@ -158,7 +160,9 @@ class _Check:
         if self.flawed("augmentations"):
             return
         if not isinstance(views, list) or not views or not all(isinstance(view, Mapping) for view in views):
-            self.wrong("augmentations", "a list of views", "see conf/augmentations of the package", type(views).__name__)
+            self.wrong(
+                "augmentations", "a list of views", "see conf/augmentations of the package", type(views).__name__
+            )
             return
         for i, view in enumerate(views):
             at = f"augmentations.{i}"
@@ -168,7 +172,9 @@ class _Check:
             crop = view.get("rrc") or {"enabled": False}
             low, high = crop.get("crop_min_scale", 0.08), crop.get("crop_max_scale", 1.0)
             if crop.get("enabled") and not 0 < low <= high <= 1:
-                self.wrong(f"{at}.rrc", "0 < crop_min_scale ≤ crop_max_scale ≤ 1", "see the packaged views", (low, high))
+                self.wrong(
+                    f"{at}.rrc", "0 < crop_min_scale ≤ crop_max_scale ≤ 1", "see the packaged views", (low, high)
+                )
             for part in _VIEW_PARTS:
                 chance = (view.get(part) or {}).get("prob", 0.0)
                 if not isinstance(chance, int | float) or not 0 <= chance <= 1:
@@ -316,7 +322,9 @@ def check(cfg: Any) -> Checked:
         given = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
     except (MissingMandatoryValue, OmegaConfBaseException) as error:
         key = str(getattr(error, "full_key", None) or "configuration")
-        raise ConfigError([Problem(key, "a value that can be resolved", str(error).splitlines()[0], "set it")]) from None
+        raise ConfigError(
+            [Problem(key, "a value that can be resolved", str(error).splitlines()[0], "set it")]
+        ) from None
     found = _Check(given)
     found.keys()
     found.numbers()
@@ -327,7 +335,12 @@ def check(cfg: Any) -> Checked:
     found.paths()
     ratio = found.rela()
     checked = found.data()
-    if checked is not None and processes is not None and not found.flawed("optimizer") and not found.flawed("num_nodes"):
+    if (
+        checked is not None
+        and processes is not None
+        and not found.flawed("optimizer")
+        and not found.flawed("num_nodes")
+    ):
         found.batch(len(checked.train), ratio, processes * found.get("num_nodes"))
     if found.problems or checked is None:
         raise ConfigError(found.problems)

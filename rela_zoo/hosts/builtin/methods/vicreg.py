@@ -32,9 +32,7 @@ class VICReg(BaseMethod):
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__(cfg)
         kw = self.cfg.method_kwargs
-        self.projector = VICRegProjectionHead(
-            self.features_dim, kw.proj_hidden_dim, kw.proj_output_dim, num_layers=3
-        )
+        self.projector = VICRegProjectionHead(self.features_dim, kw.proj_hidden_dim, kw.proj_output_dim, num_layers=3)
         self.criterion = VICRegLoss(
             lambda_param=kw.sim_loss_weight,
             # lightly takes the mean over the two views, solo-learn the sum.
