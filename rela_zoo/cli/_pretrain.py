@@ -99,9 +99,9 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
             got=name,
             fix=f"did you mean --config-name {near[0]}?" if near else "see `rela-zoo pretrain --help`",
         )
-    overrides = resolve_prior_override(overrides, register_rela_group())
-    own: Any = OmegaConf.load(file)
-    if config_path is not None and OmegaConf.select(own, "hydra.searchpath") is None:
+    searches_itself = OmegaConf.select(OmegaConf.load(file), "hydra.searchpath") is not None
+    overrides = resolve_prior_override(overrides, register_rela_group(default=searches_itself))
+    if config_path is not None and not searches_itself:
         overrides = [f"hydra.searchpath=['file://{packaged_configs()}']", *overrides]
     GlobalHydra.instance().clear()
     try:

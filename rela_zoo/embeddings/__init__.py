@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import Index
+from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._source import ImageSource, UndecodableImageError, pixel_digest
 from rela_zoo.embeddings._sources import image_source
-from rela_zoo.embeddings._table import EmbeddingTable, open_embeddings
+from rela_zoo.embeddings._table import EmbeddingTable
 
 __all__ = [
     "EmbeddingTable",

@@ -22,10 +22,11 @@ from rela_zoo.embeddings._folder import (
     write_shard,
 )
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, Plan, SourceRecord
+from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._progress import Progress
 from rela_zoo.embeddings._source import ImageSource, UndecodableImageError, encode_ids
 from rela_zoo.embeddings._sources import image_source
-from rela_zoo.embeddings._table import EmbeddingTable, open_embeddings
+from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
@@ -175,8 +176,8 @@ def _extract(
         raise _was_skipped(skipped[0], len(skipped), out)
     waiting = [number for number in range(len(ranges)) if number not in shards]
     itemsize = 2 if plan.dtype == "float16" else 4
-    images = sum(len(ranges[number]) for number in waiting)
-    check_space(out, images * plan.dim * itemsize + len(waiting) * 512 + sum(map(len, source.ids)) + (1 << 20))
+    to_do = sum(len(ranges[number]) for number in waiting)
+    check_space(out, to_do * plan.dim * itemsize + len(waiting) * 512 + sum(map(len, source.ids)) + (1 << 20))
 
     batches = [
         list(ranges[number][first : first + batch_size])
@@ -186,7 +187,7 @@ def _extract(
     loader = iter(_loader(source, prior.transform, batches, num_workers, device))
     with (
         _on_device(prior, device),
-        Progress("embedding", total, done=total - images, unit="images", show=progress) as bar,
+        Progress("embedding", total, done=total - to_do, unit="images", show=progress) as bar,
     ):
         for number in waiting:
             pieces: list[np.ndarray] = []
@@ -203,7 +204,8 @@ def _extract(
                         raise item
                 if good:
                     names = [position for position, _ in good]
-                    pieces.append(_outputs(prior, torch.stack([x for _, x in good]), device, plan, names, source.ids))
+                    images = _stacked([x for _, x in good])
+                    pieces.append(_outputs(prior, images, device, plan, names, source.ids))
                 bar.advance(len(batch))
             rows = np.concatenate(pieces) if pieces else np.empty((0, plan.dim), plan.dtype)
             shards[number] = write_shard(out, plan, number, rows, left_out)
@@ -214,12 +216,25 @@ def _extract(
     finish(out, plan, source.ids, [shards[number] for number in range(len(ranges))])
 
 
+def _stacked(images: list[Tensor]) -> Tensor:
+    shapes = {tuple(one.shape) for one in images}
+    if len(shapes) > 1:
+        raise EmbeddingsError(
+            "the prior's transform gives images of different shapes, which can't share a batch",
+            expected="one shape (3, H, W)",
+            got=", ".join(map(str, sorted(shapes)[:3])),
+            fix="end the transform with a crop or a resize to a fixed size",
+        )
+    return torch.stack(images)
+
+
 @torch.inference_mode()
 def _outputs(
     prior: Prior, images: Tensor, device: torch.device, plan: Plan, positions: Sequence[int], ids: Sequence[str]
 ) -> np.ndarray:
     """Images (B, 3, H, W) → checked rows (B, D) in the dtype of the artefact."""
-    rows = prior(images.to(device, non_blocking=True)).float().cpu()
+    with torch.autocast(device.type, enabled=False):
+        rows = prior(images.to(device)).float().cpu()
     if rows.shape != (len(images), plan.dim):
         raise EmbeddingsError(
             "the prior gives rows of another shape than it says",

@@ -7,17 +7,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rela_zoo.embeddings._format import Index, file_sha256, read_index, read_shard_header, row_dtype
+from rela_zoo.embeddings._format import Index, file_sha256, row_dtype
 from rela_zoo.embeddings._source import check_unique
 from rela_zoo.errors import EmbeddingsError
 
-_FIX = "fetch or compute this artefact again"
+FIX = "fetch or compute this artefact again"
 _OPEN_MAPS = 512  # each map holds a file descriptor
 
 
@@ -35,19 +35,19 @@ class _LazyIds(Sequence[str]):
                     f"{self._path} has a wrong digest: it is not the id list that these rows were made for",
                     expected=self._index.ids.sha256,
                     got=file_sha256(self._path),
-                    fix=_FIX,
+                    fix=FIX,
                 )
             lines = self._path.read_bytes().splitlines()
             try:
                 ids = json.loads(b"[" + b",".join(lines) + b"]")
             except (ValueError, RecursionError) as error:
-                raise EmbeddingsError(f"{self._path} is malformed", got=error, fix=_FIX) from error
+                raise EmbeddingsError(f"{self._path} is malformed", got=error, fix=FIX) from error
             if len(ids) != self._index.rows or not all(isinstance(one, str) for one in ids):
                 raise EmbeddingsError(
                     f"{self._path} does not hold one id a row",
                     expected=f"{self._index.rows} strings",
                     got=f"{len(ids)} values",
-                    fix=_FIX,
+                    fix=FIX,
                 )
             self._loaded = ids
         return self._loaded
@@ -174,7 +174,7 @@ class EmbeddingTable:
                     file.seek(self._offsets[number] + (at - int(self._starts[number])) * self.info.dim * dtype.itemsize)
                     piece = out[at - start : until - start].data.cast("B")
                     if file.readinto(piece) != len(piece):
-                        raise EmbeddingsError(f"{path} became shorter while it was read", fix=_FIX)
+                        raise EmbeddingsError(f"{path} became shorter while it was read", fix=FIX)
                 at = until
             yield self._finite(torch.from_numpy(out), lambda bad, first=start: first + bad)
 
@@ -235,75 +235,9 @@ class EmbeddingTable:
                 f"row {number} of {self.path} has values that are not finite",
                 expected="finite numbers in every row",
                 got=f"NaN or infinity for sample {self.ids[number]!r}",
-                fix=_FIX,
+                fix=FIX,
             )
         return rows
-
-
-def open_embeddings(path: str | Path, *, verify: Literal["size", "full"] = "size") -> EmbeddingTable:
-    """Open an embedding artefact.
-
-    Args:
-        path: the folder.
-        verify: `size` checks the index, its digest, and size and header of every shard, and reads no row; `full`
-            reads everything once and checks every sha256, the ids, and that all values are finite.
-
-    Returns:
-        The table.
-
-    Raises:
-        EmbeddingsError: missing, truncated or changed files, shards of another width, a wrong digest, values that are
-            not finite, a newer format; each says which.
-    """
-    if verify not in ("size", "full"):
-        raise ValueError(f"expected verify='size' or 'full', got {verify!r}")
-    folder = Path(path).expanduser()
-    info = read_index(folder)
-    _check_size(folder / info.ids.file, info.ids.bytes)
-    plan_digest, offsets = info.plan_digest(), []
-    for shard in info.shards:
-        offset, _, metadata = read_shard_header(folder / shard.file, shard.rows, info.dim, info.dtype)
-        _check_size(folder / shard.file, shard.bytes)
-        if metadata.get("plan") != plan_digest:
-            raise EmbeddingsError(
-                f"{folder / shard.file} was made for other embeddings than its index",
-                expected=f"plan {plan_digest}",
-                got=f"plan {metadata.get('plan')}",
-                fix=_FIX,
-            )
-        offsets.append(offset)
-    table = EmbeddingTable(folder, info, offsets)
-    if verify == "full":
-        _verify_content(table)
-    return table
-
-
-def _verify_content(table: EmbeddingTable) -> None:
-    """Every byte once: sha256 of the shards and the ids, unique ids, finite values."""
-    for shard in table.info.shards:
-        path = table.path / shard.file
-        found = file_sha256(path)
-        if found != shard.sha256:
-            raise EmbeddingsError(
-                f"{path} is damaged: its bytes are not those that were written",
-                expected=f"sha256 {shard.sha256}",
-                got=f"sha256 {found}",
-                fix=_FIX,
-            )
-    check_unique(list(table.ids), str(table.path))
-    for _ in table.iter_rows():
-        pass
-
-
-def _check_size(path: Path, expected: int) -> None:
-    size = path.stat().st_size if path.is_file() else None
-    if size != expected:
-        raise EmbeddingsError(
-            f"{path} is {'missing' if size is None else 'truncated' if size < expected else 'too long'}",
-            expected=f"{expected} bytes",
-            got="no file" if size is None else f"{size} bytes",
-            fix=_FIX,
-        )
 
 
 def _as_indices(indices: Sequence[int] | np.ndarray | Tensor, rows: int) -> np.ndarray:

@@ -24,6 +24,11 @@ def train_loader(trainer: Any) -> DataLoader:
     raise ConfigError([Problem("data.format", "training data from a torch DataLoader", got, fix)])
 
 
+def base_dataset(loader: DataLoader) -> Any:
+    """The host's own data set, without the staging that the built-in host's loader has from the start."""
+    return loader.dataset.base if isinstance(loader.dataset, StagedDataset) else loader.dataset
+
+
 def rebuild_loader(
     trainer: Any, *, ratio: float, seed: int, accelerated_views: Any | None
 ) -> tuple[SubsetSampler, DataLoader]:
@@ -38,7 +43,7 @@ def rebuild_loader(
         ConfigError: the data set's views can't be changed, or the subset is smaller than one batch.
     """
     old = train_loader(trainer)
-    dataset, batch_size = old.dataset, old.batch_size
+    dataset, batch_size = base_dataset(old), old.batch_size
     if not hasattr(dataset, "transform"):
         fix = "give the data set a `transform` attribute that its __getitem__ applies"
         raise ConfigError([Problem("data.dataset", "a data set with `transform`", type(dataset).__name__, fix)])

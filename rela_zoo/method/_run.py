@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rela_zoo.config import RelaConfig
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
 from rela_zoo.method._artefacts import Targets, resolve_targets
-from rela_zoo.method._loader import rebuild_loader, train_loader
+from rela_zoo.method._loader import base_dataset, rebuild_loader, train_loader
 from rela_zoo.method._stage import StageControl
 from rela_zoo.objective import cosine_discrepancy
 from rela_zoo.views import RELA_VIEW, build_views, find_normalisation
@@ -40,8 +40,7 @@ class RelaRun:
         """
         trainer, config = module.trainer, self._config
         seed = config.seed if config.seed is not None else int(module.cfg.get("seed", None) or 0)
-        old = train_loader(trainer)
-        dataset = old.dataset
+        dataset = base_dataset(train_loader(trainer))
         if config.accelerates:
             from rela_zoo.embeddings import image_source
 
@@ -102,7 +101,7 @@ class RelaRun:
             return f"rela_zoo is active · no prior: the method's own stage from the start\n  data    {ratio}"
         table, transport = self._targets.table, self._targets.transport
         rule = f"handover {config.handover}, at the next {config.handover_at}"
-        explained = float(transport.stats.explained_variance_ratio[: self._dim].sum())
+        explained = sum(transport.stats.explained_variance_ratio[: self._dim])
         lines.append(f"rela_zoo is active · prior {config.prior} ({config.preprocessing} preprocessing)")
         lines.append(f"  rows    {table.shape[0]} × {table.shape[1]}, digest {table.digest[:12]}")
         lines.append(f"  targets {self._dim} dimensions, {explained:.1%} of the variance; head {config.head}")

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rela_zoo import __version__
 from rela_zoo.errors import TransportError
+from rela_zoo.transport._file import FIX, FORMAT, FORMAT_VERSION, read_metadata
 from rela_zoo.transport._linear import Affine, check_width
-
-FORMAT = "rela-zoo-target-transport"
-FORMAT_VERSION = 1
-_MAX_HEADER_BYTES = 1 << 20
-_MAX_DIM = 1 << 16
-_FIX = "fetch it again, or fit it again: `rela-zoo transport fit`"
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ class TargetTransport:
                 expected="mean (D,), components (D, K), scale (K,) and K ratios, 0 < K ≤ D",
                 got=f"{tuple(self.mean.shape)}, {tuple(self.components.shape)}, {tuple(self.scale.shape)} and "
                 f"{len(self.stats.explained_variance_ratio)}",
-                fix=_FIX,
+                fix=FIX,
             )
         for name in ("mean", "components", "scale"):
             values: Tensor = getattr(self, name)
@@ -87,9 +80,9 @@ class TargetTransport:
                     f"the {name} of a transport is of a wrong dtype", expected="float32", got=values.dtype
                 )
             if not torch.isfinite(values).all():
-                raise TransportError(f"the {name} of a transport is not finite", expected="finite numbers", fix=_FIX)
+                raise TransportError(f"the {name} of a transport is not finite", expected="finite numbers", fix=FIX)
         if not (self.scale > 0).all():
-            raise TransportError("a scale of a transport is not positive", expected="positive deviations", fix=_FIX)
+            raise TransportError("a scale of a transport is not positive", expected="positive deviations", fix=FIX)
 
     @property
     def dim(self) -> int:
@@ -201,7 +194,7 @@ class TargetTransport:
             TransportError: missing, truncated, of another kind, of a newer format, or with values that can't be.
         """
         target = Path(path).expanduser()
-        metadata = _read_metadata(target)
+        metadata = read_metadata(target)
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -209,17 +202,17 @@ class TargetTransport:
             tensors = load_file(target)
         except (SafetensorError, OSError) as error:
             raise TransportError(
-                f"{target} is damaged", expected="a whole safetensors file", got=error, fix=_FIX
+                f"{target} is damaged", expected="a whole safetensors file", got=error, fix=FIX
             ) from error
         names = {"mean", "components", "scale", "explained_variance_ratio"}
         if set(tensors) != names:
             raise TransportError(
-                f"{target} does not hold a transport", expected=sorted(names), got=sorted(tensors), fix=_FIX
+                f"{target} does not hold a transport", expected=sorted(names), got=sorted(tensors), fix=FIX
             )
         ratio = tensors["explained_variance_ratio"]
         if ratio.ndim != 1 or not torch.isfinite(ratio).all() or bool((ratio < 0).any()) or float(ratio.sum()) > 1.001:
             raise TransportError(
-                f"{target} has impossible explained variances", expected="fractions that add up to at most 1", fix=_FIX
+                f"{target} has impossible explained variances", expected="fractions that add up to at most 1", fix=FIX
             )
         stats = TransportStats(
             rows=metadata["rows"],
@@ -239,63 +232,3 @@ class TargetTransport:
                 fix="ask for fewer, or fit a transport with a larger --max-dim on a prior with more varying features",
             )
         return dim
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    """Check the header without trusting it: sizes before anything is allocated, then kind, version and shapes."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(length) if size >= 8 and length <= min(size - 8, _MAX_HEADER_BYTES) else None
-    except OSError as error:
-        raise TransportError(
-            f"{path} can't be read", expected="a file written by `rela-zoo transport fit`", got=error.strerror,
-            fix="correct the path",
-        ) from error  # fmt: skip
-    if text is None:
-        raise TransportError(
-            f"{path} is no safetensors file, or is cut short in its header",
-            expected=f"a header of at most {min(max(size - 8, 0), _MAX_HEADER_BYTES)} bytes",
-            got=f"{length} bytes announced in a file of {size} bytes",
-            fix=_FIX,
-        )
-    try:
-        header = json.loads(text)
-        metadata = json.loads(header.pop("__metadata__")["rela_zoo"])
-        kind, version = metadata["format"], metadata["format_version"]
-        shapes = [tuple(tensor["shape"]) for tensor in header.values()]
-        end = max(tensor["data_offsets"][1] for tensor in header.values())
-        too_large = any(len(shape) > 2 or not all(0 <= n <= _MAX_DIM for n in shape) for shape in shapes)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise TransportError(
-            f"{path} does not hold a transport",
-            expected="a safetensors file with metadata `rela_zoo`",
-            got=f"{type(error).__name__}: {error}",
-            fix=_FIX,
-        ) from error
-    if kind != FORMAT:
-        raise TransportError(f"{path} is an artefact of another kind", expected=FORMAT, got=kind, fix=_FIX)
-    if version != FORMAT_VERSION:
-        raise TransportError(
-            f"{path} has a format version that this rela-zoo does not know",
-            expected=FORMAT_VERSION,
-            got=version,
-            fix="pip install --upgrade rela-zoo",
-        )
-    if too_large or size != 8 + length + end:
-        raise TransportError(
-            f"{path} is {'truncated' if size < 8 + length + end else 'not of the size that its header says'}",
-            expected=f"{8 + length + end} bytes, at most {_MAX_DIM} values a side",
-            got=f"{size} bytes, shapes {shapes}",
-            fix=_FIX,
-        )
-    rows = metadata.get("rows")
-    if not isinstance(rows, int) or rows < 2 or not math.isfinite(rows):
-        raise TransportError(f"{path} has an impossible number of rows", expected="at least 2", got=rows, fix=_FIX)
-    for name in ("source_digest", "prior", "preprocessing"):
-        if not isinstance(metadata.get(name), str | None):
-            raise TransportError(
-                f"{path} has a malformed {name}", expected="text or nothing", got=metadata[name], fix=_FIX
-            )
-    return dict(metadata)

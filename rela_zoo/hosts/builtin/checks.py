@@ -110,7 +110,7 @@ class _Check:
 
     def slips(self, given: Mapping[str, Any], known: set[str], prefix: str) -> None:
         for key in given:
-            if key not in known and (near := get_close_matches(str(key), known - set(given), n=1, cutoff=0.8)):
+            if key not in known and (near := get_close_matches(str(key), known, n=1, cutoff=0.8)):
                 self.wrong(f"{prefix}{key}", "a known key", f"did you mean {prefix}{near[0]}?", repr(given[key]))
 
     def numbers(self) -> None:

@@ -1,0 +1,101 @@
+"""`rela-zoo embed`: a data set's embeddings by a prior."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class RowType(str, Enum):
+    """How rows are stored."""
+
+    float16 = "float16"
+    float32 = "float32"
+
+
+class Preprocessing(str, Enum):
+    """Whose preparation of the images."""
+
+    upstream = "upstream"
+    reference = "rela-reference"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("embed")(embed_command)
+
+
+def embed_command(
+    prior: Annotated[str, typer.Argument(help="A name from `rela-zoo list`, or a path to a YAML entry.")],
+    data: Annotated[str, typer.Argument(help="An image folder, a parquet file, a folder of them, or a pattern.")],
+    out: Annotated[Path, typer.Option(help="Folder to write. Run again after a stop, it goes on where it was.")],
+    dtype: Annotated[RowType, typer.Option(help="How rows are stored.")] = RowType.float16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once on the device.")] = 256,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode images. Default: 0 on a CPU, up to 8 on a GPU.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the prior runs: cpu, cuda, cuda:1, …. Default: a GPU if there is one.")
+    ] = None,
+    preprocessing: Annotated[
+        Preprocessing, typer.Option(help="The prior's own, or ImageNet mean and deviation as in ReLA's code.")
+    ] = Preprocessing.upstream,
+    skip_undecodable: Annotated[
+        bool, typer.Option("--skip-undecodable", help="Leave out images that can't be decoded, and list them.")
+    ] = False,
+    progress: Annotated[
+        bool | None, typer.Option("--progress/--no-progress", help="Default: only on a terminal.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Run a prior over every image of a data set and keep its outputs."""
+    import torch
+
+    from rela_zoo.embeddings import embed, image_source
+    from rela_zoo.prior import load_prior
+
+    source = image_source(data)
+    started = time.monotonic()
+    on_gpu = torch.cuda.is_available() if device is None else not device.startswith("cpu")
+    table = embed(
+        load_prior(prior, preprocessing=preprocessing.value),
+        source,
+        out,
+        dtype=dtype.value,
+        batch_size=batch_size,
+        num_workers=workers if workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0,
+        device=device,
+        on_error="skip" if skip_undecodable else "raise",
+        progress="always" if progress else progress is None,
+    )
+    seconds = time.monotonic() - started
+    info = table.info
+    if as_json:
+        result = {
+            "path": str(table.path),
+            "prior": info.prior,
+            "preprocessing": info.preprocessing,
+            "rows": info.rows,
+            "dim": info.dim,
+            "dtype": info.dtype,
+            "shards": len(info.shards),
+            "bytes": sum(shard.bytes for shard in info.shards) + info.ids.bytes,
+            "skipped": list(info.skipped),
+            "digest": info.digest,
+            "seconds": round(seconds, 3),
+        }
+        typer.echo(json.dumps(result, indent=2))
+        return
+    megabytes = sum(shard.bytes for shard in info.shards) / 1e6
+    typer.echo(
+        f"{info.rows:,} rows of {info.dim} {info.dtype} ({megabytes:,.1f} MB, {len(info.shards)} shards) of the "
+        f"{source.describe()}\nin {table.path}, digest {info.digest[:16]}, {seconds:.1f} s"
+    )
+    for one in info.skipped:
+        typer.echo(f"left out, could not be decoded: {one}")

@@ -1,0 +1,77 @@
+"""Open an embedding artefact: refuse it if anything about it is not as its index says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from rela_zoo.embeddings._format import file_sha256, read_index, read_shard_header
+from rela_zoo.embeddings._source import check_unique
+from rela_zoo.embeddings._table import FIX, EmbeddingTable
+from rela_zoo.errors import EmbeddingsError
+
+
+def open_embeddings(path: str | Path, *, verify: Literal["size", "full"] = "size") -> EmbeddingTable:
+    """Open an embedding artefact.
+
+    Args:
+        path: the folder.
+        verify: `size` checks the index, its digest, and size and header of every shard, and reads no row; `full`
+            reads everything once and checks every sha256, the ids, and that all values are finite.
+
+    Returns:
+        The table.
+
+    Raises:
+        EmbeddingsError: missing, truncated or changed files, shards of another width, a wrong digest, values that are
+            not finite, a newer format; each says which.
+    """
+    if verify not in ("size", "full"):
+        raise ValueError(f"expected verify='size' or 'full', got {verify!r}")
+    folder = Path(path).expanduser()
+    info = read_index(folder)
+    _check_size(folder / info.ids.file, info.ids.bytes)
+    plan_digest, offsets = info.plan_digest(), []
+    for shard in info.shards:
+        offset, _, metadata = read_shard_header(folder / shard.file, shard.rows, info.dim, info.dtype)
+        _check_size(folder / shard.file, shard.bytes)
+        if metadata.get("plan") != plan_digest:
+            raise EmbeddingsError(
+                f"{folder / shard.file} was made for other embeddings than its index",
+                expected=f"plan {plan_digest}",
+                got=f"plan {metadata.get('plan')}",
+                fix=FIX,
+            )
+        offsets.append(offset)
+    table = EmbeddingTable(folder, info, offsets)
+    if verify == "full":
+        _verify_content(table)
+    return table
+
+
+def _verify_content(table: EmbeddingTable) -> None:
+    """Every byte once: sha256 of the shards and the ids, unique ids, finite values."""
+    for shard in table.info.shards:
+        path = table.path / shard.file
+        found = file_sha256(path)
+        if found != shard.sha256:
+            raise EmbeddingsError(
+                f"{path} is damaged: its bytes are not those that were written",
+                expected=f"sha256 {shard.sha256}",
+                got=f"sha256 {found}",
+                fix=FIX,
+            )
+    check_unique(list(table.ids), str(table.path))
+    for _ in table.iter_rows():
+        pass
+
+
+def _check_size(path: Path, expected: int) -> None:
+    size = path.stat().st_size if path.is_file() else None
+    if size != expected:
+        raise EmbeddingsError(
+            f"{path} is {'missing' if size is None else 'truncated' if size < expected else 'too long'}",
+            expected=f"{expected} bytes",
+            got="no file" if size is None else f"{size} bytes",
+            fix=FIX,
+        )

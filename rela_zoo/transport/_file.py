@@ -1,0 +1,75 @@
+"""The header of a transport file, read without trusting it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rela_zoo.errors import TransportError
+
+FORMAT = "rela-zoo-target-transport"
+FORMAT_VERSION = 1
+FIX = "fetch it again, or fit it again: `rela-zoo transport fit`"
+MAX_HEADER_BYTES = 1 << 20
+MAX_DIM = 1 << 16
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Check the header without trusting it: sizes before anything is allocated, then kind, version and shapes."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(length) if size >= 8 and length <= min(size - 8, MAX_HEADER_BYTES) else None
+    except OSError as error:
+        raise TransportError(
+            f"{path} can't be read", expected="a file written by `rela-zoo transport fit`", got=error.strerror,
+            fix="correct the path",
+        ) from error  # fmt: skip
+    if text is None:
+        raise TransportError(
+            f"{path} is no safetensors file, or is cut short in its header",
+            expected=f"a header of at most {min(max(size - 8, 0), MAX_HEADER_BYTES)} bytes",
+            got=f"{length} bytes announced in a file of {size} bytes",
+            fix=FIX,
+        )
+    try:
+        header = json.loads(text)
+        metadata = json.loads(header.pop("__metadata__")["rela_zoo"])
+        kind, version = metadata["format"], metadata["format_version"]
+        shapes = [tuple(tensor["shape"]) for tensor in header.values()]
+        end = max(tensor["data_offsets"][1] for tensor in header.values())
+        too_large = any(len(shape) > 2 or not all(0 <= n <= MAX_DIM for n in shape) for shape in shapes)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise TransportError(
+            f"{path} does not hold a transport",
+            expected="a safetensors file with metadata `rela_zoo`",
+            got=f"{type(error).__name__}: {error}",
+            fix=FIX,
+        ) from error
+    if kind != FORMAT:
+        raise TransportError(f"{path} is an artefact of another kind", expected=FORMAT, got=kind, fix=FIX)
+    if version != FORMAT_VERSION:
+        raise TransportError(
+            f"{path} has a format version that this rela-zoo does not know",
+            expected=FORMAT_VERSION,
+            got=version,
+            fix="pip install --upgrade rela-zoo",
+        )
+    if too_large or size != 8 + length + end:
+        raise TransportError(
+            f"{path} is {'truncated' if size < 8 + length + end else 'not of the size that its header says'}",
+            expected=f"{8 + length + end} bytes, at most {MAX_DIM} values a side",
+            got=f"{size} bytes, shapes {shapes}",
+            fix=FIX,
+        )
+    rows = metadata.get("rows")
+    if not isinstance(rows, int) or rows < 2:
+        raise TransportError(f"{path} has an impossible number of rows", expected="at least 2", got=rows, fix=FIX)
+    for name in ("source_digest", "prior", "preprocessing"):
+        if not isinstance(metadata.get(name), str | None):
+            raise TransportError(
+                f"{path} has a malformed {name}", expected="text or nothing", got=metadata[name], fix=FIX
+            )
+    return dict(metadata)
