@@ -9,10 +9,10 @@ from lightly.models.modules.heads import VICRegProjectionHead
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rela_zoo.hosts.builtin.base import BaseMethod, Batch, Outputs
+from rela_zoo.hosts.builtin.base import Batch, MethodWithHeads, Outputs
 
 
-class VICReg(BaseMethod):
+class VICReg(MethodWithHeads):
     """Variance-invariance-covariance regularisation.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim`, `sim_loss_weight`, `var_loss_weight`, `cov_loss_weight`.
