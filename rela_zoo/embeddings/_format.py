@@ -75,7 +75,7 @@ class Plan(_Record):
 
     format: Literal["rela-zoo-embeddings"]
     format_version: int
-    prior: dict[str, str | int | float | bool | None]
+    prior: dict[str, str | int]
     preprocessing: str
     layer: str
     dtype: Literal["float16", "float32"]

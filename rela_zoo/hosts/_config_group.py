@@ -16,13 +16,17 @@ def group_names() -> list[str]:
     return sorted(name for name in names if _PLAIN.fullmatch(name) and name != "default")
 
 
-def register_rela_group() -> list[str]:
+def register_rela_group(*, default: bool = True) -> list[str]:
     """Put the group into Hydra's ConfigStore: `rela=NAME`, `rela=default`; calling it again changes nothing.
 
     Each entry is `rela_zoo/conf/rela/default.yaml` with the prior's name in it.
 
+    Args:
+        default: whether to put `default` in too. Not where the package's own folder is on Hydra's search path and
+            provides it: Hydra would take the one for the schema of the other.
+
     Returns:
-        The names registered, `default` included.
+        The names of the group, `default` included.
     """
     from hydra.core.config_store import ConfigStore
 
@@ -30,7 +34,7 @@ def register_rela_group() -> list[str]:
 
     store = ConfigStore.instance()
     names = ["default", *group_names()]
-    for name in names:
+    for name in names if default else names[1:]:
         prior = None if name == "default" else name
         store.store(group="rela", name=name, node={**rela_defaults(), "prior": prior}, provider="rela_zoo")
     return names

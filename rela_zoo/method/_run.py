@@ -171,9 +171,11 @@ class RelaRun:
         """Add what decides the stages and subsets; the head is in the state dict, the table stays where it is."""
         if self._stage is not None:
             digest = self._targets.table.digest if self._targets is not None else None
-            checkpoint["rela"] = {**self._stage.state_dict(module.trainer), "embeddings": digest}
+            # solo-learn forgets how far the momentum has risen, and would make the first step at its start again.
+            tau = getattr(getattr(module, "momentum_updater", None), "cur_tau", None)
+            checkpoint["rela"] = {**self._stage.state_dict(module.trainer), "embeddings": digest, "tau": tau}
 
-    def load(self, checkpoint: dict[str, Any]) -> None:
+    def load(self, module: Any, checkpoint: dict[str, Any]) -> None:
         """Go on from a checkpoint; called between `setup` and the first batch.
 
         Raises:
@@ -201,6 +203,8 @@ class RelaRun:
         # first iterator is made before Lightning tells the sampler.
         epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         self._stage.load_state_dict(state, epoch)
+        if state.get("tau") is not None:
+            module.momentum_updater.cur_tau = state["tau"]
 
 
 def _say(module: Any, text: str) -> None:

@@ -86,14 +86,14 @@ class StageControl:
         return False
 
     def after_batch(self, trainer: Any, batch: int) -> None:
-        """Decide, where a decision is due: at the end of an epoch, or every `log_every_n_steps` steps."""
+        """Decide, where a decision is due: at the end of an epoch, or in it, when reading the rule is cheap enough."""
         self.fold(trainer)
         if trainer.is_last_batch:
             self._decide_at_epoch_end()
         elif (
             self._config.handover_at == "step"
             and self._own_from_batch is None
-            and trainer.global_step % (trainer.log_every_n_steps or 50) == 0
+            and (self._handover.known_to_host or trainer.global_step % (trainer.log_every_n_steps or 50) == 0)
             and self._handover.handed_over
         ):
             self._begin_own(batch + 1 + self._in_flight)

@@ -149,7 +149,7 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None) -> Method:
         def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
             super().on_load_checkpoint(checkpoint)
             if self._rela is not None:
-                self._rela.load(checkpoint)
+                self._rela.load(self, checkpoint)
 
     if momentum is not None:
 

@@ -206,6 +206,39 @@ def _revive(network: nn.Module) -> nn.Module:
     return network
 
 
+class _Scaled(nn.Module):
+    """A network whose features are multiplied by a fixed factor."""
+
+    def __init__(self, network: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("factor", torch.tensor(factor))
+        self.factor: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.network(x) * self.factor
+        return out
+
+
+@torch.no_grad()
+def within_float16(network: nn.Module, input_size: int) -> nn.Module:
+    """Bring the features of an untrained network into the range where float16 has its full precision.
+
+    Some untrained networks shrink their input by many orders of magnitude (EfficientNet-B0's features are about 1e-5),
+    and embeddings are stored as float16. A power of two changes no digit; networks near 1 are returned as they are.
+
+    Args:
+        network: giving (B, D).
+        input_size: side of its input, pixels.
+    """
+    generator = torch.Generator().manual_seed(0)
+    out = network(torch.randn(2, 3, input_size, input_size, generator=generator))
+    size = float(out.double().pow(2).mean().sqrt())
+    if not math.isfinite(size) or size == 0 or 2**-7 <= size <= 2**7:
+        return network
+    return _Scaled(network, 2.0 ** -round(math.log2(size))).eval()
+
+
 def from_callable(spec: PriorSpec) -> nn.Module:
     """Call the user's `module:callable`, which takes nothing and returns a network (B, 3, H, W) → (B, D).
 

@@ -44,7 +44,7 @@ def classification(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
 class BaseMethod(LightningModule):
     """A backbone, an online linear classifier on its detached features, and the training of both.
 
-    A method adds its heads, names them in `heads`, and overrides `head_outputs` and `training_step`.
+    Heads come in the subclass below, so that the accelerated stage can run this class's `forward` alone.
 
     Args:
         cfg: a whole configuration, as `rela_zoo.hosts.builtin.config.complete` returns it.
@@ -158,19 +158,14 @@ class BaseMethod(LightningModule):
     def _laid_out(self, X: Tensor) -> Tensor:
         return X if self.no_channel_last else X.to(memory_format=torch.channels_last)
 
-    def head_outputs(self, feats: Tensor) -> Outputs:
-        """What the method's heads make of features (B, features_dim)."""
-        return {}
-
     def forward(self, X: Tensor) -> Outputs:
-        """Images (B, 3, H, W) → `feats` (B, features_dim), `logits` (B, classes), and the heads' outputs."""
+        """Images (B, 3, H, W) → `feats` (B, features_dim) and `logits` (B, classes)."""
         feats = self.backbone(self._laid_out(X))
-        return {"logits": self.classifier(feats.detach()), "feats": feats, **self.head_outputs(feats)}
+        return {"logits": self.classifier(feats.detach()), "feats": feats}
 
     def multicrop_forward(self, X: Tensor) -> Outputs:
-        """As `forward` for small crops, which the classifier doesn't see."""
-        feats = self.backbone(self._laid_out(X))
-        return {"feats": feats, **self.head_outputs(feats)}
+        """Small crops (B, 3, h, w) → `feats`; the classifier doesn't see them."""
+        return {"feats": self.backbone(self._laid_out(X))}
 
     # --- training
 
@@ -209,7 +204,13 @@ class BaseMethod(LightningModule):
     def log_means(self, values: Mapping[str, Tensor]) -> None:
         """Log the epoch's means of some scalars, over all ranks."""
         if self._trainer is not None:
-            self.log_dict({key: value.detach() for key, value in values.items()}, on_step=False, on_epoch=True, sync_dist=True, batch_size=self.batch_size)  # fmt: skip
+            self.log_dict(
+                {key: value.detach() for key, value in values.items()},
+                on_step=False,
+                on_epoch=True,
+                sync_dist=True,
+                batch_size=self.batch_size,
+            )
 
     # --- validation
 
@@ -248,3 +249,24 @@ class BaseMethod(LightningModule):
             self.log("val_knn_acc1", 100.0 * accuracy, sync_dist=True)
         for rows in self._knn_bank.values():
             rows.clear()
+
+
+class MethodWithHeads(BaseMethod):
+    """A method whose heads see the features of every view.
+
+    A method names its heads in `heads`, and overrides `head_outputs` and `training_step`.
+    """
+
+    def head_outputs(self, feats: Tensor) -> Outputs:
+        """What the method's heads make of features (B, features_dim)."""
+        raise NotImplementedError
+
+    def forward(self, X: Tensor) -> Outputs:
+        """As in the base class, with the heads' outputs."""
+        out = super().forward(X)
+        return {**out, **self.head_outputs(out["feats"])}
+
+    def multicrop_forward(self, X: Tensor) -> Outputs:
+        """As in the base class, with the heads' outputs."""
+        out = super().multicrop_forward(X)
+        return {**out, **self.head_outputs(out["feats"])}

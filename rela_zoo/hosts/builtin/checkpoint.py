@@ -130,11 +130,7 @@ class History(Callback):
         """Take a row."""
         now = time.perf_counter()
         self.seconds, self._since = self.seconds + now - self._since, now
-        means = {
-            key: float(value)
-            for key, value in trainer.callback_metrics.items()
-            if not key.endswith(("_step", "_epoch"))
-        }
+        means = {key: float(value) for key, value in trainer.callback_metrics.items() if key in self._fresh(trainer)}
         self.rows.append(
             {
                 "epoch": trainer.current_epoch,
@@ -144,3 +140,13 @@ class History(Callback):
                 **means,
             }
         )
+
+    @staticmethod
+    def _fresh(trainer: Trainer) -> set[str]:
+        """Names of this epoch's means; the trainer goes on showing those of losses that are no longer computed."""
+        shown = {key for key in trainer.callback_metrics if not key.endswith(("_step", "_epoch"))}
+        results = getattr(trainer.fit_loop, "_results", None)
+        if results is None:
+            return shown
+        logged = {item.meta.name for item in results.values()}
+        return {key for key in shown if key in logged or "val_" in key}

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rela_zoo.errors import ConfigError, Problem, RelaZooError
+from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.builtin.backbones import backbone_names, build_backbone, is_backbone
 from rela_zoo.hosts.builtin.config import (
     IGNORED,
@@ -20,7 +20,7 @@ from rela_zoo.hosts.builtin.config import (
     count_devices,
     fill_defaults,
 )
-from rela_zoo.hosts.builtin.data import DataProblem, _Indexed, open_dataset
+from rela_zoo.hosts.builtin.data import ClassFolders, DataProblem, _Indexed, open_dataset
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.hosts.builtin.optim import OPTIMIZERS, SCHEDULERS
 
@@ -93,7 +93,9 @@ class _Check:
         for section, keys in SECTIONS.items():
             values = self.given.get(section)
             if values is not None and not isinstance(values, Mapping):
-                self.wrong(section, f"a section with {', '.join(keys)}", "see the packaged configurations", repr(values))
+                self.wrong(
+                    section, f"a section with {', '.join(keys)}", "see the packaged configurations", repr(values)
+                )
                 continue
             expected = set(keys)
             if section == "method_kwargs" and self.get("method") in METHODS:
@@ -108,7 +110,7 @@ class _Check:
 
     def slips(self, given: Mapping[str, Any], known: set[str], prefix: str) -> None:
         for key in given:
-            if key not in known and (near := get_close_matches(str(key), known - set(given), n=1, cutoff=0.8)):
+            if key not in known and (near := get_close_matches(str(key), known, n=1, cutoff=0.8)):
                 self.wrong(f"{prefix}{key}", "a known key", f"did you mean {prefix}{near[0]}?", repr(given[key]))
 
     def numbers(self) -> None:
@@ -158,7 +160,9 @@ class _Check:
         if self.flawed("augmentations"):
             return
         if not isinstance(views, list) or not views or not all(isinstance(view, Mapping) for view in views):
-            self.wrong("augmentations", "a list of views", "see conf/augmentations of the package", type(views).__name__)
+            self.wrong(
+                "augmentations", "a list of views", "see conf/augmentations of the package", type(views).__name__
+            )
             return
         for i, view in enumerate(views):
             at = f"augmentations.{i}"
@@ -168,7 +172,9 @@ class _Check:
             crop = view.get("rrc") or {"enabled": False}
             low, high = crop.get("crop_min_scale", 0.08), crop.get("crop_max_scale", 1.0)
             if crop.get("enabled") and not 0 < low <= high <= 1:
-                self.wrong(f"{at}.rrc", "0 < crop_min_scale ≤ crop_max_scale ≤ 1", "see the packaged views", (low, high))
+                self.wrong(
+                    f"{at}.rrc", "0 < crop_min_scale ≤ crop_max_scale ≤ 1", "see the packaged views", (low, high)
+                )
             for part in _VIEW_PARTS:
                 chance = (view.get(part) or {}).get("prob", 0.0)
                 if not isinstance(chance, int | float) or not 0 <= chance <= 1:
@@ -248,19 +254,9 @@ class _Check:
         except ConfigError as error:
             self.problems += error.problems
             return 1.0
-        for key in ("embeddings", "transport"):
-            value = getattr(parsed, key)
-            if value is not None and not Path(value).expanduser().exists():
-                fix = f"set rela.{key}=null to have it computed, or name one that exists"
-                self.wrong(f"rela.{key}", "an existing path", fix)
-        if parsed.prior is not None:
-            from rela_zoo.registry import prior_spec
+        from rela_zoo.method import preflight
 
-            try:
-                prior_spec(parsed.prior)
-            except RelaZooError as error:
-                got = "; ".join(part for part in (error.what, str(error.got or "")) if part)
-                self.wrong("rela.prior", "a known prior", error.fix or "see `rela-zoo list`", got)
+        self.problems += preflight(parsed)
         return parsed.data_ratio
 
     def data(self) -> Checked | None:
@@ -277,7 +273,9 @@ class _Check:
         train, val = opened.get("train"), opened["val"]
         if train is None:
             return None
-        if val is not None and val.classes != train.classes:
+        # Of folders the names must agree, for a missing one would shift the labels of the rest.
+        numbered = val is not None and not isinstance(val, ClassFolders) and set(val.classes) <= set(train.classes)
+        if val is not None and val.classes != train.classes and not numbered:
             extra = sorted(set(val.classes) ^ set(train.classes))[:5]
             fix = "give both folders the same classes, or set data.val_path=null"
             self.wrong("data.val_path", "the classes of data.train_path", fix, f"differing classes: {', '.join(extra)}")
@@ -313,10 +311,12 @@ def check(cfg: Any) -> Checked:
 
     try:
         # `???` stays what it is, to be reported with the rest.
-        given = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+        given: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
     except (MissingMandatoryValue, OmegaConfBaseException) as error:
         key = str(getattr(error, "full_key", None) or "configuration")
-        raise ConfigError([Problem(key, "a value that can be resolved", str(error).splitlines()[0], "set it")]) from None
+        raise ConfigError(
+            [Problem(key, "a value that can be resolved", str(error).splitlines()[0], "set it")]
+        ) from None
     found = _Check(given)
     found.keys()
     found.numbers()
@@ -327,7 +327,12 @@ def check(cfg: Any) -> Checked:
     found.paths()
     ratio = found.rela()
     checked = found.data()
-    if checked is not None and processes is not None and not found.flawed("optimizer") and not found.flawed("num_nodes"):
+    if (
+        checked is not None
+        and processes is not None
+        and not found.flawed("optimizer")
+        and not found.flawed("num_nodes")
+    ):
         found.batch(len(checked.train), ratio, processes * found.get("num_nodes"))
     if found.problems or checked is None:
         raise ConfigError(found.problems)

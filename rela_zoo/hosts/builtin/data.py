@@ -5,7 +5,6 @@ Every item is (index, views, target); chance, order and stages are the business 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch.utils.data import Dataset
 
-from rela_zoo.errors import Problem
+from rela_zoo.embeddings._parquet import ParquetSource
+from rela_zoo.errors import EmbeddingsError, Problem
 from rela_zoo.hosts.builtin.config import as_plain, normalisation
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -150,53 +150,41 @@ def parquet_files(path: Path) -> list[Path]:
     return sorted(path.glob("*.parquet")) if path.is_dir() else []
 
 
-class ParquetImages(_Indexed):
-    """Images in the Hub's parquet layout: a column `img` or `image` of {bytes, path}, and one of labels.
+class ParquetImages(ParquetSource, _Indexed):
+    """Images in the Hub's parquet layout with a column of labels; rows are read as they are asked for.
 
-    The encoded bytes stay in memory.
+    It is a source of images in its own right, so embeddings name its samples as those of the files.
 
     Attributes:
-        path: the file, or the folder of files; `rela_zoo.embeddings` names the samples by it.
+        classes: numbers up to the largest label.
 
     Raises:
-        DataProblem: if the columns are not these.
+        DataProblem: if the files are not parquet, or the columns are not these.
     """
 
-    def __init__(self, path: Path, key: str, no_labels: bool = False) -> None:
-        import pyarrow as pa
+    def __init__(self, files: list[Path], key: str, no_labels: bool = False) -> None:
         import pyarrow.parquet as pq
 
-        self.path = path
-        files = parquet_files(path)
-        names = pq.read_schema(files[0]).names
-        image = next((name for name in ("img", "image") if name in names), None)
-        label = next((name for name in ("label", "labels", "fine_label") if name in names), None)
-        if image is None or (label is None and not no_labels):
-            raise DataProblem(
-                Problem(
-                    key,
-                    "columns `img` or `image`, and `label` or `fine_label`",
-                    f"{', '.join(names)} in {files[0]}",
-                    "rename the columns; data.no_labels=true does without labels",
-                )
-            )
-        columns = [image] if no_labels or label is None else [image, label]
-        table = pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
-        self._bytes = table.column(image).combine_chunks().field("bytes")
-        self._labels = None if len(columns) == 1 else table.column(label).to_pylist()
-        count = 1 if self._labels is None else max(self._labels, default=-1) + 1
-        self.classes = [str(i) for i in range(count)]
-
-    def image(self, i: int) -> Image.Image:
-        """The i-th image, RGB."""
-        return Image.open(io.BytesIO(self._bytes[i].as_py())).convert("RGB")
+        try:
+            super().__init__(files)
+        except EmbeddingsError as error:
+            fix = error.fix or "name files in the Hub's image layout"
+            raise DataProblem(Problem(key, str(error.expected), f"{error.what}: {error.got}", fix)) from None
+        self._labels: list[int] | None = None
+        if not no_labels:
+            names = pq.read_schema(files[0]).names
+            label = next((name for name in ("label", "labels", "fine_label") if name in names), None)
+            if label is None:
+                fix = "rename the column of labels; data.no_labels=true does without"
+                got = f"{', '.join(names)} in {files[0]}"
+                raise DataProblem(Problem(key, "a column `label` or `fine_label`", got, fix))
+            tables = [pq.read_table(file, columns=[label]) for file in files]
+            self._labels = [int(one) for table in tables for one in table.column(label).to_pylist()]
+        self.classes = ["unlabelled"] if self._labels is None else [str(i) for i in range(max(self._labels) + 1)]
 
     def target(self, i: int) -> int:
         """Its label, or −1."""
         return -1 if self._labels is None else self._labels[i]
-
-    def __len__(self) -> int:
-        return len(self._bytes)
 
 
 class CifarImages(_Indexed):
@@ -265,15 +253,14 @@ def open_dataset(data: Mapping[str, Any], part: str) -> _Indexed:
     if not root.exists():
         fix = f"set {key} to a folder or parquet file that exists"
         raise DataProblem(Problem(key, "an existing path", str(root), fix))
-    # CIFAR of the Hub's layout lies in one folder with both parts, as train….parquet and test….parquet.
     files = parquet_files(root)
-    if root.is_dir() and len({file.name.startswith("train") for file in files}) == 2:
+    if {file.name.startswith("train") for file in files} == {True, False}:
+        # The Hub's layout keeps train… and test… in one folder.
         files = [file for file in files if file.name.startswith("train") == (part == "train")]
-        root = files[0] if len(files) == 1 else root
-    if files or data["format"] == "parquet":
-        if not files:
-            raise DataProblem(Problem(key, "parquet files", f"none in {root}", "set data.format=image_folder"))
-        return ParquetImages(root, key, bool(data["no_labels"]))
+    if files:
+        return ParquetImages(files, key, bool(data["no_labels"]))
+    if data["format"] == "parquet":
+        raise DataProblem(Problem(key, "parquet files", f"none in {root}", "set data.format=image_folder"))
     if data["dataset"] in ("cifar10", "cifar100"):
         return CifarImages(data["dataset"], root, part == "train", key)
     if not root.is_dir():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from rela_zoo.hosts.builtin.base import BaseMethod, Batch, Outputs, classification
+from rela_zoo.hosts.builtin.base import BaseMethod, Batch, MethodWithHeads, Outputs, classification
 
 
 def momentum_at(step: int, max_steps: int, base: float, final: float) -> float:
@@ -58,9 +58,7 @@ def momentum_twin(online: nn.Module, build: Callable[[], nn.Module]) -> nn.Modul
 
 
 class BaseMomentumMethod(BaseMethod):
-    """A method with a momentum network: twins of backbone and heads that follow by exponential moving average.
-
-    A method names the heads that have a twin, `momentum_<head>`, in `momentum_heads`.
+    """A method with a momentum network: a twin of the backbone that follows by exponential moving average.
 
     Attributes:
         momentum_backbone: twin of `backbone`.
@@ -68,6 +66,7 @@ class BaseMomentumMethod(BaseMethod):
         momentum_updater: does the averaging.
     """
 
+    # The heads that have a twin, `momentum_<head>`.
     momentum_heads: ClassVar[tuple[str, ...]] = ()
     uses_momentum: ClassVar[bool] = True
 
@@ -102,15 +101,10 @@ class BaseMomentumMethod(BaseMethod):
         heads = [(getattr(self, name), getattr(self, f"momentum_{name}")) for name in self.momentum_heads]
         return [(self.backbone, self.momentum_backbone), *heads]
 
-    def momentum_head_outputs(self, feats: Tensor) -> Outputs:
-        """What the momentum heads make of the momentum backbone's features (B, features_dim)."""
-        return {}
-
     @torch.no_grad()
     def momentum_forward(self, X: Tensor) -> Outputs:
-        """Images (B, 3, H, W) → `feats` and the momentum heads' outputs; no gradients."""
-        feats = self.momentum_backbone(self._laid_out(X))
-        return {"feats": feats, **self.momentum_head_outputs(feats)}
+        """Images (B, 3, H, W) → `feats` of the momentum backbone; no gradients."""
+        return {"feats": self.momentum_backbone(self._laid_out(X))}
 
     def _momentum_step(self, X: Tensor, targets: Tensor) -> Outputs:
         out = self.momentum_forward(X)
@@ -148,7 +142,7 @@ class BaseMomentumMethod(BaseMethod):
                 self.momentum_updater.update(online, momentum)
         self.last_step = step
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Mapping[str, Tensor]:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """As in the base class, and the accuracy of the momentum classifier."""
         metrics = super().validation_step(batch, batch_idx)
         if self.momentum_classifier is not None:
@@ -158,3 +152,17 @@ class BaseMomentumMethod(BaseMethod):
             self.log_dict(more, on_step=False, on_epoch=True, sync_dist=True, batch_size=targets.size(0))
             metrics.update(more)
         return metrics
+
+
+class MomentumMethodWithHeads(MethodWithHeads, BaseMomentumMethod):
+    """A momentum method whose heads see the features of every view; those in `momentum_heads` have twins."""
+
+    def momentum_head_outputs(self, feats: Tensor) -> Outputs:
+        """What the momentum heads make of the momentum backbone's features (B, features_dim)."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def momentum_forward(self, X: Tensor) -> Outputs:
+        """As in the base class, with the momentum heads' outputs."""
+        out = super().momentum_forward(X)
+        return {**out, **self.momentum_head_outputs(out["feats"])}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
 from rela_zoo.hosts.builtin.checks import check
@@ -87,9 +87,14 @@ class _Ranks(Callback):
 
 def _train_loader(cfg: DictConfig, base: _Indexed, processes: int) -> DataLoader:
     base.transform = build_views(as_plain(cfg.augmentations), *normalisation(cfg))
-    sampler = SubsetSampler(EpochSubset(len(base), 1.0, cfg.seed), cfg.optimizer.batch_size, num_replicas=processes)
+    sampler: SubsetSampler | None = None
+    dataset: Dataset = base
+    if cfg.get("rela") is None:
+        # With `rela` the method itself puts both in when it is set up.
+        sampler = SubsetSampler(EpochSubset(len(base), 1.0, cfg.seed), cfg.optimizer.batch_size, num_replicas=processes)
+        dataset = StagedDataset(base, None, cfg.seed)
     return DataLoader(
-        StagedDataset(base, None, cfg.seed),
+        dataset,
         batch_size=cfg.optimizer.batch_size,
         sampler=sampler,
         num_workers=cfg.data.num_workers,
@@ -198,14 +203,15 @@ def train(cfg: Any) -> TrainResult:
     loader, val_loader = _train_loader(whole, data.train, processes), _val_loader(whole, data.val)
     if whole.debug_augmentations:
         print(as_plain(whole.augmentations))
-    assert isinstance(loader.sampler, SubsetSampler)
     history = History()
-    callbacks: list[Callback] = [_Chance(whole.seed), _Ranks(loader.sampler), history]
+    callbacks: list[Callback] = [_Chance(whole.seed), history]
+    if isinstance(loader.sampler, SubsetSampler):
+        callbacks.append(_Ranks(loader.sampler))
     if whole.checkpoint.enabled:
         saving = whole.checkpoint
         callbacks.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, _decisive(given)))
     trainer = _trainer(whole, processes, callbacks)
-    safe = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
+    safe: dict[str, Any] = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
     try:
         trainer.fit(method, loader, val_loader, ckpt_path=None if resume is None else str(resume), **safe)
     except KeyboardInterrupt:

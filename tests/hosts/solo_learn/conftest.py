@@ -301,12 +301,13 @@ class SoloRunner:
             if result_file.exists():
                 result = json.loads(result_file.read_text())
             part = done.stdout.partition(f"=== job {number}.{i}\n")[2].partition("=== job ")[0]
+            began = f"=== job {number}.{i}\n" in done.stdout
             ranks = [
                 [json.loads(line) for line in path.read_text().splitlines()]
                 for path in sorted(folder.glob(f"{i}.record.rank*"))
             ]
             error = result["error"] + "\n" + result.get("trace", "")
-            outcomes.append(Outcome(result["ok"], error, result["seconds"], part or done.stdout, ranks))
+            outcomes.append(Outcome(result["ok"], error, result["seconds"], part if began else done.stdout, ranks))
         return outcomes
 
 

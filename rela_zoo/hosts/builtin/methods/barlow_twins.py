@@ -9,10 +9,10 @@ from lightly.models.modules.heads import BarlowTwinsProjectionHead
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rela_zoo.hosts.builtin.base import BaseMethod, Batch, Outputs
+from rela_zoo.hosts.builtin.base import Batch, MethodWithHeads, Outputs
 
 
-class BarlowTwins(BaseMethod):
+class BarlowTwins(MethodWithHeads):
     """Redundancy reduction.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim`, `lamb` (weight of the off-diagonal), `scale_loss`.

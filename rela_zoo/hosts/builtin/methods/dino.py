@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rela_zoo.hosts.builtin.base import Batch, Outputs
-from rela_zoo.hosts.builtin.momentum import BaseMomentumMethod, momentum_twin
+from rela_zoo.hosts.builtin.momentum import MomentumMethodWithHeads, momentum_twin
 
 
-class DINO(BaseMomentumMethod):
+class DINO(MomentumMethodWithHeads):
     """Self-distillation with no labels.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim` (the bottleneck), `num_prototypes`, `use_bn_in_head`,

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rela_zoo.hosts.builtin.base import Batch, Outputs
-from rela_zoo.hosts.builtin.momentum import BaseMomentumMethod, momentum_twin
+from rela_zoo.hosts.builtin.momentum import MomentumMethodWithHeads, momentum_twin
 
 
 def _queue_loss(temperature: float, size: int, dim: int) -> NTXentLoss:
@@ -22,7 +22,7 @@ def _queue_loss(temperature: float, size: int, dim: int) -> NTXentLoss:
     return criterion
 
 
-class MoCoV2Plus(BaseMomentumMethod):
+class MoCoV2Plus(MomentumMethodWithHeads):
     """Momentum contrast, symmetric, with a queue for each direction.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim`, `temperature`, `queue_size`.

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from rela_zoo.hosts.builtin.base import Batch, Outputs
-from rela_zoo.hosts.builtin.momentum import BaseMomentumMethod, momentum_twin
+from rela_zoo.hosts.builtin.momentum import MomentumMethodWithHeads, momentum_twin
 
 
 def batch_contrast(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
@@ -35,7 +35,7 @@ def batch_contrast(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     return 2.0 * temperature * F.cross_entropy(queries @ everyone.T / temperature, labels)
 
 
-class MoCoV3(BaseMomentumMethod):
+class MoCoV3(MomentumMethodWithHeads):
     """Momentum contrast for vision transformers and ResNets.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim`, `pred_hidden_dim`, `temperature`.

@@ -10,10 +10,10 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rela_zoo.hosts.builtin.base import BaseMethod, Batch, Outputs
+from rela_zoo.hosts.builtin.base import Batch, MethodWithHeads, Outputs
 
 
-class SimCLR(BaseMethod):
+class SimCLR(MethodWithHeads):
     """A simple framework for contrastive learning.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim`, `temperature`.

@@ -9,10 +9,10 @@ from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectio
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rela_zoo.hosts.builtin.base import BaseMethod, Batch, Outputs
+from rela_zoo.hosts.builtin.base import Batch, MethodWithHeads, Outputs
 
 
-class SimSiam(BaseMethod):
+class SimSiam(MethodWithHeads):
     """Simple siamese networks.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim`, `pred_hidden_dim`. The predictor's learning rate is constant.

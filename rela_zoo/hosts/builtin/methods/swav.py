@@ -13,10 +13,10 @@ from lightly.utils.dist import rank, world_size
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rela_zoo.hosts.builtin.base import BaseMethod, Batch, Outputs
+from rela_zoo.hosts.builtin.base import Batch, MethodWithHeads, Outputs
 
 
-class SwAV(BaseMethod):
+class SwAV(MethodWithHeads):
     """Swapping assignments between views.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim`, `num_prototypes`, `temperature`, `sk_iters`, `sk_epsilon`,

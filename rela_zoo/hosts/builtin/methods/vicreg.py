@@ -9,10 +9,10 @@ from lightly.models.modules.heads import VICRegProjectionHead
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rela_zoo.hosts.builtin.base import BaseMethod, Batch, Outputs
+from rela_zoo.hosts.builtin.base import Batch, MethodWithHeads, Outputs
 
 
-class VICReg(BaseMethod):
+class VICReg(MethodWithHeads):
     """Variance-invariance-covariance regularisation.
 
     `method_kwargs`: `proj_hidden_dim`, `proj_output_dim`, `sim_loss_weight`, `var_loss_weight`, `cov_loss_weight`.
@@ -32,9 +32,7 @@ class VICReg(BaseMethod):
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__(cfg)
         kw = self.cfg.method_kwargs
-        self.projector = VICRegProjectionHead(
-            self.features_dim, kw.proj_hidden_dim, kw.proj_output_dim, num_layers=3
-        )
+        self.projector = VICRegProjectionHead(self.features_dim, kw.proj_hidden_dim, kw.proj_output_dim, num_layers=3)
         self.criterion = VICRegLoss(
             lambda_param=kw.sim_loss_weight,
             # lightly takes the mean over the two views, solo-learn the sum.
