@@ -263,6 +263,10 @@ class SoloRunner:
         config = self.config(method, f"{method}-{number}", **(changes or {}))
         return Job(self.arguments(config, *overrides), **options)
 
+    def make_job(self, arguments: list[str], **options: Any) -> Job:
+        """A run of any script, by its arguments."""
+        return Job(arguments, **options)
+
     def run(self, *jobs: Job, timeout: float = 300, **environment: str) -> list[Outcome]:
         """Run the jobs one after another in one process of solo-learn; an outcome for each."""
         number = next(self._numbers)
