@@ -20,6 +20,8 @@ def register(app: typer.Typer) -> None:
         fresh: Annotated[bool, typer.Option(help="Repeat trainings that an earlier call has finished.")] = False,
     ) -> None:
         """Train BYOL on digits with and without a prior, on 20 % and all of the data, and compare: a few minutes."""
+        from rela_zoo.cli._pretrain import quieten
         from rela_zoo.demo import run_demo
 
+        quieten()
         run_demo(output, seed=seed, fresh=fresh, say=lambda text: typer.echo(text))
