@@ -187,6 +187,23 @@ class TestFinding:
             assert load_prior(hub_spec).dim == 64
 
 
+def test_a_file_in_the_cache_of_the_hub_needs_no_network(make_spec, tmp_path, monkeypatch):
+    """With the real client: a full commit that is cached is not looked up again."""
+    from huggingface_hub.file_download import hf_hub_download
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    spec = make_spec(source="hub", repo="me/net", revision=SHA, family="cifar-resnet", architecture="resnet8", dim=64)
+    with pytest.raises(WeightsError, match=f"me/net at commit {SHA}"):
+        load_prior(spec)
+    folder = tmp_path / "models--me--net" / "snapshots" / SHA
+    folder.mkdir(parents=True)
+    save_file(dict(CifarResNet(8).state_dict()), folder / "model.safetensors")
+    with pytest.warns(UnpinnedWeightsWarning):
+        assert load_prior(spec).identity()["revision"] == SHA
+
+
 def test_the_digest_of_a_state_sees_names_types_shapes_and_values():
     base = {"a": torch.ones(2, 2), "b": torch.tensor(3)}
     others = [
