@@ -29,7 +29,8 @@ def png(pixels: np.ndarray) -> bytes:
 def write_parquet(path: Path, images: Any, paths: Any = None, column: str = "img", group: int = 3) -> Path:
     """Rows of {bytes, path} in the Hub's layout, a few a row group."""
     paths = [None] * len(images) if paths is None else paths
-    rows = [{"bytes": one if isinstance(one, bytes | None) else png(one), "path": p} for one, p in zip(images, paths)]
+    encoded = [one if isinstance(one, bytes | None) else png(one) for one in images]
+    rows = [{"bytes": one, "path": name} for one, name in zip(encoded, paths, strict=True)]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     table = pa.table({column: pa.array(rows, kind), "label": pa.array(range(len(rows)))})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +238,7 @@ class TestParquet:
         assert [one.split(":")[1] for one in source.ids] == [pixel_digest(stack[0]), "undecodable", "undecodable"]
         with pytest.raises(UndecodableImageError, match="1:undecodable"):
             source.image(1)
-        with pytest.raises(UndecodableImageError, match="row 2 .* holds no image"):
+        with pytest.raises(UndecodableImageError, match=r"row 2 .* holds no image"):
             source.image(2)
         assert source.probe()
 

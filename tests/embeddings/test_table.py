@@ -181,7 +181,7 @@ class TestRefusals:
             lambda: list(table.iter_rows(7)),
             lambda: open_embeddings(folder, verify="full"),
         ):
-            with pytest.raises(EmbeddingsError, match="row 21 .* not finite") as caught:
+            with pytest.raises(EmbeddingsError, match=r"row 21 .* not finite") as caught:
                 read()
             assert table.ids[21] in str(caught.value)
 
