@@ -148,5 +148,5 @@ class History(Callback):
         results = getattr(trainer.fit_loop, "_results", None)
         if results is None:
             return shown
-        logged = {item.meta.name for item in results.valid_items()}
+        logged = {item.meta.name for item in results.values() if not item.has_reset}
         return {key for key in shown if key in logged or "val_" in key}
