@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import random
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
 from rela_zoo.hosts.builtin.checks import check
-from rela_zoo.hosts.builtin.config import as_plain, complete, count_devices, fill_defaults, normalisation, run_digest
+from rela_zoo.hosts.builtin.config import (
+    as_plain,
+    complete,
+    count_devices,
+    decisive,
+    fill_defaults,
+    normalisation,
+    run_digest,
+)
 from rela_zoo.hosts.builtin.data import Held, _Indexed, validation_transform
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.subset import EpochSubset, StagedDataset, SubsetSampler
@@ -211,7 +221,7 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     folder = Path(str(whole.checkpoint.dir)).expanduser() / whole.method / f"{whole.name}-{run_digest(given)}"
     resume = _resume_path(whole, folder)
     if resume is not None:
-        changed = differences(read_checkpoint(resume), _decisive(given))
+        changed = differences(read_checkpoint(resume), decisive(given))
         if changed:
             print(f"note: {resume} comes from a run with other {', '.join(changed)}", file=sys.stderr)
     processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
@@ -226,15 +236,21 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         every.append(_Ranks(loader.sampler))
     if whole.checkpoint.enabled:
         saving = whole.checkpoint
-        every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, _decisive(given)))
+        every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, decisive(given)))
     trainer = _trainer(whole, processes, every)
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
+    handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(method, loader, val_loader, ckpt_path=None if resume is None else str(resume), **safe)
-    except KeyboardInterrupt:
-        _say_how_to_resume(whole, folder)
-        raise
-    if getattr(trainer, "interrupted", False):
+    except (KeyboardInterrupt, SystemExit):
+        # Depending on its version Lightning raises one, the other, or nothing.
+        if not trainer.interrupted:
+            raise
+    finally:
+        # Lightning leaves Ctrl-C switched off.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+    if trainer.interrupted:
         _say_how_to_resume(whole, folder)
         raise KeyboardInterrupt
     return TrainResult(
@@ -247,10 +263,6 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         seconds=history.seconds,
         history=history.rows,
     )
-
-
-def _decisive(given: DictConfig) -> dict[str, Any]:
-    return {key: value for key, value in as_plain(given).items() if key not in ("resume_from_checkpoint", "hydra")}
 
 
 def _say_how_to_resume(cfg: DictConfig, folder: Path) -> None:

@@ -56,6 +56,7 @@ def build(config: dict[str, Any], name: str, **changes: Any) -> Any:
 def test_trains(config: dict[str, Any], folders: Any, name: str) -> None:
     """Two epochs on a ResNet-18: finite losses, parts move or follow, the state dict keeps its keys."""
     config.update(method=name, method_kwargs=KWARGS[name], backbone={"name": "resnet18"})
+    config["checkpoint"]["frequency"] = 2
     config["data"]["val_path"] = str(folders / "val")
     fresh = build(config, name)
     result = train(config)
