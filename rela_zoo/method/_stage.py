@@ -55,6 +55,7 @@ class StageControl:
         at_once = not config.accelerates or self._handover.handed_over
         self._own_from_batch: int | None = 0 if at_once else None
         self.handover_step: int | None = 0 if at_once else None
+        self.handover_epoch: int | None = 0 if at_once else None
         sampler.own_stage_from(self._own_from_batch)
 
     def in_own_stage(self, batch: int) -> bool:
@@ -80,7 +81,7 @@ class StageControl:
         """Called with each batch of the epoch; whether it is the first of the method's own stage."""
         self.fold(trainer)
         if self.handover_step is None and self.in_own_stage(batch):
-            self.handover_step = trainer.global_step
+            self.handover_step, self.handover_epoch = trainer.global_step, trainer.current_epoch
             return True
         return False
 
@@ -120,6 +121,7 @@ class StageControl:
             "handover": self._handover.state_dict(),
             "own_from_batch": self._own_from_batch,
             "handover_step": self.handover_step,
+            "handover_epoch": self.handover_epoch,
             "counted_steps": self._counted_steps,
             "pending": [loss.cpu() for loss in self._pending],
             "sampler": self._sampler.state_dict(),
@@ -141,7 +143,8 @@ class StageControl:
             )
         self._sampler.set_epoch(epoch)
         self._handover.load_state_dict(state["handover"])
-        self.handover_step, self._counted_steps = state["handover_step"], state["counted_steps"]
+        self.handover_step, self.handover_epoch = state["handover_step"], state["handover_epoch"]
+        self._counted_steps = state["counted_steps"]
         self._pending = list(state["pending"])
         self._own_from_batch = state["own_from_batch"]
         self._sampler.own_stage_from(self._own_from_batch)
