@@ -28,7 +28,13 @@ def cosine_discrepancy(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 class Handover(Protocol):
-    """When the accelerated stage ends: once and for good."""
+    """When the accelerated stage ends: once and for good.
+
+    Attributes:
+        known_to_host: whether asking `handed_over` costs nothing; else it waits for the device.
+    """
+
+    known_to_host: bool
 
     def update(self, loss: Tensor | float) -> Tensor:
         """Take the mean loss of one optimiser step; returns ρ, a scalar in [0, 1]."""
@@ -59,6 +65,7 @@ class AdaptiveHandover:
     """
 
     THRESHOLD = 0.995
+    known_to_host = False
 
     def __init__(self) -> None:
         self.slow, self.fast, self.rho = (torch.tensor(value, dtype=torch.float64) for value in (2.0, 1.0, 0.0))
@@ -105,6 +112,8 @@ class ConstantHandover:
     Args:
         steps: optimiser steps of the accelerated stage, ≥ 0; 0 hands over at once, None never.
     """
+
+    known_to_host = True
 
     def __init__(self, steps: int | None) -> None:
         if steps is not None and steps < 0:

@@ -18,7 +18,15 @@ app = typer.Typer(
 )
 
 # Each module has `register(app)`, which adds its commands.
-_COMMAND_MODULES: tuple[str, ...] = ("_embed", "_transport", "_pretrain")
+_COMMAND_MODULES: tuple[str, ...] = (
+    "_registry",
+    "_embed",
+    "_transport",
+    "_pretrain",
+    "_demo",
+    "_run",
+    "_doctor",
+)
 
 for _module in _COMMAND_MODULES:
     import_module(f"rela_zoo.cli.{_module}").register(app)

@@ -11,13 +11,15 @@ import numpy as np
 
 from rela_zoo.embeddings._arrays import ArraySource, SubsetSource
 from rela_zoo.embeddings._files import FileSource, folder_source, relative_ids
+from rela_zoo.embeddings._h5 import SUFFIXES as H5_SUFFIXES
+from rela_zoo.embeddings._h5 import H5Source
 from rela_zoo.embeddings._parquet import ParquetSource, parquet_files
 from rela_zoo.embeddings._source import ImageSource
 from rela_zoo.errors import EmbeddingsError
 
 _FORMS = (
-    "an image folder, a parquet file or a folder of them, a torchvision-style data set (`samples`, `images` or "
-    "`data`), or a uint8 array of images"
+    "an image folder, a parquet file or a folder of them, an h5 file, a torchvision-style data set (`samples`, "
+    "`images` or `data`), or a uint8 array of images"
 )
 
 
@@ -26,9 +28,9 @@ def image_source(data: Any) -> ImageSource:
 
     Args:
         data: an `ImageSource`; a path to an image folder (class folders or flat), to a parquet file in the Hub's
-            layout, to a folder of such files, or a pattern for them (`DIR/train-*.parquet`); a data set object with
-            `samples` (ImageFolder), with `images` and `root`, or with `data` (CIFAR10, STL10, MNIST), read now, not
-            later; a `torch.utils.data.Subset` of one; a uint8 array (N, H, W, 3), (N, 3, H, W) or (N, H, W).
+            layout, to a folder of such files, or a pattern for them (`DIR/train-*.parquet`), to an h5 file
+            of class groups; a data set object with `samples` (ImageFolder), with `images` and `root`, or with `data`
+            (CIFAR10, STL10, MNIST), read now, not later; a `torch.utils.data.Subset` of one; a uint8 array (N, H, W, 3), (N, 3, H, W) or (N, H, W).
 
     Returns:
         The source. Ids of files are POSIX paths relative to the folder, so that a folder and an ImageFolder on it
@@ -53,6 +55,9 @@ def image_source(data: Any) -> ImageSource:
     if isinstance(getattr(data, "images", None), list) and hasattr(data, "root"):
         root = str(data.root)
         return _checked(FileSource(root, relative_ids(root, [os.path.join(root, one) for one in data.images])), name)
+    if hasattr(data, "h5_path") and hasattr(data, "_data"):
+        # solo-learn's H5Dataset: (class, name, label) in its own order, perhaps of some classes only.
+        return H5Source(data.h5_path, [f"{entry[0]}/{entry[1]}" for entry in data._data])
     if hasattr(data, "data") and (hasattr(data, "targets") or hasattr(data, "labels")):
         return ArraySource(np.asarray(data.data), name)
     if hasattr(data, "__array__"):
@@ -70,7 +75,7 @@ def _from_path(path: Path) -> ImageSource:
             fix="correct the path",
         )  # fmt: skip
     if path.is_file():
-        return ParquetSource([path])
+        return H5Source(path) if path.suffix.lower() in H5_SUFFIXES else ParquetSource([path])
     files = list(path.glob("*.parquet"))
     source = None if files else folder_source(path)
     if source is not None:

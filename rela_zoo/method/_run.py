@@ -121,6 +121,12 @@ class RelaRun:
         """Optimiser steps made when the method's own stage began; None while it has not."""
         return self._stage.handover_step if self._stage is not None else None
 
+    def own_epoch(self, epoch: int) -> int:
+        """How many epochs of the method's own stage lie behind the start of `epoch` (0, 1, …) of the training."""
+        if self._stage is None:
+            return epoch
+        return 0 if self._stage.handover_epoch is None else max(0, epoch - self._stage.handover_epoch)
+
     def note_indexes(self, indexes: Any) -> None:
         """Remember which samples the next batch holds, while their indexes are on the CPU."""
         self._indexes = indexes if isinstance(indexes, Tensor) else None
@@ -165,9 +171,11 @@ class RelaRun:
         """Add what decides the stages and subsets; the head is in the state dict, the table stays where it is."""
         if self._stage is not None:
             digest = self._targets.table.digest if self._targets is not None else None
-            checkpoint["rela"] = {**self._stage.state_dict(module.trainer), "embeddings": digest}
+            # solo-learn forgets how far the momentum has risen, and would make the first step at its start again.
+            tau = getattr(getattr(module, "momentum_updater", None), "cur_tau", None)
+            checkpoint["rela"] = {**self._stage.state_dict(module.trainer), "embeddings": digest, "tau": tau}
 
-    def load(self, checkpoint: dict[str, Any]) -> None:
+    def load(self, module: Any, checkpoint: dict[str, Any]) -> None:
         """Go on from a checkpoint; called between `setup` and the first batch.
 
         Raises:
@@ -195,6 +203,8 @@ class RelaRun:
         # first iterator is made before Lightning tells the sampler.
         epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         self._stage.load_state_dict(state, epoch)
+        if state.get("tau") is not None:
+            module.momentum_updater.cur_tau = state["tau"]
 
 
 def _say(module: Any, text: str) -> None:

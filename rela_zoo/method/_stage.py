@@ -55,6 +55,7 @@ class StageControl:
         at_once = not config.accelerates or self._handover.handed_over
         self._own_from_batch: int | None = 0 if at_once else None
         self.handover_step: int | None = 0 if at_once else None
+        self.handover_epoch: int | None = 0 if at_once else None
         sampler.own_stage_from(self._own_from_batch)
 
     def in_own_stage(self, batch: int) -> bool:
@@ -80,19 +81,19 @@ class StageControl:
         """Called with each batch of the epoch; whether it is the first of the method's own stage."""
         self.fold(trainer)
         if self.handover_step is None and self.in_own_stage(batch):
-            self.handover_step = trainer.global_step
+            self.handover_step, self.handover_epoch = trainer.global_step, trainer.current_epoch
             return True
         return False
 
     def after_batch(self, trainer: Any, batch: int) -> None:
-        """Decide, where a decision is due: at the end of an epoch, or every `log_every_n_steps` steps."""
+        """Decide, where a decision is due: at the end of an epoch, or in it, when reading the rule is cheap enough."""
         self.fold(trainer)
         if trainer.is_last_batch:
             self._decide_at_epoch_end()
         elif (
             self._config.handover_at == "step"
             and self._own_from_batch is None
-            and trainer.global_step % (trainer.log_every_n_steps or 50) == 0
+            and (self._handover.known_to_host or trainer.global_step % (trainer.log_every_n_steps or 50) == 0)
             and self._handover.handed_over
         ):
             self._begin_own(batch + 1 + self._in_flight)
@@ -120,6 +121,7 @@ class StageControl:
             "handover": self._handover.state_dict(),
             "own_from_batch": self._own_from_batch,
             "handover_step": self.handover_step,
+            "handover_epoch": self.handover_epoch,
             "counted_steps": self._counted_steps,
             "pending": [loss.cpu() for loss in self._pending],
             "sampler": self._sampler.state_dict(),
@@ -141,7 +143,8 @@ class StageControl:
             )
         self._sampler.set_epoch(epoch)
         self._handover.load_state_dict(state["handover"])
-        self.handover_step, self._counted_steps = state["handover_step"], state["counted_steps"]
+        self.handover_step, self.handover_epoch = state["handover_step"], state["handover_epoch"]
+        self._counted_steps = state["counted_steps"]
         self._pending = list(state["pending"])
         self._own_from_batch = state["own_from_batch"]
         self._sampler.own_stage_from(self._own_from_batch)

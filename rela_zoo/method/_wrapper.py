@@ -8,7 +8,7 @@ is a momentum network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from rela_zoo.config import RelaConfig, parse_rela
-from rela_zoo.errors import ConfigError
+from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.method._preflight import preflight
 from rela_zoo.method._run import RelaRun
 
 Method = TypeVar("Method", bound=type)
+ConfigCheck = Callable[[Any], list[Problem]]
 
 
 def _most_basic(method_class: type, attribute: str) -> type | None:
@@ -28,7 +29,7 @@ def _most_basic(method_class: type, attribute: str) -> type | None:
     return next((cls for cls in reversed(method_class.__mro__) if attribute in vars(cls)), None)
 
 
-def _section(cfg: Any) -> RelaConfig | None:
+def _section(cfg: Any, check: ConfigCheck | None) -> RelaConfig | None:
     """The checked `rela` section of a method's configuration, or None without one.
 
     Raises:
@@ -39,13 +40,18 @@ def _section(cfg: Any) -> RelaConfig | None:
     section = cfg.get("rela", None)
     if section is None:
         return None
-    config = parse_rela(OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section)
-    if problems := preflight(config):
+    problems = [] if check is None else check(cfg)
+    try:
+        config = parse_rela(OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section)
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *problems]) from None
+    problems += preflight(config)
+    if problems:
         raise ConfigError(problems)
     return config
 
 
-def with_rela(method_class: Method) -> Method:
+def with_rela(method_class: Method, check: ConfigCheck | None = None) -> Method:
     """A subclass of a method class that trains by the `rela` section of its configuration.
 
     Without such a section it behaves exactly as `method_class`: same losses, same state-dict keys. With one, training
@@ -55,6 +61,7 @@ def with_rela(method_class: Method) -> Method:
 
     Args:
         method_class: a LightningModule class under solo-learn's contract, such as an entry of `solo.methods.METHODS`.
+        check: what the host knows to be wrong with a whole configuration; called only if it has a `rela` section.
 
     Returns:
         The subclass; `method_class` itself if it is one already.
@@ -76,7 +83,7 @@ def with_rela(method_class: Method) -> Method:
         _is_rela = True
 
         def __init__(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-            config = _section(cfg)
+            config = _section(cfg, check)
             super().__init__(cfg, *args, **kwargs)
             self._rela = None if config is None else RelaRun(config)
             self._accelerating = False
@@ -92,6 +99,13 @@ def with_rela(method_class: Method) -> Method:
             if self._rela is not None and self._rela.trains_head:
                 params = [*params, {"name": "rela_head", "params": self.rela_head.parameters()}]
             return params
+
+        @property
+        def current_epoch(self) -> int:
+            # Methods count epochs for what belongs to their own stage (freezing a layer, a temperature's warm-up, when
+            # a queue starts), so they see 0 through the accelerated stage and count from the handover.
+            epoch, run = super().current_epoch, getattr(self, "_rela", None)
+            return epoch if run is None else run.own_epoch(epoch)
 
         def forward(self, X: Tensor) -> dict[str, Any]:
             # In the accelerated stage only backbone and online classifier run: no projector, no predictor.
@@ -135,7 +149,7 @@ def with_rela(method_class: Method) -> Method:
         def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
             super().on_load_checkpoint(checkpoint)
             if self._rela is not None:
-                self._rela.load(checkpoint)
+                self._rela.load(self, checkpoint)
 
     if momentum is not None:
 

@@ -106,20 +106,20 @@ def feature_dim(network: nn.Module, input_size: int, device: str = "cpu") -> int
     return int(out.shape[1])
 
 
-def load_into(spec: PriorSpec, network: nn.Module, state: dict[str, Tensor], path: Path) -> nn.Module:
-    """Load weights strictly: every tensor has its place and every place its tensor.
+def align(spec: PriorSpec, network: nn.Module, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Bring the tensors of a file under the names of a network: every tensor has its place, every place its tensor.
 
     Two things may differ: the classifier of the file is dropped, and BatchNorm's counters of batches, which evaluation
     never reads, may be absent.
 
     Args:
         spec: the entry, for messages and for the layer wanted.
-        network: built on `meta`.
+        network: of the entry; only names and shapes matter.
         state: from `read_weights`.
         path: of the file, for messages.
 
     Returns:
-        the network on the CPU, with these weights.
+        the state dict of `network`, complete.
 
     Raises:
         WeightsError: naming what is missing, left over, or of another shape.
@@ -147,7 +147,24 @@ def load_into(spec: PriorSpec, network: nn.Module, state: dict[str, Tensor], pat
             ),
             fix="rename the tensors to the network's own names" if missing and extra else None,
         )
-    if any(key not in wanted for key, _ in network.named_buffers()):
+    return state
+
+
+def load_into(spec: PriorSpec, network: nn.Module, state: dict[str, Tensor], path: Path) -> nn.Module:
+    """Load weights strictly, as `align` says.
+
+    Args:
+        network: built on `meta`, so that no initialisation is computed in vain.
+
+    Returns:
+        the network on the CPU, with these weights.
+
+    Raises:
+        WeightsError: if they don't fit.
+    """
+    state = align(spec, network, state, path)
+    persistent = network.state_dict().keys()
+    if any(key not in persistent for key, _ in network.named_buffers()):
         # Buffers that no file holds (tables computed by the constructor) have no values on `meta`.
         network = build(spec)
         network.load_state_dict(state, strict=True)
@@ -204,6 +221,39 @@ def _revive(network: nn.Module) -> nn.Module:
     for weight in dead:
         nn.init.constant_(weight, min(1.0, math.sqrt(8 / len(dead))))
     return network
+
+
+class _Scaled(nn.Module):
+    """A network whose features are multiplied by a fixed factor."""
+
+    def __init__(self, network: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("factor", torch.tensor(factor))
+        self.factor: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.network(x) * self.factor
+        return out
+
+
+@torch.no_grad()
+def within_float16(network: nn.Module, input_size: int) -> nn.Module:
+    """Bring the features of an untrained network into the range where float16 has its full precision.
+
+    Some untrained networks shrink their input by many orders of magnitude (EfficientNet-B0's features are about 1e-5),
+    and embeddings are stored as float16. A power of two changes no digit; networks near 1 are returned as they are.
+
+    Args:
+        network: giving (B, D).
+        input_size: side of its input, pixels.
+    """
+    generator = torch.Generator().manual_seed(0)
+    out = network(torch.randn(2, 3, input_size, input_size, generator=generator))
+    size = float(out.double().pow(2).mean().sqrt())
+    if not math.isfinite(size) or size == 0 or 2**-7 <= size <= 2**7:
+        return network
+    return _Scaled(network, 2.0 ** -round(math.log2(size))).eval()
 
 
 def from_callable(spec: PriorSpec) -> nn.Module:

@@ -141,7 +141,9 @@ def load_prior(
     revision: str | None = None
     if spec.source == "random":
         network = _build.untrained(spec)
-        spec, sha256 = _filled(spec, network), state_digest(network.state_dict())
+        spec = _filled(spec, network)
+        network = _build.within_float16(network, _input_size(spec))
+        sha256 = state_digest(network.state_dict())
     elif spec.source == "callable":
         network = _build.from_callable(spec)
         spec, sha256 = _filled(spec, network), state_digest(network.state_dict())
@@ -159,9 +161,14 @@ def load_prior(
         shapes = _build.build(spec, device="meta")
         _filled(spec, shapes, "meta")
         network = _build.load_into(spec, shapes, read_weights(weights.path), weights.path)
-    assert spec.preprocessing is not None  # checked when the entry was read, or filled in
+    assert spec.preprocessing is not None  # demanded of every entry, or filled in
     chosen = spec.preprocessing if preprocessing == UPSTREAM else reference_preprocessing(spec.preprocessing)
     return Prior(network, spec, ImageTransform(chosen), preprocessing, revision, sha256).to(device)
+
+
+def _input_size(spec: PriorSpec) -> int:
+    assert spec.preprocessing is not None  # demanded of every entry, or filled in
+    return spec.preprocessing.input_size
 
 
 def _unpinned(spec: PriorSpec) -> str:

@@ -70,8 +70,10 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
     raw = _raw(path, problems)
     spec: PriorSpec | None = None
     if raw is not None:
-        if hub is not None and raw.get("repo") in (None, hub[0]):
-            raw = {"source": "hub", **raw, "repo": hub[0], "revision": raw.get("revision") or hub[1]}
+        if hub is not None:
+            raw = {"source": "hub", **raw}
+            if raw.get("repo") in (None, hub[0]):
+                raw = {**raw, "repo": hub[0], "revision": raw.get("revision") or hub[1]}
         if hub is None and "id" in raw and raw["id"] != path.stem:
             problems.append(("id", f"expected {path.stem!r}, the name of the file, got {raw['id']!r}"))
         try:

@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,22 @@ def build_method(cfg: DictConfig) -> LightningModule:
     return built if cfg.performance.disable_channel_last else built.to(memory_format=torch.channels_last)
 
 
-def train(cfg: Any) -> TrainResult:
+def initial_method(cfg: Any) -> LightningModule:
+    """The method exactly as `train` starts with it; its `backbone` is the untrained student.
+
+    Args:
+        cfg: as for `train`.
+
+    Raises:
+        ConfigError: with every problem of the configuration.
+    """
+    data = check(cfg)
+    whole = complete(fill_defaults(as_plain(cfg)), len(data.train.classes))
+    _seed(whole.seed, 0)
+    return build_method(whole)
+
+
+def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Check the configuration, train, and write checkpoints.
 
     The result depends on the configuration alone, not on the number of workers; on a CPU, a run that was stopped and
@@ -193,6 +209,7 @@ def train(cfg: Any) -> TrainResult:
 
     Args:
         cfg: a mapping or an OmegaConf configuration with solo-learn's keys; see `rela_zoo/conf/byol.yaml`.
+        callbacks: called beside the host's own, before a checkpoint is written.
 
     Raises:
         ConfigError: before training, with every problem of the configuration.
@@ -214,13 +231,13 @@ def train(cfg: Any) -> TrainResult:
     if whole.debug_augmentations:
         print(as_plain(whole.augmentations))
     history = History()
-    callbacks: list[Callback] = [_Chance(whole.seed), history]
+    every: list[Callback] = [_Chance(whole.seed), history, *callbacks]
     if isinstance(loader.sampler, SubsetSampler):
-        callbacks.append(_Ranks(loader.sampler))
+        every.append(_Ranks(loader.sampler))
     if whole.checkpoint.enabled:
         saving = whole.checkpoint
-        callbacks.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, decisive(given)))
-    trainer = _trainer(whole, processes, callbacks)
+        every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, decisive(given)))
+    trainer = _trainer(whole, processes, every)
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
     handler = signal.getsignal(signal.SIGINT)
     try:

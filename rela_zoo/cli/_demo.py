@@ -1,0 +1,27 @@
+"""`rela-zoo demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def demo(
+        output: Annotated[Path, typer.Option(help="Folder for data, artefacts, results.json and figure.png.")] = Path(
+            "rela_zoo_demo"
+        ),
+        seed: Annotated[int, typer.Option(min=0, help="Of students, subsets and views.")] = 0,
+        fresh: Annotated[bool, typer.Option(help="Repeat trainings that an earlier call has finished.")] = False,
+    ) -> None:
+        """Train BYOL on digits with and without a prior, on 20 % and all of the data, and compare: a few minutes."""
+        from rela_zoo.cli._pretrain import quieten
+        from rela_zoo.demo import run_demo
+
+        quieten()
+        run_demo(output, seed=seed, fresh=fresh, say=lambda text: typer.echo(text))

@@ -1,0 +1,208 @@
+"""`list`, `show` and `validate`: the registry from the command line. None of them loads a deep-learning library."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rela_zoo import paths
+from rela_zoo.errors import RelaZooError
+from rela_zoo.registry import PriorSpec, list_priors, packaged_priors, prior_spec, read_folder
+
+_PIN_COLOURS = {"confirmed": "green", "third-party": "yellow", "none": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("list")(list_command)
+    app.command("show")(show_command)
+    app.command("validate")(validate_command)
+
+
+def list_command(
+    source: Annotated[
+        list[str] | None, typer.Option(help="Only this source: timm, hub, local, embedded, random, callable.")
+    ] = None,
+    licence: Annotated[list[str] | None, typer.Option("--licence", "--license", help="Only this licence.")] = None,
+    pin: Annotated[list[str] | None, typer.Option(help="Only this pin: confirmed, third-party, none.")] = None,
+    min_dim: Annotated[int | None, typer.Option(min=1, help="At least so many features.")] = None,
+    max_dim: Annotated[int | None, typer.Option(min=1, help="At most so many features.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Only entries with this text in name, title, architecture or training data.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the priors known by name."""
+    specs = [
+        spec
+        for spec in list_priors()
+        if (not source or spec.source in source)
+        and (not licence or spec.licence in licence)
+        and (not pin or _pin(spec) in pin)
+        and (min_dim is None or (spec.dim is not None and spec.dim >= min_dim))
+        and (max_dim is None or (spec.dim is not None and spec.dim <= max_dim))
+        and (not text or text.lower() in _searchable(spec))
+    ]
+    if as_json:
+        typer.echo(json.dumps([_as_dict(spec) for spec in specs], indent=2, ensure_ascii=False))
+        return
+    console = _console()
+    if not specs:
+        console.print("no prior fits these filters; `rela-zoo list` shows all")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("also", overflow="fold")
+    for title in ("source", "dim", "input", "licence", "pin"):
+        table.add_column(title, justify="right" if title in ("dim", "input") else "left", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for spec in specs:
+        colour = _PIN_COLOURS.get(_pin(spec), "dim")
+        table.add_row(
+            spec.id,
+            ", ".join(spec.aliases),
+            spec.source,
+            str(spec.dim or "?"),
+            str(spec.preprocessing.input_size) if spec.preprocessing else "?",
+            spec.licence,
+            f"[{colour}]{_pin(spec)}[/]",
+            escape(spec.title),
+        )
+    console.print(table)
+    console.print(
+        f"{len(specs)} priors. `pin`: who vouches for the hash of the weights; `none` loads with a warning, and not "
+        "at all when strict. Any timm architecture is also there untrained, as random-<architecture>.",
+        style="dim",
+    )
+
+
+def show_command(
+    name: Annotated[str, typer.Argument(help="Id, alias, random-<timm architecture>, path to a .yaml, or hf://….")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show everything known about one prior."""
+    spec = prior_spec(name)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(spec), indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in _rows(spec):
+        table.add_row(key, escape(value))
+    console = _console()
+    console.print(table)
+    if not spec.pinned:
+        console.print("\nNot pinned: loads with a warning, and is refused when strict.", style="yellow")
+
+
+def validate_command(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of YAML entries; the packaged and the user's registry if absent.")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Also refuse entries that do not pin their weights.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check registry entries; lists every problem and exits 1 if there is one."""
+    if folder is not None and not folder.is_dir():
+        raise RelaZooError("there is no such folder", expected="a folder of YAML entries", got=str(folder))
+    folders = [folder] if folder is not None else [paths.packaged_registry(), paths.user_registry()]
+    problems: list[tuple[Path, str, str]] = []
+    count = 0
+    for one in folders:
+        specs, found = read_folder(one)
+        count += len(specs)
+        problems += found
+        if one.resolve() != paths.packaged_registry().resolve():
+            problems += _clashes_with_packaged(specs, one)
+        if strict:
+            problems += [
+                (one / f"{spec.id}.yaml", "sha256", "the weights are not pinned by a hash and a full commit")
+                for spec in specs
+                if not spec.pinned
+            ]
+    if as_json:
+        report: dict[str, Any] = {
+            "folders": [str(one) for one in folders],
+            "valid_entries": count,
+            "problems": [{"file": str(file), "field": field, "message": text} for file, field, text in problems],
+        }
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        for file, field, message in problems:
+            typer.echo(f"{file}: {field + ': ' if field else ''}{message}")
+        plural = "s" if len(problems) != 1 else ""
+        where = ", ".join(str(one) for one in folders)
+        typer.echo(f"{count} well-formed entries, {len(problems)} problem{plural} in {where}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _console() -> Console:
+    """A console that does not squeeze tables into 80 columns when its output is piped or kept."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=180)
+
+
+def _clashes_with_packaged(specs: list[PriorSpec], folder: Path) -> list[tuple[Path, str, str]]:
+    taken = {name: spec.id for spec in packaged_priors() for name in (spec.id, *spec.aliases)}
+    return [
+        (folder / f"{spec.id}.yaml", "id" if name == spec.id else "aliases", f"{name!r} names a packaged prior")
+        for spec in specs
+        for name in (spec.id, *spec.aliases)
+        if name in taken
+    ]
+
+
+def _pin(spec: PriorSpec) -> str:
+    return spec.pin if spec.has_weights else "-"
+
+
+def _searchable(spec: PriorSpec) -> str:
+    parts = (spec.id, *spec.aliases, spec.title, spec.architecture, spec.training_data, spec.repo or "")
+    return " ".join(parts).lower()
+
+
+def _as_dict(spec: PriorSpec) -> dict[str, Any]:
+    return {**spec.model_dump(mode="json"), "pinned": spec.pinned}
+
+
+def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
+    """What `show` prints, as (label, text); absent facts are left out, except those whose absence matters."""
+    rows = [
+        ("name", spec.id),
+        ("also", ", ".join(spec.aliases)),
+        ("title", spec.title),
+        ("source", spec.source),
+        ("architecture", f"{spec.architecture} ({spec.family})"),
+        ("arguments", ", ".join(f"{key}={value}" for key, value in spec.model_args.items())),
+        ("stem", f"CIFAR, padding {spec.stem_padding}" if spec.stem == "cifar" else ""),
+        ("features", f"{spec.dim or 'known once built'}, layer {spec.layer}"),
+    ]
+    if spec.source in ("timm", "hub"):
+        rows += [("repository", spec.repo or ""), ("commit", spec.revision or "unknown")]
+    if spec.has_weights:
+        rows += [("file", spec.file or "none"), ("sha256", f"{spec.sha256 or 'unknown'} (pin: {spec.pin})")]
+    if spec.source == "random":
+        rows.append(("seed", str(spec.seed)))
+    rows.append(("licence", spec.licence + (f", {spec.licence_link}" if spec.licence_link else "")))
+    if spec.preprocessing is not None:
+        p = spec.preprocessing
+        steps = f"shorter side to {p.resize} ({p.interpolation}), centre crop {p.input_size}"
+        rows.append(("preprocessing", f"{steps}, mean {p.mean}, std {p.std}"))
+    rows += [("trained on", spec.training_data), ("citation", spec.citation)]
+    rows.append(("papers", ", ".join(f"https://arxiv.org/abs/{paper}" for paper in spec.arxiv)))
+    if spec.origin is not None:
+        facts = spec.origin.model_dump(exclude_none=True)
+        rows.append(("origin", "; ".join(f"{key} {value}" for key, value in facts.items())))
+    rows += [("artefacts", ", ".join(sorted(spec.artefacts)))]
+    rows += [("notes" if index == 0 else "", f"- {note}") for index, note in enumerate(spec.notes)]
+    return [(key, value) for key, value in rows if value]

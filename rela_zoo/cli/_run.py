@@ -1,0 +1,46 @@
+"""`rela-zoo run`: a script of solo-learn, with the plugin active for certain."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rela_zoo.errors import RelaZooError
+
+
+def run(
+    context: typer.Context,
+    script: Annotated[Path, typer.Argument(help="A script of solo-learn: main_pretrain.py, main_linear.py, …")],
+) -> None:
+    """Run a script of solo-learn with the plugin active, even where Hydra does not discover it.
+
+    Everything after SCRIPT goes to it: rela-zoo run main_pretrain.py --config-path DIR --config-name NAME +rela=PRIOR
+    """
+    from rela_zoo.hosts.solo_learn import launch
+    from rela_zoo.hosts.solo_learn._find import require_solo_learn
+
+    if not script.is_file():
+        raise RelaZooError(
+            "there is no such script", expected="a script of solo-learn", got=f"{script}", fix="check the path"
+        )
+    require_solo_learn(script)
+    environment = {**os.environ, launch.SCRIPT_VARIABLE: str(script.resolve())}
+    root = Path(__file__).resolve().parent.parent.parent
+    if root.name not in ("site-packages", "dist-packages"):
+        # A fresh interpreter may not find this package where only this process's path leads to it.
+        inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        environment["PYTHONPATH"] = os.pathsep.join([str(root), *inherited])
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, launch.__file__, *context.args], environment)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `run`."""
+    app.command(
+        "run",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    )(run)

@@ -1,0 +1,41 @@
+"""Making an unmodified solo-learn know `rela`: shared by the Hydra plugin and the launcher."""
+
+from __future__ import annotations
+
+import sys
+
+from rela_zoo.hosts._config_group import register_rela_group
+from rela_zoo.hosts.solo_learn._check import check_config
+from rela_zoo.hosts.solo_learn._methods import NOT_METHODS
+
+
+def activate() -> None:
+    """Add the config group `rela`, wrap the entries of `solo.methods.METHODS`, and make AutoResumer compare `rela`.
+
+    Changes solo-learn's objects in this process only, in place, so that scripts which have imported them already see
+    it. A second call changes nothing. The wrapped classes behave as the originals in a configuration without `rela`.
+
+    Raises:
+        ImportError: if solo-learn is not importable.
+    """
+    import solo.methods
+
+    from rela_zoo.method import with_rela
+
+    register_rela_group()
+    methods = solo.methods.METHODS
+    for name, method in list(methods.items()):
+        if name not in NOT_METHODS:
+            methods[name] = with_rela(method, check=check_config)
+    from solo.utils.auto_resumer import AutoResumer
+
+    if "rela" not in AutoResumer.SHOULD_MATCH:
+        # Without this a plain run would resume from a checkpoint of a run with `rela`, and the other way round.
+        AutoResumer.SHOULD_MATCH.append("rela")
+
+
+def is_active() -> bool:
+    """Whether `activate` has done its work in this process."""
+    methods = getattr(sys.modules.get("solo.methods"), "METHODS", {})
+    wrapped = [getattr(method, "_is_rela", False) for name, method in methods.items() if name not in NOT_METHODS]
+    return bool(wrapped) and all(wrapped)

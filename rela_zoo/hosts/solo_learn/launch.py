@@ -1,0 +1,43 @@
+"""Runs one of solo-learn's scripts with the plugin active, whether or not Hydra discovers it.
+
+`rela-zoo run` starts this file as a program. Lightning starts the other processes of a DDP run by `sys.argv`, whose
+first entry is this file still, so that they take the same way; the script's name comes to them by the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from pathlib import Path
+
+SCRIPT_VARIABLE = "RELA_ZOO_SCRIPT"
+
+
+def run_as_main(script: Path) -> None:
+    """Execute a script as `__main__`, leaving `sys.argv` alone, which runpy would point at the script."""
+    module = types.ModuleType("__main__")
+    module.__file__ = str(script)
+    sys.modules["__main__"] = module
+    exec(compile(script.read_bytes(), str(script), "exec"), module.__dict__)
+
+
+def main() -> None:
+    """Activate the plugin, then run the script as `python SCRIPT ARGS…` would."""
+    script = Path(os.environ[SCRIPT_VARIABLE])
+    # Python has put this file's own folder first; a script expects its own there.
+    sys.path[0] = str(script.parent)
+    from rela_zoo.errors import RelaZooError
+    from rela_zoo.hosts.solo_learn import activate
+    from rela_zoo.hosts.solo_learn._find import require_solo_learn
+
+    try:
+        require_solo_learn(script)
+        activate()
+    except RelaZooError as error:
+        sys.exit(f"error: {error}")
+    run_as_main(script)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Runs solo-learn's own scripts, unmodified, one after another in one process, and writes down what happens.
+
+A program for the tests, not a test: `_driver.py` reads the list of jobs from the file named by SOLO_JOBS. It only adds
+a callback to the Trainer (which records every batch) and, where a job asks for it, puts small stand-ins in the place
+of torchvision's downloaded data sets. A process started by Lightning for DDP gets its arguments on the command line.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+import types
+from pathlib import Path
+
+import numpy as np
+
+
+def _digest(tensors) -> str:
+    import torch
+
+    total = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        total.update(torch.as_tensor(tensor).detach().cpu().contiguous().float().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _recording_trainer(job):
+    import lightning.pytorch as pl
+
+    class Recorder(pl.Callback):
+        def __init__(self):
+            rank = int(os.environ.get("LOCAL_RANK", "0"))
+            self.path = Path(job["record"] + f".rank{rank}")
+
+        def _write(self, **row):
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+        def on_train_start(self, trainer, module):
+            self._write(
+                kind="start",
+                rela=getattr(module, "_rela", None) is not None,
+                wrapped=bool(getattr(type(module), "_is_rela", False)),
+                epoch=trainer.current_epoch,
+                steps=trainer.estimated_stepping_batches,
+                global_step=trainer.global_step,
+                unused=getattr(trainer.strategy, "_ddp_kwargs", {}).get("find_unused_parameters"),
+                world=trainer.world_size,
+                dtype=str(next(module.parameters()).dtype),
+                keys=sorted(module.state_dict()),
+            )
+            self.before = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            run = getattr(module, "_rela", None)
+            stage = None if run is None else ("own" if run._stage.in_own_stage(batch_idx) else "accelerated")
+            loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+            views = batch[1] if isinstance(batch[1], list) else [batch[1]]
+            self._write(
+                kind="batch",
+                epoch=trainer.current_epoch,
+                own_epoch=module.current_epoch,
+                batch=batch_idx,
+                step=trainer.global_step,
+                loss=float(loss),
+                stage=stage,
+                indexes=batch[0].tolist(),
+                views=len(views),
+                pixels=_digest(views),
+                lr=trainer.optimizers[0].param_groups[0]["lr"],
+                sampler_epoch=getattr(trainer.train_dataloader.sampler, "epoch", None)
+                if hasattr(trainer.train_dataloader, "sampler")
+                else None,
+            )
+            if job.get("kill_at") == [trainer.current_epoch, batch_idx]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def on_train_end(self, trainer, module):
+            run = getattr(module, "_rela", None)
+            moved = sorted(
+                name for name, p in module.named_parameters() if name in self.before and (p != self.before[name]).any()
+            )
+            self._write(
+                kind="end",
+                handover_step=None if run is None else run.handover_step,
+                averages=None if run is None else {k: float(v) for k, v in run._stage.averages.items()},
+                parameters=_digest([value for _, value in sorted(module.state_dict().items())]),
+                metrics={k: float(v) for k, v in trainer.callback_metrics.items()},
+                moved=moved,
+                channels_last=any(
+                    p.dim() == 4
+                    and p.shape[1] > 3
+                    and p.is_contiguous(memory_format=__import__("torch").channels_last)
+                    and not p.is_contiguous()
+                    for p in module.parameters()
+                ),
+            )
+
+    class RecordingTrainer(pl.Trainer):
+        @functools.wraps(pl.Trainer.__init__)
+        def __init__(self, *args, **kwargs):
+            kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), Recorder()]
+            kwargs.setdefault("num_sanity_val_steps", 0)
+            kwargs["enable_progress_bar"] = False
+            kwargs["enable_model_summary"] = False
+            super().__init__(*args, **kwargs)
+
+    return RecordingTrainer
+
+
+def _small_data_sets() -> None:
+    """CIFAR and STL10 as torchvision has them in memory, without files: 48 random images, the same in each process."""
+    import torchvision.datasets as sets
+
+    def small(base, stl):
+        class Small(base):
+            def __init__(self, root, train=True, split="train", transform=None, target_transform=None, download=False):
+                rng = np.random.default_rng(7 if train and "train" in split else 8)
+                self.root, self.transform, self.target_transform = str(root), transform, target_transform
+                self.train, self.split = train, split
+                labels = np.arange(48) % 10
+                if stl:
+                    self.data = rng.integers(0, 256, (48, 3, 96, 96), dtype=np.uint8)
+                    self.labels = np.where(np.arange(48) < 24, labels, -1) if "unlabeled" in split else labels
+                else:
+                    self.data = rng.integers(0, 256, (48, 32, 32, 3), dtype=np.uint8)
+                    self.targets = labels.tolist()
+
+        Small.__name__ = Small.__qualname__ = base.__name__
+        return Small
+
+    for name in ("CIFAR10", "CIFAR100", "STL10"):
+        setattr(sets, name, small(getattr(sets, name), name == "STL10"))
+
+
+def _run(job) -> None:
+    import lightning.pytorch as pl
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    if job.get("cuda_is_cpu"):
+        import torch
+
+        torch.Tensor.cuda = lambda self, *args, **kwargs: self
+    script = Path(job["script"])
+    sys.path[0] = str(script.parent)
+    before, pl.Trainer = pl.Trainer, _recording_trainer(job) if "record" in job else pl.Trainer
+    try:
+        # Not runpy, which would change sys.argv[0], by which Lightning starts the other processes of DDP.
+        module = types.ModuleType("__main__")
+        module.__file__ = str(script)
+        sys.modules["__main__"] = module
+        exec(compile(script.read_bytes(), str(script), "exec"), module.__dict__)
+    finally:
+        pl.Trainer = before
+
+
+def main() -> None:
+    jobs = json.loads(Path(os.environ["SOLO_JOBS"]).read_text())
+    import warnings
+
+    warnings.simplefilter("ignore")
+    if any(job.get("small_data_sets") for job in jobs):
+        _small_data_sets()
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        _run(jobs[0])
+        return
+    failed = False
+    for job in jobs:
+        sys.argv[1:] = job["arguments"]
+        started = time.monotonic()
+        result = {"ok": True, "error": ""}
+        print(f"=== job {job['name']}", flush=True)
+        try:
+            _run(job)
+        except SystemExit as error:
+            if error.code not in (None, 0):
+                result = {"ok": False, "error": str(error)}
+        except BaseException as error:
+            result = {"ok": False, "error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+        failed = failed or not result["ok"]
+        result["seconds"] = time.monotonic() - started
+        Path(job["result"]).write_text(json.dumps(result))
+        sys.stdout.flush()
+    sys.exit(int(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The packaged entries as data: what they must hold whatever timm says."""
+
+from __future__ import annotations
+
+import pytest
+
+from rela_zoo import paths
+from rela_zoo.registry import packaged_priors, read_folder
+
+WANTED = {
+    "cifar10-resnet20",
+    "cifar10-resnet18",
+    "cifar100-resnet18",
+    "cifar10-byol-resnet18",
+    "cifar100-byol-resnet18",
+    "tiny-imagenet-byol-resnet18",
+    "imagenet1k-byol-resnet50",
+    "imagenet1k-resnet50",
+    "imagenet21k-resnet50",
+    "imagenet21k-miil-resnet50",
+    "imagenet21k-mobilenetv3",
+    "clip-rn50",
+    "clip-rn101",
+    "clip-rn50x4",
+    "clip-vit-b32",
+    "clip-vit-b16",
+    "clip-vit-l14",
+    "dino-vit-s16",
+    "dino-vit-b16",
+    "dino-vit-s8",
+    "dino-resnet50",
+    "dinov2-vit-s14",
+    "dinov2-vit-b14",
+    "siglip-vit-b16",
+    "yolov9",
+    "random",
+}
+
+PRIORS = {spec.id: spec for spec in packaged_priors()}
+
+
+def test_no_file_of_the_registry_has_a_problem():
+    specs, problems = read_folder(paths.packaged_registry())
+    assert problems == []
+    assert {spec.id for spec in specs} >= WANTED
+
+
+@pytest.mark.parametrize("spec", PRIORS.values(), ids=PRIORS)
+def test_an_entry_says_what_a_user_must_know(spec):
+    assert spec.training_data
+    assert spec.notes
+    assert spec.source != "callable", "the package runs no code named in data"
+    if spec.source in ("timm", "hub"):
+        assert spec.licence not in ("unstated", "not-applicable")
+        if not spec.pinned:
+            assert any("known" in note for note in spec.notes), "say what is missing"
+    if spec.source == "local" and spec.family != "external":
+        assert spec.origin is not None
+        assert any("safetensors" in note for note in spec.notes), "say how to supply the weights"
+
+
+@pytest.mark.parametrize("spec", [s for s in PRIORS.values() if s.id.startswith("clip-")], ids=lambda s: s.id)
+def test_clip_entries_record_layer_crop_and_activation(spec):
+    assert spec.preprocessing is not None
+    assert spec.layer == "projection"
+    assert spec.preprocessing.crop_pct == 1.0, "OpenAI's own, not timm's 0.9"
+    assert spec.preprocessing.interpolation == "bicubic"
+    if "vit" in spec.architecture:
+        assert "_clip_quickgelu_" in spec.architecture
+
+
+def test_dinov3_is_marked_for_its_licence():
+    spec = PRIORS["dinov3-vit-s16"]
+    assert (spec.licence, "LICENCE" in " ".join(spec.notes)) == ("other", True)
+    assert spec.licence_link
