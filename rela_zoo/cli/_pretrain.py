@@ -136,14 +136,14 @@ def pretrain(
 
         typer.echo(OmegaConf.to_yaml(cfg), nl=False)
         return
-    _quieten()
+    quieten()
     from rela_zoo.hosts.builtin.train import train
 
     result = train(cfg)
     typer.echo(_summary(result), err=True)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Lightning's advertisements and its notes on itself are no news to whoever trains."""
     import logging
     import warnings

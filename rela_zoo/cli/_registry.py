@@ -196,12 +196,8 @@ def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
     rows.append(("licence", spec.licence + (f", {spec.licence_link}" if spec.licence_link else "")))
     if spec.preprocessing is not None:
         p = spec.preprocessing
-        rows.append(
-            (
-                "preprocessing",
-                f"shorter side to {p.resize} ({p.interpolation}), centre crop {p.input_size}, mean {p.mean}, std {p.std}",
-            )
-        )
+        steps = f"shorter side to {p.resize} ({p.interpolation}), centre crop {p.input_size}"
+        rows.append(("preprocessing", f"{steps}, mean {p.mean}, std {p.std}"))
     rows += [("trained on", spec.training_data), ("citation", spec.citation)]
     rows.append(("papers", ", ".join(f"https://arxiv.org/abs/{paper}" for paper in spec.arxiv)))
     if spec.origin is not None:

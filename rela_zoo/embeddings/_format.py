@@ -3,15 +3,16 @@
 A folder of three kinds of files, byte for byte the same for the same inputs:
 
 * `shard-00000.safetensors`, `shard-00001.safetensors`, …: one tensor `rows`, (n, D), F16 or F32: raw outputs of the
-  prior, not normalised, in the order of the ids. Metadata `rela_zoo`: JSON with `plan` (sha256 of what was to be
-  made), `shard` (its number) and `skipped` (positions in the source left out of this shard).
+  prior, not normalised, in the order of the ids. Metadata `rela_zoo`, JSON: `plan` (digest of what was asked for),
+  `shard` (its number), `skipped` (positions in the source that have no row in this shard).
 * `ids.jsonl`: one sample id a row, each an ASCII JSON string and a newline.
-* `index.json`: `format`, `format_version`, `made_by`, `prior` (everything that changes its numbers), `preprocessing`,
-  `layer`, `dtype`, `rows` N, `dim` D, `ids` {file, bytes, sha256}, `shards` [{file, rows, bytes, sha256}], `skipped`
-  (ids of images that could not be decoded), `source` {rows, ids_sha256, probe, shard_rows} (what was asked for), and
-  `digest`: sha256 of the compact JSON, keys sorted, of {dim, dtype, ids: sha256, prior, rows, shards: [sha256, …]}.
+* `index.json`: `format`, `format_version`, `prior` (everything that changes its numbers), `preprocessing`, `layer`,
+  `dtype`, `dim` D, `source` {rows, ids_sha256, probe, shard_rows} (what was asked for); then `made_by`, `rows` N, `ids`
+  {file, bytes, sha256}, `shards` [{file, rows, bytes, sha256}], `skipped` (ids of images that can't be decoded) and
+  `digest`, of {dim, dtype, ids: sha256, prior, rows, shards: [sha256, …]}.
 
-While a folder is being made it has `partial.json` (the plan) in place of `index.json`, which is written last.
+A digest is the sha256 of compact ASCII JSON with sorted keys. `plan` is that of the index's keys up to `source`,
+without the probe. An unfinished folder has `partial.json` (those keys) and no index, which is written last.
 """
 
 from __future__ import annotations
@@ -83,8 +84,14 @@ class Plan(_Record):
     source: SourceRecord
 
     def plan_digest(self) -> str:
-        """sha256, hex, of the canonical JSON of the plan; every shard carries it."""
-        return hashlib.sha256(canonical_json(self.model_dump(include=set(Plan.model_fields)))).hexdigest()
+        """sha256, hex, of the canonical JSON of the plan without the probe; every shard carries it.
+
+        The probe sees how pictures are encoded. The rows, and so the digest of an artefact, are the same for a folder
+        and for a parquet file with the same ids and pixels.
+        """
+        plan = self.model_dump(include=set(Plan.model_fields))
+        del plan["source"]["probe"]
+        return hashlib.sha256(canonical_json(plan)).hexdigest()
 
 
 class Index(Plan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -213,18 +214,22 @@ class EmbeddingTable:
         """The rows of one shard, (n, D), read-only, mapped."""
         with self._lock:
             if number not in self._maps:
-                shard = self.info.shards[number]
-                self._maps[number] = np.memmap(
-                    self.path / shard.file,
-                    row_dtype(self.info.dtype),
-                    "r",
-                    self._offsets[number],
-                    (shard.rows, self.info.dim),
-                )
+                self._maps[number] = self._open_map(number)
                 while len(self._maps) > _OPEN_MAPS:
                     self._maps.popitem(last=False)
             self._maps.move_to_end(number)
             return self._maps[number]
+
+    def _open_map(self, number: int) -> np.ndarray:
+        with (self.path / self.info.shards[number].file).open("rb") as file:
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):
+            # Else each first touch of a row reads its whole neighbourhood: ten times slower on a cold cache.
+            pages.madvise(mmap.MADV_RANDOM)
+        flat = np.frombuffer(
+            pages, row_dtype(self.info.dtype), self.info.shards[number].rows * self.info.dim, self._offsets[number]
+        )
+        return flat.reshape(-1, self.info.dim)
 
     def _finite(self, rows: Tensor, row_number: Any) -> Tensor:
         good = torch.isfinite(rows)

@@ -106,20 +106,20 @@ def feature_dim(network: nn.Module, input_size: int, device: str = "cpu") -> int
     return int(out.shape[1])
 
 
-def load_into(spec: PriorSpec, network: nn.Module, state: dict[str, Tensor], path: Path) -> nn.Module:
-    """Load weights strictly: every tensor has its place and every place its tensor.
+def align(spec: PriorSpec, network: nn.Module, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Bring the tensors of a file under the names of a network: every tensor has its place, every place its tensor.
 
     Two things may differ: the classifier of the file is dropped, and BatchNorm's counters of batches, which evaluation
     never reads, may be absent.
 
     Args:
         spec: the entry, for messages and for the layer wanted.
-        network: built on `meta`.
+        network: of the entry; only names and shapes matter.
         state: from `read_weights`.
         path: of the file, for messages.
 
     Returns:
-        the network on the CPU, with these weights.
+        the state dict of `network`, complete.
 
     Raises:
         WeightsError: naming what is missing, left over, or of another shape.
@@ -147,7 +147,24 @@ def load_into(spec: PriorSpec, network: nn.Module, state: dict[str, Tensor], pat
             ),
             fix="rename the tensors to the network's own names" if missing and extra else None,
         )
-    if any(key not in wanted for key, _ in network.named_buffers()):
+    return state
+
+
+def load_into(spec: PriorSpec, network: nn.Module, state: dict[str, Tensor], path: Path) -> nn.Module:
+    """Load weights strictly, as `align` says.
+
+    Args:
+        network: built on `meta`, so that no initialisation is computed in vain.
+
+    Returns:
+        the network on the CPU, with these weights.
+
+    Raises:
+        WeightsError: if they don't fit.
+    """
+    state = align(spec, network, state, path)
+    persistent = network.state_dict().keys()
+    if any(key not in persistent for key, _ in network.named_buffers()):
         # Buffers that no file holds (tables computed by the constructor) have no values on `meta`.
         network = build(spec)
         network.load_state_dict(state, strict=True)

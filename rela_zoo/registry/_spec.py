@@ -13,6 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraint
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?$"
 RANDOM_PREFIX = "random-"
 
+# Arguments of timm's constructor that would read other files (pickles among them) or change what the entry says.
+_RESERVED_ARGS = frozenset(
+    {
+        "cache_dir",
+        "checkpoint_path",
+        "exportable",
+        "features_only",
+        "in_chans",
+        "model_name",
+        "no_jit",
+        "num_classes",
+        "scriptable",
+    }
+)
+
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=96)]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -288,6 +303,9 @@ def _contradictions(spec: PriorSpec) -> list[tuple[str, str]]:
             "architecture",
             f"expected a timm architecture without tag, got {spec.architecture!r}",
         )
+    reserved = sorted(key for key in spec.model_args if key in _RESERVED_ARGS or key.startswith("pretrained"))
+    demand(not reserved, "model_args", f"expected arguments that shape the network, got {', '.join(reserved)}")
+    demand(not spec.model_args or spec.family == "timm", "model_args", "expected none unless family is timm")
     demand(spec.stem == "imagenet" or spec.family == "timm", "stem", "expected `imagenet` unless family is timm")
     if spec.family == "external":
         demand(spec.source == "local", "source", f"expected `local` for family external, got {spec.source}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -178,7 +179,8 @@ class TargetTransport:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise TransportError(
                 f"{target} can't be written",
                 expected="a path in a folder with room",

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 
-
 def to_tensor(image: Image.Image) -> Tensor:
     """What torchvision's Resize and ToTensor do, without the seconds that importing torchvision takes."""
     return torch.from_numpy(np.array(image.resize((8, 8)))).permute(2, 0, 1).float() / 255

@@ -1,8 +1,8 @@
 """Runs extractions that kill themselves with SIGKILL, each at another moment. Started by test_resume.py.
 
-    kill_driver.py itself OUT     OUT/001, …: killed before every fsync, rename and unlink that a run makes, in turn;
-                                  OUT/repeated: killed again and again until a run gets through; prints the number
-    kill_driver.py slow OUT       one slow run, for the caller to kill and to collide with
+kill_driver.py itself OUT     OUT/001, …: killed before every fsync, rename and unlink that a run makes, in turn;
+                              OUT/repeated: killed again and again until a run gets through; prints the number
+kill_driver.py slow OUT       one slow run, for the caller to kill and to collide with
 """
 
 from __future__ import annotations

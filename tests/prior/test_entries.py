@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import timm
 import torch
 
 from rela_zoo.prior import _build
+from rela_zoo.prior._cifar_resnet import with_cifar_stem
 from rela_zoo.registry import packaged_priors
 
 SPECS = [spec for spec in packaged_priors() if spec.family in ("timm", "cifar-resnet")]
@@ -51,3 +55,26 @@ def test_openai_towers_are_built_with_quickgelu(name):
     for block in network.blocks:
         torch.testing.assert_close(block.mlp.act(x), x / (1 + torch.exp(-1.702 * x)))
         assert (block.mlp.act(x) - torch.nn.functional.gelu(x)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if s.family == "timm" and s.has_weights], ids=lambda s: s.id)
+def test_a_file_in_timm_layout_fits(spec):
+    """Shapes only: the tensors of timm's own network, with classifier and native input size, find their places."""
+    with torch.device("meta"):
+        kwargs = {key: value for key, value in spec.model_args.items() if key != "img_size"}
+        classes = spec.dim if spec.layer == "projection" else 11
+        published = timm.create_model(spec.architecture, num_classes=classes, **kwargs)
+    if spec.stem == "cifar":
+        published.to_empty(device="meta")
+        with_cifar_stem(published, padding=spec.stem_padding).to("meta")
+    network = _build.build(spec, device="meta")
+    state = _build.align(spec, network, dict(published.state_dict()), Path("model.safetensors"))
+    assert {key: value.shape for key, value in state.items()} == {
+        key: value.shape for key, value in network.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if s.layer == "projection"], ids=lambda s: s.id)
+def test_the_projection_is_as_wide_as_the_published_one(spec):
+    """The network is built with `dim` outputs here, so its own width proves nothing: ask timm about the release."""
+    assert timm.get_pretrained_cfg(f"{spec.architecture}.openai").num_classes == spec.dim

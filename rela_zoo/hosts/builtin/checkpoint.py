@@ -61,12 +61,12 @@ class Checkpointer(Callback):
         name: of the files, `<name>-ep=<epoch>.ckpt`, epochs counted from 0 as in solo-learn.
         frequency: in epochs, ≥ 1.
         keep_prev: keep all of them, not only the last.
-        config: what the user asked for; kept in the checkpoint and beside it.
+        config: what decides the training, plain values; kept in the checkpoint and beside it.
     """
 
     def __init__(self, folder: Path, name: str, frequency: int, keep_prev: bool, config: dict[str, Any]) -> None:
         self.folder, self.name, self.frequency, self.keep_prev = folder, name, frequency, keep_prev
-        self.config = json.loads(json.dumps(config, default=str))
+        self.config = config
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder."""
@@ -148,5 +148,5 @@ class History(Callback):
         results = getattr(trainer.fit_loop, "_results", None)
         if results is None:
             return shown
-        logged = {item.meta.name for item in results.values()}
+        logged = {item.meta.name for item in results.values() if not item.has_reset}
         return {key for key in shown if key in logged or "val_" in key}

@@ -98,8 +98,9 @@ class _Check:
                 )
                 continue
             expected = set(keys)
-            if section == "method_kwargs" and self.get("method") in METHODS:
-                expected = set(METHODS[self.get("method")].METHOD_KWARGS)
+            if section == "method_kwargs":
+                # Those of any method: what another method of the same file needs is no slip.
+                expected = {key for method in METHODS.values() for key in method.METHOD_KWARGS}
             self.slips(values or {}, expected, f"{section}.")
             for key, default in keys.items():
                 if default is ... and (values or {}).get(key, "???") in ("???", None):

@@ -67,7 +67,15 @@ TOP_LEVEL: dict[str, Any] = {
 # Sections of solo-learn's that mean nothing here and are left alone.
 IGNORED = ("wandb", "dali", "auto_umap", "hydra")
 # What may differ between a run and its resumption: these keys don't change the numbers.
-_NOT_IN_DIGEST = ("checkpoint", "auto_resume", "resume_from_checkpoint", "debug_augmentations", *IGNORED)
+_NOT_DECISIVE = (
+    "checkpoint",
+    "auto_resume",
+    "resume_from_checkpoint",
+    "debug_augmentations",
+    "enable_progress_bar",
+    "log_every_n_steps",
+    *IGNORED,
+)
 
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "imagenet": 1000, "imagenet100": 100}
 # Mean and standard deviation of the channels, pixels in [0, 1]; the same figures as solo-learn's.
@@ -187,10 +195,15 @@ def complete(cfg: DictConfig | Mapping[str, Any], num_classes: int) -> DictConfi
     return whole
 
 
-def run_digest(cfg: DictConfig | Mapping[str, Any]) -> str:
-    """12 hex digits that two runs share exactly if they train the same network in the same way."""
+def decisive(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration decides which network is trained, and how; plain values, defaults filled in."""
     whole = as_plain(fill_defaults(cfg))
-    kept = {key: value for key, value in whole.items() if key not in _NOT_IN_DIGEST}
+    kept = {key: value for key, value in whole.items() if key not in _NOT_DECISIVE}
     kept["data"] = {key: value for key, value in kept["data"].items() if key != "num_workers"}
-    text = json.dumps(kept, sort_keys=True, default=str)
+    return json.loads(json.dumps(kept, sort_keys=True, default=str))
+
+
+def run_digest(cfg: DictConfig | Mapping[str, Any]) -> str:
+    """12 hex digits that two runs share exactly if `decisive` gives the same for both."""
+    text = json.dumps(decisive(cfg), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import random
+import signal
 import sys
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
 from rela_zoo.hosts.builtin.checks import check
-from rela_zoo.hosts.builtin.config import as_plain, complete, count_devices, fill_defaults, normalisation, run_digest
+from rela_zoo.hosts.builtin.config import (
+    as_plain,
+    complete,
+    count_devices,
+    decisive,
+    fill_defaults,
+    normalisation,
+    run_digest,
+)
 from rela_zoo.hosts.builtin.data import Held, _Indexed, validation_transform
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.subset import EpochSubset, StagedDataset, SubsetSampler
@@ -175,7 +186,22 @@ def build_method(cfg: DictConfig) -> LightningModule:
     return built if cfg.performance.disable_channel_last else built.to(memory_format=torch.channels_last)
 
 
-def train(cfg: Any) -> TrainResult:
+def initial_method(cfg: Any) -> LightningModule:
+    """The method exactly as `train` starts with it; its `backbone` is the untrained student.
+
+    Args:
+        cfg: as for `train`.
+
+    Raises:
+        ConfigError: with every problem of the configuration.
+    """
+    data = check(cfg)
+    whole = complete(fill_defaults(as_plain(cfg)), len(data.train.classes))
+    _seed(whole.seed, 0)
+    return build_method(whole)
+
+
+def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Check the configuration, train, and write checkpoints.
 
     The result depends on the configuration alone, not on the number of workers; on a CPU, a run that was stopped and
@@ -183,6 +209,7 @@ def train(cfg: Any) -> TrainResult:
 
     Args:
         cfg: a mapping or an OmegaConf configuration with solo-learn's keys; see `rela_zoo/conf/byol.yaml`.
+        callbacks: called beside the host's own, before a checkpoint is written.
 
     Raises:
         ConfigError: before training, with every problem of the configuration.
@@ -194,7 +221,7 @@ def train(cfg: Any) -> TrainResult:
     folder = Path(str(whole.checkpoint.dir)).expanduser() / whole.method / f"{whole.name}-{run_digest(given)}"
     resume = _resume_path(whole, folder)
     if resume is not None:
-        changed = differences(read_checkpoint(resume), _decisive(given))
+        changed = differences(read_checkpoint(resume), decisive(given))
         if changed:
             print(f"note: {resume} comes from a run with other {', '.join(changed)}", file=sys.stderr)
     processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
@@ -204,20 +231,26 @@ def train(cfg: Any) -> TrainResult:
     if whole.debug_augmentations:
         print(as_plain(whole.augmentations))
     history = History()
-    callbacks: list[Callback] = [_Chance(whole.seed), history]
+    every: list[Callback] = [_Chance(whole.seed), history, *callbacks]
     if isinstance(loader.sampler, SubsetSampler):
-        callbacks.append(_Ranks(loader.sampler))
+        every.append(_Ranks(loader.sampler))
     if whole.checkpoint.enabled:
         saving = whole.checkpoint
-        callbacks.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, _decisive(given)))
-    trainer = _trainer(whole, processes, callbacks)
+        every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, decisive(given)))
+    trainer = _trainer(whole, processes, every)
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
+    handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(method, loader, val_loader, ckpt_path=None if resume is None else str(resume), **safe)
-    except KeyboardInterrupt:
-        _say_how_to_resume(whole, folder)
-        raise
-    if getattr(trainer, "interrupted", False):
+    except (KeyboardInterrupt, SystemExit):
+        # Depending on its version Lightning raises one, the other, or nothing.
+        if not trainer.interrupted:
+            raise
+    finally:
+        # Lightning leaves Ctrl-C switched off.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+    if trainer.interrupted:
         _say_how_to_resume(whole, folder)
         raise KeyboardInterrupt
     return TrainResult(
@@ -230,10 +263,6 @@ def train(cfg: Any) -> TrainResult:
         seconds=history.seconds,
         history=history.rows,
     )
-
-
-def _decisive(given: DictConfig) -> dict[str, Any]:
-    return {key: value for key, value in as_plain(given).items() if key not in ("resume_from_checkpoint", "hydra")}
 
 
 def _say_how_to_resume(cfg: DictConfig, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def config(folders: Path, tmp_path: Path) -> dict[str, Any]:
     return {
         "name": "test",
         "method": "byol",
-        "backbone": TINY_VIT,
+        "backbone": copy.deepcopy(TINY_VIT),
         "method_kwargs": {"proj_hidden_dim": 32, "proj_output_dim": 16, "pred_hidden_dim": 32},
         "momentum": {"base_tau": 0.9, "final_tau": 1.0},
         "data": {"dataset": "custom", "train_path": str(folders / "train"), "val_path": None, "num_workers": 0},

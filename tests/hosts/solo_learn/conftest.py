@@ -326,9 +326,7 @@ def solo_checkout() -> Path:
     if not found.is_hydra_based:
         pytest.skip(f"the solo-learn at {found.package} is the old release, not configured by Hydra")
     if found.checkout is None or not (found.checkout / "main_pretrain.py").is_file():
-        pytest.skip(
-            "solo-learn is importable, but not its checkout with main_pretrain.py: set SOLO_LEARN_ROOT"
-        )
+        pytest.skip("solo-learn is importable, but not its checkout with main_pretrain.py: set SOLO_LEARN_ROOT")
     return found.checkout
 
 

@@ -1,0 +1,139 @@
+"""`rela-zoo pretrain`: composing configurations, the config group of priors, and a run from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+from typer.testing import CliRunner
+
+from rela_zoo.cli import app
+from rela_zoo.cli._pretrain import compose, packaged_names, resolve_prior_override
+from rela_zoo.errors import RelaZooError, UnknownPriorError
+from rela_zoo.hosts._config_group import group_names, register_rela_group
+from rela_zoo.registry import list_priors
+
+METHODS = ["barlow_twins", "byol", "dino", "mocov2plus", "mocov3", "simclr", "simsiam", "swav", "vicreg"]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two classes of 64 small images."""
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(64):
+            Image.fromarray(generator.integers(0, 255, (8, 8, 3)).astype(np.uint8)).save(
+                tmp_path / "images" / name / f"{i:02d}.png"
+            )
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_packaged_configurations_are_right(name: str, images: Path) -> None:
+    """Each passes every check with nothing but a folder, with and without a prior."""
+    from rela_zoo.hosts.builtin.checks import check
+    from rela_zoo.hosts.builtin.methods import METHODS as BUILT_IN
+
+    assert sorted(BUILT_IN) == METHODS
+    assert set(METHODS) <= set(packaged_names())
+    cfg = compose(name, None, [f"data.train_path={images}", "rela=cf10", "rela.data_ratio=0.5"])
+    assert cfg.method == name
+    assert (cfg.rela.prior, cfg.rela.data_ratio, cfg.rela.handover) == ("cf10", 0.5, "adaptive")
+    assert len(check(cfg).train) == 128
+    cfg = compose(name, None, [f"data.train_path={images}"])
+    assert "rela" not in cfg
+    check(cfg)
+    # Whatever the file sets is a default of the method's, or of its own.
+    assert set(cfg.method_kwargs) <= set(BUILT_IN[name].METHOD_KWARGS)
+
+
+def test_multicrop_for_those_that_take_it(images: Path) -> None:
+    from rela_zoo.hosts.builtin.checks import check
+    from rela_zoo.hosts.builtin.config import complete
+
+    cfg = compose("swav", None, [f"data.train_path={images}", "augmentations=multicrop"])
+    check(cfg)
+    whole = complete(cfg, 2)
+    assert (whole.data.num_large_crops, whole.data.num_small_crops) == (2, 4)
+
+
+def test_the_group_has_every_prior_and_alias() -> None:
+    names = register_rela_group()
+    assert names == register_rela_group()
+    assert names[0] == "default"
+    for spec in list_priors():
+        assert {spec.id, *spec.aliases} <= {*names, "default"}
+    assert len(group_names()) == len(names) - 1
+
+
+@pytest.mark.parametrize("override", ["rela=random-resnet10t", "+rela='random-resnet10t'"])
+def test_priors_outside_the_group(override: str) -> None:
+    key = override.split("=")[0]
+    assert resolve_prior_override([override, "seed=1"], ["default"]) == [
+        f"{key}=default",
+        "rela.prior='random-resnet10t'",
+        "seed=1",
+    ]
+
+
+def test_a_prior_from_a_file(images: Path) -> None:
+    from rela_zoo.paths import packaged_registry
+
+    entry = packaged_registry() / "clip-vit-b16.yaml"
+    cfg = compose("byol", None, [f"data.train_path={images}", f"rela={entry}"])
+    assert cfg.rela.prior == str(entry)
+    with pytest.raises(UnknownPriorError, match="no registry entry at"):
+        compose("byol", None, ["rela=./nothing.yaml"])
+
+
+def test_wrong_names_suggest_the_nearest() -> None:
+    with pytest.raises(UnknownPriorError, match="clip-vit-b16"):
+        compose("byol", None, ["rela=clip-vit-b61"])
+    with pytest.raises(RelaZooError, match="did you mean --config-name simclr"):
+        compose("simlcr", None, [])
+    with pytest.raises(RelaZooError, match=r"optimizer\.lrr"):
+        compose("byol", None, ["optimizer.lrr=1"])
+
+
+def test_ones_own_folder_of_configurations(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "mine.yaml").write_text(
+        "defaults:\n  - _self_\n  - augmentations: symmetric\n  - rela: clip-vit-b16\n"
+        "  - override hydra/hydra_logging: disabled\nmethod: simclr\ndata:\n  dataset: cifar10\n"
+    )
+    cfg = compose("mine.yaml", tmp_path / "conf", ["+max_epochs=3", "rela.data_ratio=0.1"])
+    assert (cfg.method, cfg.max_epochs, cfg.rela.prior, cfg.rela.data_ratio) == ("simclr", 3, "clip-vit-b16", 0.1)
+    assert len(cfg.augmentations) == 1
+
+
+def test_help_and_print_config(images: Path) -> None:
+    shown = CliRunner().invoke(app, ["pretrain", "--help"])
+    assert shown.exit_code == 0
+    assert "rela.data_ratio=0.2" in shown.output
+    printed = CliRunner().invoke(app, ["pretrain", "--print-config", f"data.train_path={images}", "rela=cf10"])
+    assert OmegaConf.create(printed.output).rela.prior == "cf10"
+
+
+def test_a_run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BYOL with an untrained prior, through both stages, then the same command again."""
+    monkeypatch.setenv("RELA_ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    arguments: list[Any] = [
+        "pretrain", "--config-name", "byol", f"data.train_path={images}", f"data.val_path={images}",
+        "rela=random-resnet10t", "rela.data_ratio=0.5", "rela.handover=0.5", "max_epochs=2", "data.num_workers=0",
+        "method_kwargs.proj_hidden_dim=32", "method_kwargs.pred_hidden_dim=32", "optimizer.batch_size=32",
+        "accelerator=cpu", "backbone.name=resnet10t",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "handover to byol at step 2" in done.output
+    assert "trained 2 epochs, 4 steps, 128 samples" in done.output
+    assert len(list((tmp_path / "trained_models" / "byol").glob("*/byol-ep=1.ckpt"))) == 1
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 0, again.output
+    assert "handover" not in again.output.replace("handover 0.5", "")

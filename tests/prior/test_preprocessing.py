@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rela_zoo.errors import RelaZooError
+from rela_zoo.prior import ImageTransform
+from rela_zoo.prior._preprocessing import as_rgb, reference_preprocessing
+from rela_zoo.registry import Preprocessing
+
+PLAIN = Preprocessing(input_size=8, resize=8, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def slow_transform(image: Image.Image, p: Preprocessing) -> np.ndarray:
+    """Resize, crop and normalise with PIL and NumPy only."""
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    width, height = image.size
+    short = min(width, height)
+    new = (int(p.resize * width / short), int(p.resize * height / short))
+    out = image.resize(new, filters[p.interpolation])
+    left, top = (round((side - p.input_size) / 2) for side in out.size)
+    out = out.crop((left, top, left + p.input_size, top + p.input_size))
+    pixels = np.asarray(out, dtype=np.float64) / 255
+    return ((pixels - np.array(p.mean)) / np.array(p.std)).transpose(2, 0, 1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    width=st.integers(5, 60), height=st.integers(5, 60), size=st.integers(4, 24), extra=st.integers(0, 8),
+    filter_=st.sampled_from(["bilinear", "bicubic"]),
+)  # fmt: skip
+def test_equals_pil_and_numpy(width, height, size, extra, filter_):
+    pixels = np.random.default_rng(width * 61 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    p = Preprocessing(
+        input_size=size, resize=size + extra, interpolation=filter_, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
+    )
+    image = Image.fromarray(pixels)
+    out = ImageTransform(p)(image)
+    assert out.shape == (3, size, size)
+    assert out.dtype == torch.float32
+    np.testing.assert_allclose(out.numpy(), slow_transform(image, p), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "YCbCr", "HSV"])
+def test_every_mode_becomes_rgb(image, mode):
+    out = ImageTransform(PLAIN)(image.convert(mode))
+    assert out.shape == (3, 8, 8)
+
+
+def test_grey_is_repeated(image):
+    red, green, blue = ImageTransform(PLAIN)(image.convert("L"))
+    assert torch.equal(red, green)
+    assert torch.equal(red, blue)
+
+
+def test_sixteen_bits_keep_their_range():
+    values = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    rgb = np.asarray(as_rgb(Image.fromarray(values)))
+    np.testing.assert_allclose(rgb[..., 0], values // 256, atol=1)
+
+
+def test_floating_point_images_are_refused():
+    with pytest.raises(RelaZooError, match="floating-point"):
+        as_rgb(Image.fromarray(np.zeros((4, 4), dtype=np.float32)))
+
+
+def test_the_reference_resizes_to_the_input_and_uses_imagenet_statistics():
+    clip = Preprocessing(input_size=288, resize=320, interpolation="bicubic", mean=(0.4,) * 3, std=(0.2,) * 3)
+    assert reference_preprocessing(clip) == Preprocessing(
+        input_size=288, resize=288, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+
+
+def test_the_digest_changes_with_every_parameter():
+    changes = [{"input_size": 7}, {"resize": 9}, {"interpolation": "bicubic"}, {"mean": (0, 0, 1)}, {"std": (1, 1, 2)}]
+    digests = {ImageTransform(PLAIN.model_copy(update=change)).digest() for change in ({}, *changes)}
+    assert len(digests) == 6
+    assert ImageTransform(PLAIN).digest() == ImageTransform(PLAIN.model_copy()).digest()
