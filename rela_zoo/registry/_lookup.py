@@ -187,12 +187,6 @@ def _from_hub_cache(name: str) -> PriorSpec:
         )
     path = Path(cached)
     spec = read_entry(path, hub=(repo, revision))
-    if spec.source not in ("hub", "timm"):
-        raise RegistryError(
-            f"the entry of {name} has source {spec.source!r}",
-            expected="hub or timm: an entry from the network names weights on the Hub, and runs no code of its own",
-            got=spec.source,
-        )
     clashes = _clashes(spec, path)
     if clashes:
         raise EntryError(clashes)

@@ -72,6 +72,9 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
     if raw is not None:
         if hub is not None:
             raw = {"source": "hub", **raw}
+            if raw["source"] not in ("hub", "timm"):
+                message = f"expected hub or timm: an entry from the network runs no code here, got {raw['source']!r}"
+                raise EntryError([(path, "source", message)])
             if raw.get("repo") in (None, hub[0]):
                 raw = {**raw, "repo": hub[0], "revision": raw.get("revision") or hub[1]}
         if hub is None and "id" in raw and raw["id"] != path.stem:

@@ -72,3 +72,9 @@ def test_a_file_in_timm_layout_fits(spec):
     assert {key: value.shape for key, value in state.items()} == {
         key: value.shape for key, value in network.state_dict().items()
     }
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if s.layer == "projection"], ids=lambda s: s.id)
+def test_the_projection_is_as_wide_as_the_published_one(spec):
+    """The network is built with `dim` outputs here, so its own width proves nothing: ask timm about the release."""
+    assert timm.get_pretrained_cfg(f"{spec.architecture}.openai").num_classes == spec.dim

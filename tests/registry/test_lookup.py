@@ -144,7 +144,7 @@ def test_an_entry_from_the_network_runs_no_code_and_reads_no_local_file(entry, w
     del entry["repo"], entry["revision"]
     path = write({**entry, **change}, name=HUB_ENTRY_FILE, folder=tmp_path / "cache")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: str(path))
-    with pytest.raises(RegistryError):
+    with pytest.raises(EntryError, match="runs no code here"):
         prior_spec(f"hf://me/x@{SHA}")
 
 
