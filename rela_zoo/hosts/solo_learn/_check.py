@@ -59,6 +59,13 @@ def _check_data(cfg: Any) -> list[Problem]:
     return problems
 
 
+def knn_works() -> bool:
+    """Whether solo-learn's k-NN can be built: it gives torchmetrics an argument that 1.0 has no more."""
+    from importlib import metadata
+
+    return int(metadata.version("torchmetrics").split(".")[0]) < 1
+
+
 def _check_method(cfg: Any) -> list[Problem]:
     problems = []
     method, batch_size = str(_select(cfg, "method", "")), int(_select(cfg, "optimizer.batch_size", 0))
@@ -76,6 +83,10 @@ def _check_method(cfg: Any) -> list[Problem]:
         if _select(cfg, "rela.handover_at", "epoch") != "epoch":
             expected = "epoch for deepclusterv2, whose memory is filled by whole epochs"
             problems.append(Problem("rela.handover_at", expected, "step", "set rela.handover_at=epoch"))
+    if _select(cfg, "knn_eval.enabled", False) and not knn_works():
+        expected = "false with torchmetrics 1.0 or newer, where solo-learn's k-NN can't be built"
+        fix = "pip install 'torchmetrics<1', or set knn_eval.enabled=false"
+        problems.append(Problem("knn_eval.enabled", expected, "true", fix))
     size = int(_select(cfg, "method_kwargs.whitening_size", 256))
     if method == "wmse" and batch_size and batch_size % size:
         problems.append(

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rela_zoo.hosts.solo_learn._check import knn_works
 from rela_zoo.hosts.solo_learn._find import INSTALL_COMMAND, TESTED_COMMIT, find_solo_learn
 from rela_zoo.paths import home
 
@@ -63,6 +64,9 @@ def check_lightning() -> Finding:
     found = f"lightning {lightning}, torchmetrics {torchmetrics}"
     if tuple(int(part) for part in lightning.split(".")[:2]) < _MINIMUM_LIGHTNING:
         return Finding("lightning", "problem", found, "pip install 'lightning>=2.1'")
+    if not knn_works():
+        mend = "only for these two: pip install 'torchmetrics<1'"
+        return Finding("lightning", "warning", f"{found}: solo-learn's knn_eval and main_knn.py need torchmetrics<1", mend)
     return Finding("lightning", "ok", found)
 
 

@@ -50,11 +50,14 @@ def _recording_trainer(job):
                 epoch=trainer.current_epoch,
                 steps=trainer.estimated_stepping_batches,
                 global_step=trainer.global_step,
+                head=[tuple(p.shape) for p in module.rela_head.parameters()] if hasattr(module, "rela_head") else None,
                 unused=getattr(trainer.strategy, "_ddp_kwargs", {}).get("find_unused_parameters"),
                 world=trainer.world_size,
                 dtype=str(next(module.parameters()).dtype),
                 keys=sorted(module.state_dict()),
             )
+            if job.get("check_targets"):
+                self._write(kind="targets", **_targets_against_images(trainer, module))
             self.before = {name: p.detach().clone() for name, p in module.named_parameters()}
 
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -112,6 +115,21 @@ def _recording_trainer(job):
             super().__init__(*args, **kwargs)
 
     return RecordingTrainer
+
+
+def _targets_against_images(trainer, module):
+    """Least cosine between each sample's stored row and its image, embedded here from what the data set returns."""
+    import torch
+
+    from rela_zoo import load_prior
+
+    prior, data = load_prior("tiny-grid"), trainer.train_dataloader.dataset.base
+    transform, data.transform = data.transform, None
+    with torch.no_grad():
+        wanted = torch.cat([prior(prior.transform(data[i][1])[None]) for i in range(len(data))])
+    data.transform = transform
+    rows = module._rela._targets.rows(torch.arange(len(data))).float()
+    return {"worst": float(torch.nn.functional.cosine_similarity(wanted, rows).min()), "samples": len(data)}
 
 
 def _small_data_sets() -> None:

@@ -127,6 +127,7 @@ class Job:
     kill_at: tuple[int, int] | None = None
     small_data_sets: bool = False
     cuda_is_cpu: bool = False
+    check_targets: bool = False
 
 
 @dataclass
@@ -159,7 +160,7 @@ class SoloRunner:
     """Writes configurations into one folder and runs scripts of the checkout there."""
 
     def __init__(self, checkout: Path, folder: Path) -> None:
-        self.checkout, self.folder = checkout, folder
+        self.checkout, self.folder, self.view = checkout, folder, VIEW
         self.home = folder / "home"
         (self.home / "rela" / "registry").mkdir(parents=True)
         (self.home / "rela" / "registry" / "tiny-grid.yaml").write_text(yaml.safe_dump(_PRIOR))
@@ -262,6 +263,10 @@ class SoloRunner:
         config = self.config(method, f"{method}-{number}", **(changes or {}))
         return Job(self.arguments(config, *overrides), **options)
 
+    def make_job(self, arguments: list[str], **options: Any) -> Job:
+        """A run of any script, by its arguments."""
+        return Job(arguments, **options)
+
     def run(self, *jobs: Job, timeout: float = 300, **environment: str) -> list[Outcome]:
         """Run the jobs one after another in one process of solo-learn; an outcome for each."""
         number = next(self._numbers)
@@ -275,6 +280,7 @@ class SoloRunner:
                 "result": str(folder / f"{i}.result"),
                 "small_data_sets": job.small_data_sets,
                 "cuda_is_cpu": job.cuda_is_cpu,
+                "check_targets": job.check_targets,
                 **({"record": str(folder / f"{i}.record")} if job.record else {}),
                 **({"kill_at": list(job.kill_at)} if job.kill_at else {}),
             }

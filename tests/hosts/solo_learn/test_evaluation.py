@@ -1,0 +1,99 @@
+"""solo-learn's own evaluation scripts read a checkpoint that was trained with `rela`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+
+from rela_zoo.hosts.solo_learn._check import knn_works
+
+pytestmark = pytest.mark.solo
+
+
+@pytest.fixture(scope="module")
+def pretrained(solo):
+    folder = solo.folder / "checkpoints" / "for-evaluation"
+    changes = {"checkpoint": {"enabled": True, "dir": str(folder), "frequency": 1}}
+    rela = ["+rela=tiny-grid", "rela.data_ratio=0.5", "rela.handover=0.5"]
+    (outcome,) = solo.run(solo.job("simclr", *rela, changes=changes))
+    assert outcome.ok, outcome.error
+    (checkpoint,) = folder.rglob("*.ckpt")
+    return outcome, checkpoint
+
+
+@pytest.fixture(scope="module")
+def evaluated(solo, pretrained):
+    _, checkpoint = pretrained
+    data = {
+        "dataset": "custom",
+        "train_path": str(solo.data / "train"),
+        "val_path": str(solo.data / "val"),
+        "format": "image_folder",
+        "num_workers": 0,
+    }
+    linear = {
+        "defaults": ["_self_", {"override hydra/hydra_logging": "disabled"}, {"override hydra/job_logging": "disabled"}],
+        "hydra": {"output_subdir": None, "run": {"dir": "."}},
+        "name": "linear",
+        "pretrain_method": "simclr",
+        "pretrained_feature_extractor": str(checkpoint),
+        "backbone": {"name": "resnet18"},
+        "data": data,
+        "optimizer": {"name": "sgd", "batch_size": 8, "lr": 0.1, "weight_decay": 0},
+        "scheduler": {"name": "step", "lr_decay_steps": [10]},
+        "max_epochs": 1,
+        "devices": "1",
+        "accelerator": "cpu",
+        "strategy": "auto",
+        "precision": 32,
+    }
+    config = solo.folder / "configs" / "linear.yaml"
+    config.write_text(yaml.safe_dump(linear, sort_keys=False))
+    folder = str(checkpoint.parent)
+    knn = f"--dataset custom --train_data_path {data['train_path']} --val_data_path {data['val_path']} --batch_size 8"
+    knn += " --num_workers 0 --k 2 --distance_function euclidean --feature_type backbone --temperature 0.1"
+    knn_arguments = ["--pretrained_checkpoint_dir", folder, *knn.split()]
+    jobs = [
+        solo.make_job(solo.arguments(config), script="main_linear.py", record=False),
+        # The script moves images to a GPU without asking; the driver lets .cuda() do nothing.
+        solo.make_job(knn_arguments, script="main_knn.py", record=False, cuda_is_cpu=True),
+    ]
+    return dict(zip(["linear", "knn"], solo.run(*jobs), strict=True))
+
+
+def test_a_linear_probe_reads_every_weight_of_the_network(evaluated, pretrained):
+    assert evaluated["linear"].ok, evaluated["linear"].error
+    # main_linear loads with strict=False and takes whatever key holds "backbone" or "encoder".
+    state = torch.load(pretrained[1], map_location="cpu", weights_only=True)["state_dict"]
+    ours = [key for key in state if key.startswith("rela")]
+    assert sorted(ours) == ["rela_head.bias", "rela_head.weight"]
+    assert not [key for key in ours if "backbone" in key or "encoder" in key]
+
+
+@pytest.mark.skipif(not knn_works(), reason="solo-learn's k-NN needs torchmetrics<1")
+def test_k_nn_reads_it(evaluated):
+    assert evaluated["knn"].ok, evaluated["knn"].error
+    assert "Result: acc@1=" in evaluated["knn"].output
+
+
+def test_the_checkpoint_holds_the_state_but_not_the_table(pretrained):
+    outcome, path = pretrained
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    state = checkpoint["rela"]
+    assert state["sampler"]["ratio"] == 0.5
+    assert state["handover_step"] == outcome.end["handover_step"] == 2
+    assert isinstance(state["embeddings"], str)
+
+    def tensors(value):
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, dict):
+            for part in value.values():
+                yield from tensors(part)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                yield from tensors(part)
+
+    assert all(tensor.numel() <= 8 for tensor in tensors(state))
+    assert not [t for t in tensors(checkpoint["state_dict"]) if t.shape == (32, 24)]
