@@ -80,6 +80,7 @@ def embed(
             float16; a folder that holds something else, or that another process is writing; too little disk space.
     """
     _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error)
+    where = _device(device)
     source = image_source(data)
     prior = _loaded(prior)
     out = Path(out).expanduser()
@@ -89,7 +90,7 @@ def embed(
         with locked(out):
             index = begin(out, plan)
             if index is None:
-                _extract(prior, source, plan, out, batch_size, num_workers, _device(device), on_error, progress)
+                _extract(prior, source, plan, out, batch_size, num_workers, where, on_error, progress)
     if index is not None and index.skipped and on_error == "raise":
         raise _was_skipped(index.skipped[0], len(index.skipped), out)
     return open_embeddings(out)
