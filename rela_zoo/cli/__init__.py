@@ -33,12 +33,9 @@ for _module in _COMMAND_MODULES:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake prints its message and exits 2, Ctrl-C exits 130."""
+    """Run the command line; a user's mistake prints its message and exits 2. Ctrl-C exits 130, by typer."""
     try:
         app()
     except RelaZooError as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("stopped; what was finished is kept", err=True)
-        sys.exit(130)

@@ -63,17 +63,21 @@ def embed_command(
     source = image_source(data)
     started = time.monotonic()
     on_gpu = torch.cuda.is_available() if device is None else not device.startswith("cpu")
-    table = embed(
-        load_prior(prior, preprocessing=preprocessing.value),
-        source,
-        out,
-        dtype=dtype.value,
-        batch_size=batch_size,
-        num_workers=workers if workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0,
-        device=device,
-        on_error="skip" if skip_undecodable else "raise",
-        progress="always" if progress else progress is None,
-    )
+    try:
+        table = embed(
+            load_prior(prior, preprocessing=preprocessing.value),
+            source,
+            out,
+            dtype=dtype.value,
+            batch_size=batch_size,
+            num_workers=workers if workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0,
+            device=device,
+            on_error="skip" if skip_undecodable else "raise",
+            progress="always" if progress else progress is None,
+        )
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished shards are kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
     seconds = time.monotonic() - started
     info = table.info
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -140,7 +141,9 @@ def pretrain(
     from rela_zoo.hosts.builtin.train import train
 
     result = train(cfg)
-    typer.echo(_summary(result), err=True)
+    # Lightning starts the other processes of a machine with the same command.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        typer.echo(_summary(result), err=True)
 
 
 def quieten() -> None:
@@ -148,10 +151,14 @@ def quieten() -> None:
     import logging
     import warnings
 
+    # Imported first, for it sets its own level.
+    import lightning.pytorch  # noqa: F401
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
 

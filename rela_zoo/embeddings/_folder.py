@@ -1,13 +1,12 @@
-"""The folder of an artefact while it is being made: one writer, whole files only, work that can be taken up again."""
+"""The folder of an artefact while it is being made: whole files only, and work that can be taken up again."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +32,10 @@ from rela_zoo.embeddings._format import (
     shard_header,
     shard_name,
 )
+from rela_zoo.embeddings._lock import LOCK
 from rela_zoo.embeddings._source import encode_ids
 from rela_zoo.errors import EmbeddingsError
 
-try:
-    import fcntl
-except ImportError:  # no advisory locks on this system: two runs at once are then the user's to avoid
-    fcntl = None  # type: ignore[assignment]
-
-_LOCK = ".lock"
 _TEMPORARY = ".tmp"
 
 
@@ -51,59 +45,6 @@ class FinishedShard:
 
     record: ShardRecord
     skipped: tuple[int, ...]
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for one writer; it is made if it is not there.
-
-    Raises:
-        EmbeddingsError: another process is writing into it, or it can't be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(folder / _LOCK)
-    except BlockingIOError:
-        raise EmbeddingsError(
-            f"another process is writing embeddings into {folder}",
-            expected="one writer at a time",
-            got=f"a lock on {folder / _LOCK}",
-            fix="wait for it to finish, stop it, or give another folder",
-        ) from None
-    except OSError as error:
-        raise EmbeddingsError(
-            f"{folder} can't be used for embeddings", expected="a folder that can be written", got=error,
-            fix="give another folder",
-        ) from error  # fmt: skip
-    try:
-        yield
-    finally:
-        # Removed while it is still held: whoever opened it in the meantime sees that the name is gone and tries again.
-        (folder / _LOCK).unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _acquire(path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if fcntl is not None:
-                _flock(descriptor)
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _flock(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network file systems have no locks: refusing to work there would help nobody.
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
 
 
 def begin(folder: Path, plan: Plan) -> Index | None:
@@ -118,24 +59,15 @@ def begin(folder: Path, plan: Plan) -> Index | None:
     for leftover in folder.glob(f"*{_TEMPORARY}"):
         if leftover.name.startswith(("shard-", INDEX, PARTIAL, IDS)):
             leftover.unlink()
-    if (folder / INDEX).is_file():
-        index = read_index(folder)
-        _compare(folder, index.plan, plan)
+    index = finished(folder, plan)
+    if index is not None:
         (folder / PARTIAL).unlink(missing_ok=True)
         return index
     if (folder / PARTIAL).is_file():
-        raw = read_json(folder / PARTIAL)
-        try:
-            found = Plan.model_validate(raw)
-        except ValueError as error:
-            raise EmbeddingsError(
-                f"{folder / PARTIAL} is not the plan of an extraction by this rela-zoo",
-                expected=f"format version {FORMAT_VERSION}",
-                got=error,
-                fix="remove the folder, or give another one",
-            ) from error
-        _compare(folder, found, plan)
-        return None
+        if any(folder.glob("shard-*")):
+            _compare(folder, _read_plan(folder / PARTIAL), plan)
+            return None
+        (folder / PARTIAL).unlink()  # stopped before it had anything to show: no reason to hold on to its plan
     foreign = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
     if foreign:
         raise EmbeddingsError(
@@ -146,6 +78,36 @@ def begin(folder: Path, plan: Plan) -> Index | None:
         )
     write_whole(folder / PARTIAL, pretty_json(plan.model_dump()))
     return None
+
+
+def finished(folder: Path, plan: Plan) -> Index | None:
+    """The index of a finished artefact for this very plan; None if the folder holds no finished one.
+
+    Raises:
+        EmbeddingsError: it holds other embeddings.
+    """
+    if not (folder / INDEX).is_file():
+        return None
+    index = read_index(folder)
+    _compare(folder, index.plan, plan)
+    return index
+
+
+def has_leftovers(folder: Path) -> bool:
+    """Whether a run was killed after it had written the index and before it had tidied up."""
+    return (folder / PARTIAL).exists() or (folder / LOCK).exists()
+
+
+def _read_plan(path: Path) -> Plan:
+    try:
+        return Plan.model_validate(read_json(path))
+    except ValueError as error:
+        raise EmbeddingsError(
+            f"{path} is not the plan of an extraction by this rela-zoo",
+            expected=f"format version {FORMAT_VERSION}",
+            got=error,
+            fix="remove the folder, or give another one",
+        ) from error
 
 
 def _compare(folder: Path, found: Plan, wanted: Plan) -> None:

@@ -146,7 +146,7 @@ class EmbeddingTable:
         for group in np.split(order, bounds) if len(order) else []:
             number = int(shards[group[0]])
             out[group] = self._map(number)[wanted[group] - self._starts[number]]
-        return self._finite(torch.from_numpy(out), lambda bad: int(wanted[bad]))
+        return self._checked(out, wanted)
 
     def iter_rows(self, chunk: int = 8192) -> Iterator[Tensor]:
         """All rows in order, in pieces of `chunk` rows (the last may be shorter).
@@ -177,7 +177,7 @@ class EmbeddingTable:
                     if file.readinto(piece) != len(piece):
                         raise EmbeddingsError(f"{path} became shorter while it was read", fix=FIX)
                 at = until
-            yield self._finite(torch.from_numpy(out), lambda bad, first=start: first + bad)
+            yield self._checked(out, range(start, stop))
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Row numbers of samples, by id: the join of a data set with this table.
@@ -231,18 +231,25 @@ class EmbeddingTable:
         )
         return flat.reshape(-1, self.info.dim)
 
-    def _finite(self, rows: Tensor, row_number: Any) -> Tensor:
-        good = torch.isfinite(rows)
-        if not good.all():
-            bad = int((~good).any(1).nonzero()[0])
-            number = row_number(bad)
+    def _checked(self, rows: np.ndarray, numbers: Sequence[int] | np.ndarray) -> Tensor:
+        """Rows as a tensor, refused if one is not finite; `numbers` are their places in the table."""
+        bad = _not_finite(rows)
+        if bad.any():
+            number = int(numbers[int(np.flatnonzero(bad.any(1))[0])])
             raise EmbeddingsError(
                 f"row {number} of {self.path} has values that are not finite",
                 expected="finite numbers in every row",
                 got=f"NaN or infinity for sample {self.ids[number]!r}",
                 fix=FIX,
             )
-        return rows
+        return torch.from_numpy(rows)
+
+
+def _not_finite(rows: np.ndarray) -> np.ndarray:
+    """Where values (n, D) are NaN or infinite: in float16 by the bits, which is many times faster."""
+    if rows.dtype == np.float16:
+        return (rows.view(np.uint16) & 0x7C00) == 0x7C00
+    return ~np.isfinite(rows)
 
 
 def _as_indices(indices: Sequence[int] | np.ndarray | Tensor, rows: int) -> np.ndarray:

@@ -112,14 +112,16 @@ class TargetTransport:
         """
         k = self._checked_dim(dim)
         check_width(rows, self.dim)
-        if rows.device.type == "cpu" and not torch.isfinite(rows).all():
-            raise TransportError(
-                "a row has values that are not finite", expected="finite numbers", got="NaN or infinity"
-            )
         with torch.autocast(rows.device.type, enabled=False):
             here = rows.device
             centred = rows.float() - self.mean.to(here)
-            return centred @ self.components[:, :k].to(here) / self.scale[:k].to(here)
+            targets = centred @ self.components[:, :k].to(here) / self.scale[:k].to(here)
+        # A NaN or an infinity anywhere in a row makes all of its targets NaN or infinite.
+        if here.type == "cpu" and not torch.isfinite(targets).all():
+            raise TransportError(
+                "a row has values that are not finite", expected="finite numbers", got="NaN or infinity"
+            )
+        return targets
 
     def affine(self, dim: int | None = None) -> Affine:
         """The same map as one product and one sum, to be composed or inverted.

@@ -20,8 +20,9 @@ from conftest import FakePrior, pictures
 from rela_zoo.embeddings import embed
 
 
-def run(out: Path, delay: float = 0.0) -> None:
-    embed(FakePrior(delay=delay), pictures(50), out, shard_rows=16, batch_size=5, progress=False)
+def run(out: Path, delay: float = 0.0, workers: int = 0) -> None:
+    prior = FakePrior(delay=delay)
+    embed(prior, pictures(50), out, shard_rows=16, batch_size=5, num_workers=workers, progress=False)
 
 
 def killed_at(moment: int, out: Path) -> bool:
@@ -64,4 +65,4 @@ if __name__ == "__main__":
             runs += 1
         print(runs)
     else:
-        run(out, delay=0.15)
+        run(out, delay=0.15, workers=1)

@@ -77,6 +77,7 @@ def test_collided_with_then_killed_from_outside(
         process.kill()
         process.communicate()
     assert not (out / "index.json").exists()
+    # its worker outlives it by seconds, and must not keep the folder locked
     (out / "shard-00002.safetensors.tmp").write_bytes(b"cut sho")
     before = {one.name: one.stat().st_mtime_ns for one in out.glob("shard-*.safetensors")}
     with pytest.raises(EmbeddingsError, match="unfinished extraction"):
@@ -165,6 +166,24 @@ def test_going_on_with_something_else_is_refused(
     assert caught.value.got
     assert caught.value.fix
     assert files_of(tmp_path) == before
+
+
+def test_a_run_that_had_finished_no_shard_binds_nobody(tmp_path: Path, make_prior: Any, make_pictures: Any) -> None:
+    with pytest.raises(EmbeddingsError, match="too large for float16"):
+        embed(make_prior(scale=1e5), make_pictures(50), tmp_path, **SHARDS)
+    assert embed(make_prior(scale=1e5), make_pictures(50), tmp_path, dtype="float32", **SHARDS).info.dtype == "float32"
+
+
+def test_a_finished_folder_needs_no_writing(
+    tmp_path: Path, make_prior: Any, make_pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(make_prior(), make_pictures(50), tmp_path, **SHARDS)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setattr(os, "open", refused)
+    assert len(embed(make_prior(), make_pictures(50), tmp_path, **SHARDS)) == 50
 
 
 def test_other_pictures_under_the_same_names_are_refused(tmp_path: Path, make_prior: Any, make_folder: Any) -> None:

@@ -161,24 +161,32 @@ class TestDegenerate:
 
 
 MEMORY = """
-import resource, sys, torch
+import torch
 from rela_zoo.transport import fit_transport
 torch.set_num_threads(1)
+def peak():
+    # VmHWM, not ru_maxrss: that one begins at the size of the process that started this one
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 def rows(pieces):
     generator = torch.Generator().manual_seed(0)
     for _ in range(pieces):
         yield torch.randn(2048, 256, generator=generator)
 fit_transport(rows(2))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 fit_transport(rows(100))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(peak() - before)
+held = torch.cat(list(rows(100)))
+print(peak() - before)
 """
 
 
-def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    """204,800 × 256 float32 is 200 MiB, 400 in float64; the fit may take a few pieces more than on 4,096 rows."""
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
+def test_memory_does_not_grow_with_the_rows() -> None:
+    """204,800 × 256 float32 is 200 MiB; the fit may take a few pieces more than it took for 4,096 rows."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=120, check=True)
-    assert float(done.stdout) < 40
+    streamed, held = map(float, done.stdout.split())
+    assert streamed < 30
+    assert held > 180  # the measure sees what it should
 
 
 def test_a_source_too_large_to_hold() -> None:
