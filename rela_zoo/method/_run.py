@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,16 +16,20 @@ from rela_zoo.method._stage import StageControl
 from rela_zoo.objective import cosine_discrepancy
 from rela_zoo.views import RELA_VIEW, build_views, find_normalisation
 
+# A module → None, or an object with `source` (an ImageSource) and `rebuild(config, seed)` → (sampler, loader).
+OtherData = Callable[[Any], Any]
+
 
 class RelaRun:
     """The `rela` section at work in one training run. Holds no parameters; the head belongs to the module.
 
     Args:
         config: the checked section.
+        other_data: the host's way to say that training data come otherwise than by a DataLoader; see `with_rela`.
     """
 
-    def __init__(self, config: RelaConfig) -> None:
-        self._config = config
+    def __init__(self, config: RelaConfig, other_data: OtherData | None = None) -> None:
+        self._config, self._other_data = config, other_data
         self._targets: Targets | None = None
         self._stage: StageControl | None = None
         self._indexes: Tensor | None = None
@@ -40,7 +45,8 @@ class RelaRun:
         """
         trainer, config = module.trainer, self._config
         seed = config.seed if config.seed is not None else int(module.cfg.get("seed", None) or 0)
-        dataset = base_dataset(train_loader(trainer))
+        other = self._other_data(module) if self._other_data is not None else None
+        dataset = base_dataset(train_loader(trainer)) if other is None else other.source
         if config.accelerates:
             from rela_zoo.embeddings import image_source
 
@@ -52,8 +58,11 @@ class RelaRun:
                 say=lambda text: _say(module, text),
             )
             self._build_head(module, seed)
-        views = self._accelerated_views(module, dataset) if config.accelerates else None
-        sampler, loader = rebuild_loader(trainer, ratio=config.data_ratio, seed=seed, accelerated_views=views)
+        if other is not None:
+            sampler, loader = other.rebuild(config, seed)
+        else:
+            views = self._accelerated_views(module, dataset) if config.accelerates else None
+            sampler, loader = rebuild_loader(trainer, ratio=config.data_ratio, seed=seed, accelerated_views=views)
         self._stage = StageControl(config, sampler, trainer, loader)
         if config.accelerates and hasattr(trainer.strategy, "_ddp_kwargs"):
             # Projectors have no gradient in the accelerated stage, a trained head none after it.

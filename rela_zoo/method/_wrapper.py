@@ -18,7 +18,7 @@ from torch import Tensor
 from rela_zoo.config import RelaConfig, parse_rela
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.method._preflight import preflight
-from rela_zoo.method._run import RelaRun
+from rela_zoo.method._run import OtherData, RelaRun
 
 Method = TypeVar("Method", bound=type)
 ConfigCheck = Callable[[Any], list[Problem]]
@@ -51,7 +51,9 @@ def _section(cfg: Any, check: ConfigCheck | None) -> RelaConfig | None:
     return config
 
 
-def with_rela(method_class: Method, check: ConfigCheck | None = None) -> Method:
+def with_rela(
+    method_class: Method, check: ConfigCheck | None = None, other_data: OtherData | None = None
+) -> Method:
     """A subclass of a method class that trains by the `rela` section of its configuration.
 
     Without such a section it behaves exactly as `method_class`: same losses, same state-dict keys. With one, training
@@ -62,6 +64,9 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None) -> Method:
     Args:
         method_class: a LightningModule class under solo-learn's contract, such as an entry of `solo.methods.METHODS`.
         check: what the host knows to be wrong with a whole configuration; called only if it has a `rela` section.
+        other_data: how the host gives training data that come otherwise than by a DataLoader: called with the module
+            in `setup`, it returns None, or an object with `source` (an ImageSource in the order of the indexes) and
+            `rebuild(config, seed)`, which puts a loader in place and returns its SubsetSampler and the loader.
 
     Returns:
         The subclass; `method_class` itself if it is one already.
@@ -85,7 +90,7 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None) -> Method:
         def __init__(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
             config = _section(cfg, check)
             super().__init__(cfg, *args, **kwargs)
-            self._rela = None if config is None else RelaRun(config)
+            self._rela = None if config is None else RelaRun(config, other_data)
             self._accelerating = False
 
         def setup(self, stage: str | None = None) -> None:

@@ -6,6 +6,7 @@ import sys
 
 from rela_zoo.hosts._config_group import register_rela_group
 from rela_zoo.hosts.solo_learn._check import check_config
+from rela_zoo.hosts.solo_learn._dali import dali_data
 from rela_zoo.hosts.solo_learn._methods import NOT_METHODS
 
 
@@ -26,7 +27,7 @@ def activate() -> None:
     methods = solo.methods.METHODS
     for name, method in list(methods.items()):
         if name not in NOT_METHODS:
-            methods[name] = with_rela(method, check=check_config)
+            methods[name] = with_rela(method, check=check_config, other_data=dali_data)
     from solo.utils.auto_resumer import AutoResumer
 
     if "rela" not in AutoResumer.SHOULD_MATCH:

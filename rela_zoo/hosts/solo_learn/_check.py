@@ -41,6 +41,9 @@ def _check_data(cfg: Any) -> list[Problem]:
                 "set dali.encode_indexes_into_labels=true, or data.format=image_folder",
             )
         )
+    if kind == "dali" and _select(cfg, "rela.handover_at", "epoch") != "epoch":
+        expected = "epoch under DALI, whose reader is made for a whole epoch"
+        problems.append(Problem("rela.handover_at", expected, "step", "set rela.handover_at=epoch"))
     fraction = float(_select(cfg, "data.fraction", -1))
     if fraction > 0 and (dataset in _ARRAYS or kind == "h5"):
         where = dataset if dataset in _ARRAYS else "h5 files"

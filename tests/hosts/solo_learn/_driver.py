@@ -58,6 +58,8 @@ def _recording_trainer(job):
             )
             if job.get("check_targets"):
                 self._write(kind="targets", **_targets_against_images(trainer, module))
+                if isinstance(trainer.train_dataloader.dataset, list):
+                    self._write(kind="files", files=trainer.train_dataloader.dataset)
             self.before = {name: p.detach().clone() for name, p in module.named_parameters()}
 
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -74,6 +76,7 @@ def _recording_trainer(job):
                 loss=float(loss),
                 stage=stage,
                 indexes=batch[0].tolist(),
+                labels=batch[2].tolist(),
                 views=len(views),
                 pixels=_digest(views),
                 lr=trainer.optimizers[0].param_groups[0]["lr"],
@@ -123,11 +126,18 @@ def _targets_against_images(trainer, module):
 
     from rela_zoo import load_prior
 
-    prior, data = load_prior("tiny-grid"), trainer.train_dataloader.dataset.base
-    transform, data.transform = data.transform, None
+    prior, data = load_prior("tiny-grid"), trainer.train_dataloader.dataset
+    if isinstance(data, list):  # the files of DALI's reader, in the order of the indexes
+        from PIL import Image
+
+        images = [Image.open(file).convert("RGB") for file in data]
+    else:
+        data = data.base
+        transform, data.transform = data.transform, None
+        images = [data[i][1] for i in range(len(data))]
+        data.transform = transform
     with torch.no_grad():
-        wanted = torch.cat([prior(prior.transform(data[i][1])[None]) for i in range(len(data))])
-    data.transform = transform
+        wanted = torch.cat([prior(prior.transform(image)[None]) for image in images])
     rows = module._rela._targets.rows(torch.arange(len(data))).float()
     return {"worst": float(torch.nn.functional.cosine_similarity(wanted, rows).min()), "samples": len(data)}
 
@@ -157,6 +167,22 @@ def _small_data_sets() -> None:
         setattr(sets, name, small(getattr(sets, name), name == "STL10"))
 
 
+def _dali_without_gpu() -> None:
+    """solo-learn always names a GPU to DALI, which refuses to build a pipeline then where there is none."""
+    import torch
+    from solo.data.dali_dataloader import PretrainPipelineBuilder
+
+    original = PretrainPipelineBuilder.pipeline
+    if torch.cuda.is_available() or getattr(original, "for_cpu", False):
+        return
+
+    def pipeline(self, *args, **kwargs):
+        return original(self, *args, **{**kwargs, "device_id": None})
+
+    pipeline.for_cpu = True
+    PretrainPipelineBuilder.pipeline = pipeline
+
+
 def _run(job) -> None:
     import lightning.pytorch as pl
     from hydra.core.global_hydra import GlobalHydra
@@ -168,6 +194,8 @@ def _run(job) -> None:
         torch.Tensor.cuda = lambda self, *args, **kwargs: self
     script = Path(job["script"])
     sys.path[0] = str(script.parent)
+    if "data.format=dali" in job["arguments"]:
+        _dali_without_gpu()
     before, pl.Trainer = pl.Trainer, _recording_trainer(job) if "record" in job else pl.Trainer
     try:
         # Not runpy, which would change sys.argv[0], by which Lightning starts the other processes of DDP.
