@@ -20,7 +20,9 @@ def folder(tmp_path):
     for name in ("b", "a"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(3):
-            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(
+                tmp_path / "images" / name / f"{i}.png"
+            )
     return tmp_path / "images"
 
 
@@ -61,5 +63,5 @@ def test_an_open_source_goes_to_a_worker(file):
 
 
 def test_a_stale_list_is_named(file):
-    with pytest.raises(EmbeddingsError, match="a/9.png"):
+    with pytest.raises(EmbeddingsError, match=r"a/9\.png"):
         image_source(_H5Dataset(file, [("a", "9.png", 0)])).raw(0)

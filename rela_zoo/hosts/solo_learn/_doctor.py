@@ -66,7 +66,9 @@ def check_lightning() -> Finding:
         return Finding("lightning", "problem", found, "pip install 'lightning>=2.1'")
     if not knn_works():
         mend = "only for these two: pip install 'torchmetrics<1'"
-        return Finding("lightning", "warning", f"{found}: solo-learn's knn_eval and main_knn.py need torchmetrics<1", mend)
+        return Finding(
+            "lightning", "warning", f"{found}: solo-learn's knn_eval and main_knn.py need torchmetrics<1", mend
+        )
     return Finding("lightning", "ok", found)
 
 

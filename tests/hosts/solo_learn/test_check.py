@@ -29,7 +29,10 @@ def test_an_ordinary_configuration_has_no_problem():
     ("changes", "keys"),
     [
         ({"data": {"format": "dali"}}, ["dali.encode_indexes_into_labels"]),
-        ({"data": {"format": "dali"}, "dali": {"encode_indexes_into_labels": False}}, ["dali.encode_indexes_into_labels"]),
+        (
+            {"data": {"format": "dali"}, "dali": {"encode_indexes_into_labels": False}},
+            ["dali.encode_indexes_into_labels"],
+        ),
         ({"data": {"dataset": "cifar10", "fraction": 0.5}}, ["data.fraction"]),
         ({"data": {"dataset": "stl10", "fraction": 0.5}}, ["data.fraction"]),
         ({"data": {"dataset": "imagenet", "format": "h5", "fraction": 0.5}}, ["data.fraction"]),

@@ -33,7 +33,11 @@ def evaluated(solo, pretrained):
         "num_workers": 0,
     }
     linear = {
-        "defaults": ["_self_", {"override hydra/hydra_logging": "disabled"}, {"override hydra/job_logging": "disabled"}],
+        "defaults": [
+            "_self_",
+            {"override hydra/hydra_logging": "disabled"},
+            {"override hydra/job_logging": "disabled"},
+        ],
         "hydra": {"output_subdir": None, "run": {"dir": "."}},
         "name": "linear",
         "pretrain_method": "simclr",

@@ -96,7 +96,7 @@ class TestDoctor:
 
     def test_a_name_look_up_that_hangs_neither(self):
         started = time.monotonic()
-        assert _doctor._within(0.1, lambda: threading.Event().wait(5) and "" or "") is None
+        assert _doctor._within(0.1, lambda: (threading.Event().wait(5) and "") or "") is None
         assert time.monotonic() - started < 2
 
     def test_a_hub_that_answers(self, monkeypatch):

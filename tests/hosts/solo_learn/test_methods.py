@@ -8,7 +8,6 @@ import pytest
 
 from rela_zoo.hosts.solo_learn._methods import SUPPORT
 
-
 pytestmark = pytest.mark.solo
 
 METHODS = sorted(SUPPORT)

@@ -24,7 +24,10 @@ def outcomes(solo):
     jobs = {
         "multi-crop": solo.job("byol", *RELA, changes={"augmentations": _crops(view)}),
         "multi-crop swav": solo.job("swav", *RELA, changes={"augmentations": _crops(view)}),
-        "classifier": solo.job("byol", *RELA, "+momentum.classifier=True", f"data.val_path={solo.data / 'val'}"),
+        # Ten classes, for solo-learn asks the momentum classifier for its top five whatever their number.
+        "classifier": solo.job(
+            "byol", *RELA, "+momentum.classifier=True", "data.dataset=cifar10", small_data_sets=True
+        ),
         "knn": solo.job("byol", *RELA, f"data.val_path={solo.data / 'val'}", "+knn_eval.enabled=True", "+knn_eval.k=2"),
         "accumulation": solo.job("byol", *RELA, "+accumulate_grad_batches=2", changes={"max_epochs": 4}),
         "accumulation, step": solo.job(
@@ -49,7 +52,9 @@ def outcomes(solo):
 def test_both_stages_run(outcomes, name):
     outcome = outcomes[name]
     assert outcome.ok, outcome.error
-    assert [b["stage"] for b in outcome.batches] == ["accelerated"] * 2 + ["own"] * 2
+    half = len(outcome.batches) // 2
+    assert [b["stage"] for b in outcome.batches] == ["accelerated"] * half + ["own"] * half
+    assert half == (3 if name == "classifier" else 2)
     assert all(math.isfinite(b["loss"]) for b in outcome.batches)
 
 
