@@ -39,7 +39,8 @@ def draw(
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1))
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1))
+    left, right = halves
     axes = left.subplots()
     colours: list[Any] = ["#0072B2", "#56B4E9", "#D55E00", "#E69F00"]
     for (name, points), colour, marker in zip(curves.items(), colours, "osD^", strict=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from rela_zoo.cli._pretrain import compose
 from rela_zoo.demo._bar import Bar
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._figure import draw
 from rela_zoo.demo._report import Row, environment, print_table, write_results
 from rela_zoo.demo._student import HeldOut, Scores, Watch, read_held_out, score
 from rela_zoo.embeddings import embed
+from rela_zoo.hosts.builtin.compose import compose
 from rela_zoo.hosts.builtin.train import initial_method, train
 from rela_zoo.prior import load_prior
 from rela_zoo.transport import fit_transport
@@ -64,13 +65,15 @@ def run_demo(
         output: folder to write to; made if missing.
         seed: of students, subsets and views.
         epochs: of each training; None for those of the packaged configuration, for which it is tuned.
-        fresh: repeat what an earlier call has finished.
+        fresh: throw away what an earlier call has trained.
         say: takes lines of text for the user.
 
     Returns:
         One row a run, the untrained student first.
     """
     started = time.monotonic()
+    if fresh:
+        shutil.rmtree(output / "runs", ignore_errors=True)
     train_folder, val_folder = write_digits(output / "data")
     say(f"data: scikit-learn's digits, 1437 + 360 images of 32×32, in {train_folder.parent}")
     held_out = read_held_out(train_folder, val_folder)
@@ -86,7 +89,7 @@ def run_demo(
         training.name: _config(training, artefacts, train_folder, output / "runs", seed, epochs)
         for training in TRAININGS
     }
-    untrained = initial_method(configs["byol-100"]).backbone
+    untrained: Any = initial_method(configs["byol-100"]).backbone
     scores = score(untrained, held_out, draws=_DRAWS)
     rows = [Row.of_scores("untrained", "untrained student", None, 0.0, scores, seed)]
     features = {"untrained student": scores.features}
@@ -94,7 +97,7 @@ def run_demo(
     for number, training in enumerate(TRAININGS, start=1):
         cfg = configs[training.name]
         say(f"training {number} of {len(TRAININGS)}: {training.title}")
-        row, cloud = _finished(training, cfg, output, fresh) or _train(training, cfg, output, held_out)
+        row, cloud = _finished(training, cfg, output) or _train(training, cfg, output, held_out)
         rows.append(row)
         curves[training.title] = [(0, rows[0].few_label_accuracy), *((int(n), a) for n, a in row.curve)]
         features[training.title] = cloud
@@ -108,7 +111,9 @@ def run_demo(
     return rows
 
 
-def _config(training: Training, artefacts: Artefacts, data: Path, runs: Path, seed: int, epochs: int | None) -> dict[str, Any]:
+def _config(
+    training: Training, artefacts: Artefacts, data: Path, runs: Path, seed: int, epochs: int | None
+) -> dict[str, Any]:
     """The configuration of `rela-zoo pretrain --config-name demo …`, as plain data."""
     from omegaconf import OmegaConf
 
@@ -129,10 +134,10 @@ def _result_file(training: Training, output: Path) -> Path:
     return output / "runs" / f"{training.name}.json"
 
 
-def _finished(training: Training, cfg: dict[str, Any], output: Path, fresh: bool) -> tuple[Row, np.ndarray] | None:
+def _finished(training: Training, cfg: dict[str, Any], output: Path) -> tuple[Row, np.ndarray] | None:
     """What an earlier call has kept of this training, if it was the same one."""
     path = _result_file(training, output)
-    if fresh or not path.is_file():
+    if not path.is_file():
         return None
     kept = json.loads(path.read_text(encoding="utf-8"))
     if kept["config"] != json.loads(json.dumps(cfg)):
@@ -144,8 +149,8 @@ def _finished(training: Training, cfg: dict[str, Any], output: Path, fresh: bool
 def _train(training: Training, cfg: dict[str, Any], output: Path, held_out: HeldOut) -> tuple[Row, np.ndarray]:
     watch = Watch(held_out, every=max(1, cfg["max_epochs"] // 3), draws=_DRAWS)
     result = train(cfg, callbacks=[watch, Bar()])
-    scores = score(result.method.backbone, held_out, draws=_DRAWS)
-    run = result.method._rela
+    method: Any = result.method
+    scores = score(method.backbone, held_out, draws=_DRAWS)
     row = Row.of_scores(
         training.name,
         training.title,
@@ -155,7 +160,7 @@ def _train(training: Training, cfg: dict[str, Any], output: Path, held_out: Held
         int(cfg["seed"]),
         samples_seen=result.samples_seen,
         wall_seconds=round(result.seconds - watch.seconds, 2),
-        handover_step=run.handover_step if training.prior is not None else None,
+        handover_step=method._rela.handover_step if training.prior is not None else None,
         curve=tuple(watch.points),
     )
     path = _result_file(training, output)

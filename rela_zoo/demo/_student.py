@@ -103,7 +103,7 @@ class Watch(Callback):
         x_val = _features(pl_module.backbone, held_out.val, held_out.val_labels)
         few = few_label_probe(x, held_out.train_labels, x_val, held_out.val_labels, draws=self._draws)
         per_epoch = trainer.num_training_batches * trainer.train_dataloader.batch_size
-        self.points.append((epoch * per_epoch, few.mean))
+        self.points.append((epoch * per_epoch, float(few.mean)))
         self.seconds += time.monotonic() - started
 
     def state_dict(self) -> dict[str, Any]:
