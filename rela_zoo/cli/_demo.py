@@ -20,11 +20,11 @@ def register(app: typer.Typer) -> None:
         epochs: Annotated[
             int | None, typer.Option(min=1, help="Of each training; the default is what the demo is tuned for.")
         ] = None,
-        fresh: Annotated[bool, typer.Option(help="Repeat trainings that an earlier call has finished.")] = False,
+        fresh: Annotated[bool, typer.Option(help="Throw away what an earlier call has trained.")] = False,
     ) -> None:
         """Train BYOL on digits with and without a prior, on 20 % and all of the data, and compare: a few minutes."""
-        from rela_zoo.cli._pretrain import quieten
         from rela_zoo.demo import run_demo
+        from rela_zoo.hosts.builtin.compose import quieten
 
         quieten()
         run_demo(output, seed=seed, epochs=epochs, fresh=fresh, say=lambda text: typer.echo(text))

@@ -28,9 +28,10 @@ def image_source(data: Any) -> ImageSource:
 
     Args:
         data: an `ImageSource`; a path to an image folder (class folders or flat), to a parquet file in the Hub's
-            layout, to a folder of such files, or a pattern for them (`DIR/train-*.parquet`), to an h5 file
-            of class groups; a data set object with `samples` (ImageFolder), with `images` and `root`, or with `data`
-            (CIFAR10, STL10, MNIST), read now, not later; a `torch.utils.data.Subset` of one; a uint8 array (N, H, W, 3), (N, 3, H, W) or (N, H, W).
+            layout, to a folder of such files, or a pattern for them (`DIR/train-*.parquet`), to an h5 file of class
+            groups; a data set object with `samples` (ImageFolder), with `images` and `root`, or with `data`
+            (CIFAR10, STL10, MNIST), read now, not later; a `torch.utils.data.Subset` of one; a uint8 array
+            (N, H, W, 3), (N, 3, H, W) or (N, H, W).
 
     Returns:
         The source. Ids of files are POSIX paths relative to the folder, so that a folder and an ImageFolder on it

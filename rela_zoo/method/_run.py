@@ -158,7 +158,10 @@ class RelaRun:
         assert targets is not None
         assert stage is not None
         assert self._indexes is not None
-        rows = targets.rows(self._indexes.cpu()).to(features[0].device, non_blocking=True)
+        rows = targets.rows(self._indexes.cpu())
+        if features[0].is_cuda:
+            rows = rows.pin_memory()  # else the copy would wait for the GPU
+        rows = rows.to(features[0].device, non_blocking=True)
         wanted = targets.transport(rows, dim=self._dim)
         loss = torch.stack([cosine_discrepancy(module.rela_head(f), wanted).mean() for f in features]).mean()
         stage.record(loss.detach())

@@ -24,8 +24,8 @@ Method = TypeVar("Method", bound=type)
 ConfigCheck = Callable[[Any], list[Problem]]
 
 
-def _most_basic(method_class: type, attribute: str) -> type | None:
-    """The class furthest up the inheritance of `method_class` that itself defines `attribute`."""
+def _most_basic(method_class: type, attribute: str) -> Any:
+    """The class furthest up the inheritance of `method_class` that itself defines `attribute`, or None."""
     return next((cls for cls in reversed(method_class.__mro__) if attribute in vars(cls)), None)
 
 
@@ -134,7 +134,7 @@ def with_rela(
 
         @contextmanager
         def _large_crops_only(self) -> Iterator[None]:
-            before = self.num_crops, self.multicrop
+            before: tuple[int, bool] = self.num_crops, self.multicrop  # type: ignore[has-type]
             self.num_crops, self.multicrop, self._accelerating = self.num_large_crops, False, True
             try:
                 yield

@@ -23,7 +23,7 @@ from rela_zoo.hosts.builtin.train import train
 
 seen = []
 def note(self, batch, batch_idx, step=BaseMethod.training_step):
-    seen.append((self.current_epoch, batch[0].tolist()))
+    seen.append((self.trainer.current_epoch, batch[0].tolist()))
     return step(self, batch, batch_idx)
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""The demo's figure: accuracy against samples seen, and what prior and students make of held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def in_two_dimensions(features: np.ndarray, seed: int = 0) -> np.ndarray:
+    """t-SNE of features (N, D) float → (N, 2), after standardising each dimension."""
+    from sklearn.manifold import TSNE
+    from sklearn.preprocessing import StandardScaler
+
+    scaled = StandardScaler().fit_transform(features)
+    return TSNE(n_components=2, perplexity=30, init="pca", random_state=seed).fit_transform(scaled)
+
+
+def draw(
+    path: Path,
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+    untrained: float,
+    clouds: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+) -> None:
+    """Save the figure as PNG.
+
+    Args:
+        path: file to write.
+        curves: run → points (samples seen, few-label accuracy in [0, 1]).
+        untrained: few-label accuracy of the untrained student, drawn as a line.
+        clouds: title → features (N, D) of the held-out images; four at most.
+        labels: (N,) int, their classes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1))
+    left, right = halves
+    axes = left.subplots()
+    colours: list[Any] = ["#0072B2", "#56B4E9", "#D55E00", "#E69F00"]
+    for (name, points), colour, marker in zip(curves.items(), colours, "osD^", strict=False):
+        seen, accuracy = zip(*points, strict=True)
+        axes.plot(seen, 100 * np.asarray(accuracy), marker=marker, ms=5, lw=1.8, color=colour, label=name)
+    axes.axhline(100 * untrained, color="0.5", ls=":", lw=1.3, label="untrained student")
+    axes.set_xscale("symlog", linthresh=1000)
+    axes.set_xlabel("samples seen in training (log scale)")
+    axes.set_ylabel("accuracy with 10 labels a class, %")
+    axes.set_title("Held-out digits", fontsize=11)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8.5)
+    panels = np.atleast_1d(right.subplots(2, 2)).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, (title, features) in zip(panels, clouds.items(), strict=False):
+        x, y = in_two_dimensions(features).T
+        panel.scatter(x, y, c=labels, cmap="tab10", s=6, linewidths=0)
+        panel.set_title(title, fontsize=9.5)
+    figure.savefig(path, dpi=130)

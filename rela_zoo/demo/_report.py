@@ -1,0 +1,117 @@
+"""The demo's table and its `results.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rela_zoo.demo._student import Scores
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: accuracies are fractions of the held-out images; `curve` is (samples seen, few-label accuracy)."""
+
+    name: str
+    title: str
+    prior: str | None
+    data_ratio: float
+    probe_accuracy: float
+    few_label_accuracy: float
+    few_label_draws: tuple[float, ...]
+    knn_accuracy: float
+    seed: int
+    samples_seen: int = 0
+    wall_seconds: float = 0.0
+    handover_step: int | None = None
+    curve: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def of_scores(
+        cls, name: str, title: str, prior: str | None, ratio: float, scores: Scores, seed: int, **rest: Any
+    ) -> Row:
+        """A row from scores."""
+        return cls(
+            name=name,
+            title=title,
+            prior=prior,
+            data_ratio=ratio,
+            probe_accuracy=round(scores.probe, 4),
+            few_label_accuracy=round(scores.few_label, 4),
+            few_label_draws=tuple(round(x, 4) for x in scores.few_label_draws),
+            knn_accuracy=round(scores.knn, 4),
+            seed=seed,
+            **rest,
+        )
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, which stand beside every number."""
+    import torch
+
+    packages = ("rela-zoo", "torch", "torchvision", "lightning", "lightly", "timm", "scikit-learn", "numpy")
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+def write_results(
+    path: Path, rows: Sequence[Row], priors: dict[str, Scores], env: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """Write everything measured, with the settings and the environment it was measured in."""
+    runs = [{key: value for key, value in vars(row).items() if key != "title"} for row in rows]
+    measured = {
+        name: {
+            "probe_accuracy": round(scores.probe, 4),
+            "few_label_accuracy": round(scores.few_label, 4),
+            "knn_accuracy": round(scores.knn, 4),
+        }
+        for name, scores in priors.items()
+    }
+    content = {"runs": runs, "priors": measured, "settings": settings, "environment": env}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def print_table(rows: Sequence[Row], prior: Scores, prior_name: str, draws: int) -> None:
+    """Print one table of all runs, and of the prior itself."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Held-out accuracy on digits, %", title_justify="left")
+    table.add_column("run")
+    for column in (f"10 labels a class\n(mean of {draws} draws)", "all labels", "20-NN", "samples\nseen"):
+        table.add_column(column, justify="right")
+    table.add_column("seconds\nof training", justify="right")
+    table.add_column("handover\nat step", justify="right")
+    for row in rows:
+        accuracies = (row.few_label_accuracy, row.probe_accuracy, row.knn_accuracy)
+        table.add_row(
+            row.title,
+            *(f"{100 * x:.1f}" for x in accuracies),
+            f"{row.samples_seen:,}",
+            f"{row.wall_seconds:.0f}" if row.samples_seen else "",
+            "" if row.handover_step is None else str(row.handover_step),
+        )
+    table.add_section()
+    accuracies = (prior.few_label, prior.probe, prior.knn)
+    table.add_row(f"{prior_name} itself, frozen", *(f"{100 * x:.1f}" for x in accuracies), "", "", "")
+    Console().print(table)

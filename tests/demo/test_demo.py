@@ -1,0 +1,100 @@
+"""The demo from end to end, at one epoch; and its parts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from rela_zoo.demo._digits import write_digits
+from rela_zoo.demo._figure import draw
+
+
+def test_digits_become_a_folder_of_all_images(tmp_path):
+    train, val = write_digits(tmp_path)
+    names = {path.stem for folder in (train, val) for path in folder.glob("*/*.png")}
+    assert len(list(train.glob("*/*.png"))) == 1437
+    assert len(list(val.glob("*/*.png"))) == 360
+    assert names == {f"{i:04d}" for i in range(1797)}
+    digits = load_digits()
+    for path in list(val.glob("*/*.png"))[:20]:
+        assert int(path.parent.name) == digits.target[int(path.stem)]
+        pixels = np.asarray(Image.open(path))
+        assert pixels.shape == (32, 32)
+        # Averaged back to 8×8 it is the digit that it came from, up to the enlargement's smoothing.
+        small = pixels.reshape(8, 4, 8, 4).mean(axis=(1, 3)).ravel()
+        assert np.corrcoef(small, digits.data[int(path.stem)])[0, 1] > 0.95
+
+
+def test_an_interrupted_folder_is_completed(tmp_path):
+    train, _ = write_digits(tmp_path)
+    lost = sorted(train.glob("*/*.png"))[5]
+    before = lost.read_bytes()
+    lost.unlink()
+    lost.with_suffix(".partial").write_bytes(b"half")
+    write_digits(tmp_path)
+    assert lost.read_bytes() == before
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_the_figure_is_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    curves = {name: [(0, 0.3), (1000, 0.5), (4000, 0.7)] for name in "abcd"}
+    draw(tmp_path / "f.png", curves, 0.3, {name: rng.normal(size=(60, 8)) for name in "abcd"}, rng.integers(0, 10, 60))
+    assert Image.open(tmp_path / "f.png").size == (1430, 598)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    from rela_zoo.demo import run_demo
+
+    output = tmp_path_factory.mktemp("demo")
+    lines: list[str] = []
+    return output, run_demo(output, epochs=1, say=lines.append), lines
+
+
+def test_results_are_complete(finished):
+    output, rows, _ = finished
+    results = json.loads((output / "results.json").read_text())
+    runs = {run["name"]: run for run in results["runs"]}
+    assert list(runs) == ["untrained", "rela-20", "rela-random-20", "byol-20", "byol-100"]
+    wanted = {
+        *("name", "prior", "data_ratio", "probe_accuracy", "few_label_accuracy", "knn_accuracy"),
+        *("samples_seen", "wall_seconds", "handover_step", "seed"),
+    }
+    assert all(wanted <= set(run) for run in runs.values())
+    assert [run["prior"] for run in runs.values()] == [None, "cifar10-resnet20", "random", None, None]
+    # 287 of 1437 samples in batches of 32: eight full ones; all of them: 44.
+    assert [run["samples_seen"] for run in runs.values()] == [0, 256, 256, 256, 1408]
+    assert all(0 <= run[key] <= 1 for run in runs.values() for key in wanted if key.endswith("accuracy"))
+    assert runs["rela-20"]["wall_seconds"] > 0
+    assert len(rows) == 5
+    for key in ("python", "cpu", "cores", "versions"):
+        assert results["environment"][key]
+
+
+def test_artefacts_are_left_behind(finished):
+    from rela_zoo import TargetTransport, open_embeddings
+
+    output, _, _ = finished
+    table = open_embeddings(output / "artefacts" / "cifar10-resnet20" / "embeddings", verify="full")
+    assert table.shape == (1437, 64)
+    transport = TargetTransport.load(output / "artefacts" / "cifar10-resnet20" / "transport.safetensors")
+    assert transport.stats.source_digest == table.digest
+    assert Image.open(output / "figure.png").size[0] > 1000
+
+
+def test_what_is_finished_is_kept(finished, monkeypatch):
+    import rela_zoo.demo._run as demo
+
+    output, rows, _ = finished
+
+    def never(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(demo, "train", never)
+    assert demo.run_demo(Path(output), epochs=1, say=lambda text: None) == rows
+    with pytest.raises(AssertionError, match="trained again"):
+        demo.run_demo(Path(output), epochs=1, seed=1, say=lambda text: None)
