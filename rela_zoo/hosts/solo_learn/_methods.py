@@ -66,3 +66,11 @@ SUPPORT: dict[str, MethodSupport] = {
 
 # Entries of METHODS that are no self-supervised methods.
 NOT_METHODS = frozenset({"base", "linear"})
+
+
+def support_table() -> str:
+    """The table of the README, in Markdown: a line a method."""
+    lines = ["| method | with `rela` | how |", "| --- | --- | --- |"]
+    words = {"works": "works", "limits": "under a condition"}
+    lines += [f"| {entry.name} | {words[entry.status]} | {entry.note} |" for entry in SUPPORT.values()]
+    return "\n".join(lines)

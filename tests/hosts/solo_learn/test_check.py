@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rela_zoo.hosts.solo_learn._check import check_config
-from rela_zoo.hosts.solo_learn._methods import NOT_METHODS, SUPPORT
+from rela_zoo.hosts.solo_learn._methods import NOT_METHODS, SUPPORT, support_table
 
 
 def _config(**changes: Any) -> Any:
@@ -79,3 +79,9 @@ def test_the_table_has_a_note_wherever_there_is_a_condition():
         assert entry.name == name
         assert entry.status in ("works", "limits")
         assert entry.note or entry.status == "works"
+
+
+def test_the_readmes_table_has_a_line_for_each():
+    lines = support_table().splitlines()
+    assert len(lines) == 2 + len(SUPPORT)
+    assert all(line.count("|") == 4 for line in lines)
