@@ -51,9 +51,7 @@ def _section(cfg: Any, check: ConfigCheck | None) -> RelaConfig | None:
     return config
 
 
-def with_rela(
-    method_class: Method, check: ConfigCheck | None = None, other_data: OtherData | None = None
-) -> Method:
+def with_rela(method_class: Method, check: ConfigCheck | None = None, other_data: OtherData | None = None) -> Method:
     """A subclass of a method class that trains by the `rela` section of its configuration.
 
     Without such a section it behaves exactly as `method_class`: same losses, same state-dict keys. With one, training

@@ -21,7 +21,7 @@ REPOSITORY = "https://github.com/vturrisi/solo-learn"
 INSTALL_COMMAND = (
     f"git clone {REPOSITORY} && git -C solo-learn checkout 9187ea39 && echo 'setuptools<81' > constraint.txt && "
     "pip install --no-deps --build-constraint constraint.txt ./solo-learn && "
-    "pip install einops scipy h5py 'setuptools<81'"
+    "pip install einops scipy h5py wandb 'setuptools<81'"
 )
 
 

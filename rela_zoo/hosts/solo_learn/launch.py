@@ -25,8 +25,9 @@ def run_as_main(script: Path) -> None:
 def main() -> None:
     """Activate the plugin, then run the script as `python SCRIPT ARGS…` would."""
     script = Path(os.environ[SCRIPT_VARIABLE])
-    # Python has put this file's own folder first; a script expects its own there.
-    sys.path[0] = str(script.parent)
+    # Python has put this file's own folder first (unless told not to); a script expects its own there.
+    own = str(Path(__file__).resolve().parent)
+    sys.path[:] = [str(script.parent), *(place for place in sys.path if place != own)]
     from rela_zoo.errors import RelaZooError
     from rela_zoo.hosts.solo_learn import activate
     from rela_zoo.hosts.solo_learn._find import require_solo_learn
