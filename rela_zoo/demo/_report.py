@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rela_zoo import __version__
 from rela_zoo.demo._student import Scores
 
 
@@ -31,6 +32,12 @@ class Row:
     wall_seconds: float = 0.0
     handover_step: int | None = None
     curve: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def of_json(cls, kept: dict[str, Any]) -> Row:
+        """A row as it was before it was written: JSON knows lists only."""
+        draws, curve = tuple(kept["few_label_draws"]), tuple((n, accuracy) for n, accuracy in kept["curve"])
+        return cls(**{**kept, "few_label_draws": draws, "curve": curve})
 
     @classmethod
     def of_scores(
@@ -55,7 +62,7 @@ def environment() -> dict[str, Any]:
     """Versions and hardware, which stand beside every number."""
     import torch
 
-    packages = ("rela-zoo", "torch", "torchvision", "lightning", "lightly", "timm", "scikit-learn", "numpy")
+    packages = ("torch", "torchvision", "lightning", "lightly", "timm", "scikit-learn", "numpy")
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -68,7 +75,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "versions": {name: version(name) for name in packages},
+        "versions": {"rela-zoo": __version__, **{name: version(name) for name in packages}},
     }
 
 
@@ -93,15 +100,23 @@ def write_results(
 
 def print_table(rows: Sequence[Row], prior: Scores, prior_name: str, draws: int) -> None:
     """Print one table of all runs, and of the prior itself."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Held-out accuracy on digits, %", title_justify="left")
-    table.add_column("run")
-    for column in (f"10 labels a class\n(mean of {draws} draws)", "all labels", "20-NN", "samples\nseen"):
-        table.add_column(column, justify="right")
-    table.add_column("seconds\nof training", justify="right")
-    table.add_column("handover\nat step", justify="right")
+    title = f"Held-out accuracy on digits, % (10 labels a class: mean of {draws} draws)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("\nrun", no_wrap=True)
+    headers = (
+        "10 labels\na class",
+        "all\nlabels",
+        "\n20-NN",
+        "samples\nseen",
+        "training\nseconds",
+        "handover\nat step",
+    )
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         accuracies = (row.few_label_accuracy, row.probe_accuracy, row.knn_accuracy)
         table.add_row(
@@ -109,7 +124,7 @@ def print_table(rows: Sequence[Row], prior: Scores, prior_name: str, draws: int)
             *(f"{100 * x:.1f}" for x in accuracies),
             f"{row.samples_seen:,}",
             f"{row.wall_seconds:.0f}" if row.samples_seen else "",
-            "" if row.handover_step is None else str(row.handover_step),
+            "" if row.prior is None else "none" if row.handover_step is None else str(row.handover_step),
         )
     table.add_section()
     accuracies = (prior.few_label, prior.probe, prior.knn)

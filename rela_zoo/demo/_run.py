@@ -142,8 +142,7 @@ def _finished(training: Training, cfg: dict[str, Any], output: Path) -> tuple[Ro
     kept = json.loads(path.read_text(encoding="utf-8"))
     if kept["config"] != json.loads(json.dumps(cfg)):
         return None
-    kept["row"]["curve"] = tuple((n, a) for n, a in kept["row"]["curve"])
-    return Row(**kept["row"]), np.load(path.with_suffix(".npy"))
+    return Row.of_json(kept["row"]), np.load(path.with_suffix(".npy"))
 
 
 def _train(training: Training, cfg: dict[str, Any], output: Path, held_out: HeldOut) -> tuple[Row, np.ndarray]:
