@@ -104,17 +104,11 @@ def print_table(rows: Sequence[Row], prior: Scores, prior_name: str, draws: int)
     from rich.console import Console
     from rich.table import Table
 
-    title = f"Held-out accuracy on digits, % (10 labels a class: mean of {draws} draws)"
+    # Narrow enough for a terminal of 80 columns, where rich would otherwise cut words off.
+    title = f"Held-out accuracy on digits, % (few labels: 10 a class, mean of {draws} draws)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("\nrun", no_wrap=True)
-    headers = (
-        "10 labels\na class",
-        "all\nlabels",
-        "\n20-NN",
-        "samples\nseen",
-        "training\nseconds",
-        "handover\nat step",
-    )
+    headers = ("few\nlabels", "all\nlabels", "\n20-NN", "samples\nseen", "wall\ntime", "hand-\nover")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
@@ -123,10 +117,10 @@ def print_table(rows: Sequence[Row], prior: Scores, prior_name: str, draws: int)
             row.title,
             *(f"{100 * x:.1f}" for x in accuracies),
             f"{row.samples_seen:,}",
-            f"{row.wall_seconds:.0f}" if row.samples_seen else "",
+            f"{row.wall_seconds:.0f} s" if row.samples_seen else "",
             "" if row.prior is None else "none" if row.handover_step is None else str(row.handover_step),
         )
     table.add_section()
     accuracies = (prior.few_label, prior.probe, prior.knn)
-    table.add_row(f"{prior_name} itself, frozen", *(f"{100 * x:.1f}" for x in accuracies), "", "", "")
+    table.add_row(f"{prior_name} itself", *(f"{100 * x:.1f}" for x in accuracies), "", "", "")
     Console().print(table)
