@@ -12,6 +12,7 @@ from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._source import ImageSource, UndecodableImageError, pixel_digest
 from rela_zoo.embeddings._sources import image_source
 from rela_zoo.embeddings._table import EmbeddingTable
+from rela_zoo.embeddings._write import write_rows
 
 __all__ = [
     "EmbeddingTable",
@@ -22,4 +23,5 @@ __all__ = [
     "image_source",
     "open_embeddings",
     "pixel_digest",
+    "write_rows",
 ]

@@ -1,7 +1,8 @@
-"""Transports: linear maps from a prior's embeddings to the targets of a student.
+"""Transports: linear maps from a prior's embeddings to the targets of a student, and from one prior to another.
 
-`fit_transport` makes a `TargetTransport` in one pass over rows. The maths is in pure functions: `_moments` (streaming
-mean and scatter), `_fit` (eigenvectors to a transport), `_linear` (apply, compose, invert).
+`fit_transport` makes a `TargetTransport`, `fit_prior_transport` a `PriorTransport`, each in one pass over rows. The
+maths is in pure functions: `_moments` (streaming mean and scatter), `_fit` (eigenvectors to a transport), `_pair_maps`
+(ridge, Procrustes, whitening), `_linear` (apply, compose, invert).
 """
 
 from __future__ import annotations
@@ -9,16 +10,23 @@ from __future__ import annotations
 from rela_zoo.transport._fit import fit_transport, transport_from_moments
 from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
+from rela_zoo.transport._pair_fit import chain, fit_prior_transport
+from rela_zoo.transport._prior import PriorTransport, Quality, Side
 from rela_zoo.transport._target import TargetTransport, TransportStats
 
 __all__ = [
     "Affine",
     "Moments",
+    "PriorTransport",
+    "Quality",
+    "Side",
     "TargetTransport",
     "TransportStats",
     "apply",
+    "chain",
     "chunk_moments",
     "compose",
+    "fit_prior_transport",
     "fit_transport",
     "invert",
     "merge_moments",

@@ -1,22 +1,35 @@
-"""The header of a transport file, read without trusting it."""
+"""A transport's file: the header read without trusting it, tensors read after that, and an atomic write."""
 
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from rela_zoo.errors import TransportError
 
-FORMAT = "rela-zoo-target-transport"
+TARGET_FORMAT = "rela-zoo-target-transport"
+PRIOR_FORMAT = "rela-zoo-prior-transport"
 FORMAT_VERSION = 1
 FIX = "fetch it again, or fit it again: `rela-zoo transport fit`"
 MAX_HEADER_BYTES = 1 << 20
 MAX_DIM = 1 << 16
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Check the header without trusting it: sizes before anything is allocated, then kind, version and shapes."""
+def read_metadata(path: Path, *kinds: str) -> dict[str, Any]:
+    """Check the header without trusting it: sizes before anything is allocated, then kind, version and shapes.
+
+    Args:
+        path: the file.
+        kinds: formats that are wanted.
+
+    Raises:
+        TransportError: missing, truncated, of another kind or of a newer format.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -48,8 +61,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
             got=f"{type(error).__name__}: {error}",
             fix=FIX,
         ) from error
-    if kind != FORMAT:
-        raise TransportError(f"{path} is an artefact of another kind", expected=FORMAT, got=kind, fix=FIX)
+    if kind not in kinds:
+        raise TransportError(f"{path} is an artefact of another kind", expected=" or ".join(kinds), got=kind, fix=FIX)
     if version != FORMAT_VERSION:
         raise TransportError(
             f"{path} has a format version that this rela-zoo does not know",
@@ -64,12 +77,58 @@ def read_metadata(path: Path) -> dict[str, Any]:
             got=f"{size} bytes, shapes {shapes}",
             fix=FIX,
         )
-    rows = metadata.get("rows")
+    return dict(metadata)
+
+
+def check_source(path: Path, facts: Any) -> None:
+    """Check what every kind says of the rows that it was fitted on: their number, digest, prior and preprocessing."""
+    rows = facts.get("rows") if isinstance(facts, dict) else None
     if not isinstance(rows, int) or rows < 2:
         raise TransportError(f"{path} has an impossible number of rows", expected="at least 2", got=rows, fix=FIX)
     for name in ("source_digest", "prior", "preprocessing"):
-        if not isinstance(metadata.get(name), str | None):
-            raise TransportError(
-                f"{path} has a malformed {name}", expected="text or nothing", got=metadata[name], fix=FIX
-            )
-    return dict(metadata)
+        if not isinstance(facts.get(name), str | None):
+            raise TransportError(f"{path} has a malformed {name}", expected="text or nothing", got=facts[name], fix=FIX)
+
+
+def read_tensors(path: Path, names: set[str]) -> dict[str, Tensor]:
+    """All tensors of a file whose header has been checked, on the CPU.
+
+    Raises:
+        TransportError: damaged, or with other tensors than `names`.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise TransportError(f"{path} is damaged", expected="a whole safetensors file", got=error, fix=FIX) from error
+    if set(tensors) != names:
+        raise TransportError(f"{path} does not hold a transport", expected=sorted(names), got=sorted(tensors), fix=FIX)
+    return tensors
+
+
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write one file under another name and rename it; equal content gives equal bytes.
+
+    Raises:
+        TransportError: the path can't be written.
+    """
+    from safetensors.torch import save
+
+    ready = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    encoded = save(ready, {"rela_zoo": json.dumps(metadata, sort_keys=True, separators=(",", ":"))})
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(encoded)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise TransportError(
+            f"{path} can't be written", expected="a path in a folder with room", got=error, fix="give another path"
+        ) from error

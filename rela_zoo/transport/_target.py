@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +11,15 @@ from torch import Tensor
 
 from rela_zoo import __version__
 from rela_zoo.errors import TransportError
-from rela_zoo.transport._file import FIX, FORMAT, FORMAT_VERSION, read_metadata
+from rela_zoo.transport._file import (
+    FIX,
+    FORMAT_VERSION,
+    TARGET_FORMAT,
+    check_source,
+    read_metadata,
+    read_tensors,
+    write,
+)
 from rela_zoo.transport._linear import Affine, check_width
 
 
@@ -157,10 +163,8 @@ class TargetTransport:
         Raises:
             TransportError: the path can't be written.
         """
-        from safetensors.torch import save
-
         metadata = {
-            "format": FORMAT,
+            "format": TARGET_FORMAT,
             "format_version": FORMAT_VERSION,
             "made_by": f"rela-zoo {__version__}",
             "rows": self.stats.rows,
@@ -168,27 +172,9 @@ class TargetTransport:
             "prior": self.stats.prior,
             "preprocessing": self.stats.preprocessing,
         }
-        tensors = {name: getattr(self, name).cpu().contiguous() for name in ("mean", "components", "scale")}
+        tensors = {name: getattr(self, name) for name in ("mean", "components", "scale")}
         tensors["explained_variance_ratio"] = torch.tensor(self.stats.explained_variance_ratio, dtype=torch.float32)
-        encoded = save(tensors, {"rela_zoo": json.dumps(metadata, sort_keys=True, separators=(",", ":"))})
-        target = Path(path).expanduser()
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(encoded)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
-            raise TransportError(
-                f"{target} can't be written",
-                expected="a path in a folder with room",
-                got=error,
-                fix="give another path",
-            ) from error
+        write(Path(path).expanduser(), tensors, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TargetTransport:
@@ -198,21 +184,9 @@ class TargetTransport:
             TransportError: missing, truncated, of another kind, of a newer format, or with values that can't be.
         """
         target = Path(path).expanduser()
-        metadata = read_metadata(target)
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            tensors = load_file(target)
-        except (SafetensorError, OSError) as error:
-            raise TransportError(
-                f"{target} is damaged", expected="a whole safetensors file", got=error, fix=FIX
-            ) from error
-        names = {"mean", "components", "scale", "explained_variance_ratio"}
-        if set(tensors) != names:
-            raise TransportError(
-                f"{target} does not hold a transport", expected=sorted(names), got=sorted(tensors), fix=FIX
-            )
+        metadata = read_metadata(target, TARGET_FORMAT)
+        check_source(target, metadata)
+        tensors = read_tensors(target, {"mean", "components", "scale", "explained_variance_ratio"})
         ratio = tensors["explained_variance_ratio"]
         if ratio.ndim != 1 or not torch.isfinite(ratio).all() or bool((ratio < 0).any()) or float(ratio.sum()) > 1.001:
             raise TransportError(

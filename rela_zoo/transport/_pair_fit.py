@@ -1,0 +1,209 @@
+"""Fit, judge and chain prior-to-prior transports: one pass over two tables joined by sample id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rela_zoo.errors import TransportError
+from rela_zoo.transport._linear import Affine, apply, compose
+from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
+from rela_zoo.transport._pair_maps import (
+    PairMoments,
+    RidgePath,
+    procrustes_map,
+    r_squared,
+    split_moments,
+    whitened_map,
+)
+from rela_zoo.transport._prior import PriorTransport, Quality, Side
+
+if TYPE_CHECKING:
+    from rela_zoo.embeddings import EmbeddingTable
+
+FitMethod = Literal["ridge", "procrustes", "whitened"]
+RETRIEVAL_AMONG = 1000
+# Of every ten samples one is held out for the reported quality, and one chooses the ridge's strength.
+_PARTS = 10
+_FIT, _CHOOSE, _HELD_OUT = 0, 1, 2
+
+
+def fit_prior_transport(
+    source: EmbeddingTable,
+    target: EmbeddingTable,
+    *,
+    method: FitMethod = "ridge",
+    chunk: int = 8192,
+    device: str | torch.device | None = None,
+    progress: bool | Literal["always"] = False,
+) -> PriorTransport:
+    """Fit the map from one prior's space to another's on the samples that both tables have.
+
+    A tenth of the samples, chosen by a hash of their ids and so the same for every pair of priors, is held out and
+    gives the quality. For ridge regression another tenth chooses the strength; the map is then fitted on both parts.
+    Rows are read once. Memory is O(chunk·(D + E) + (D + E)²).
+
+    Args:
+        source: rows (N, D).
+        target: rows (M, E), of at least ten of the same samples, in any order.
+        method: `ridge` (least squares), `procrustes` (rotation and scale), `whitened` (canonical correlations).
+        chunk: rows at once.
+        device: where the sums are made; None takes CUDA if there is one.
+        progress: as for `embed`.
+
+    Returns:
+        The transport, on the CPU, with its held-out quality.
+
+    Raises:
+        TransportError: too few samples in common, rows that don't vary.
+    """
+    if method not in get_args(FitMethod):
+        raise TransportError("no such method", expected=", ".join(get_args(FitMethod)), got=method)
+    here = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pairs, parts = _joined(source, target)
+    bank = _bank(parts)
+    moments: dict[int, Moments] = {}
+    kept_x, kept_y = [], []
+    for at, x, y in _chunks(source, target, pairs, chunk, progress):
+        x, y, part = x.to(here), y.to(here), parts[at]
+        for number in (_FIT, _CHOOSE, _HELD_OUT):
+            mine = torch.from_numpy(np.flatnonzero(part == number)).to(here)
+            if len(mine):
+                one = chunk_moments(torch.cat([x[mine].float(), y[mine].float()], 1))
+                moments[number] = merge_moments(moments[number], one) if number in moments else one
+        chosen = torch.from_numpy(np.flatnonzero(bank[at])).to(here)
+        kept_x.append(x[chosen].double())
+        kept_y.append(y[chosen].double())
+    dim = source.shape[1]
+    both = split_moments(merge_moments(moments[_FIT], moments[_CHOOSE]), dim)
+    held_out = split_moments(moments[_HELD_OUT], dim)
+    mapping, strength = _solve(method, split_moments(moments[_FIT], dim), split_moments(moments[_CHOOSE], dim), both)
+    # What is judged is what is kept: rounded to float32.
+    weight, bias = mapping.weight.float(), mapping.bias.float()
+    quality = _quality(Affine(weight.double(), bias.double()), held_out, torch.cat(kept_x), torch.cat(kept_y))
+    return PriorTransport(
+        weight.cpu().contiguous(), bias.cpu(), _side(source), _side(target), method, strength, both.rows, quality
+    )
+
+
+def chain(
+    first: PriorTransport, second: PriorTransport, source: EmbeddingTable, target: EmbeddingTable, chunk: int = 8192
+) -> PriorTransport:
+    """Two transports a → b → c as one a → c, judged on the samples held out from both.
+
+    Args:
+        first: from a to b.
+        second: from b to c.
+        source: rows of a.
+        target: rows of c, for the same samples.
+        chunk: rows at once.
+
+    Returns:
+        The composed transport. Its loss is the quality of a direct fit less its own.
+
+    Raises:
+        TransportError: transports that can't follow each other, or tables of other priors.
+    """
+    for ours, theirs, what in (
+        (first.target.prior, second.source.prior, "the second transport"),
+        (first.source.prior, _side(source).prior, "the source table"),
+        (second.target.prior, _side(target).prior, "the target table"),
+    ):
+        if ours != theirs:
+            raise TransportError("these do not form a chain", expected=f"{what} of {ours}", got=theirs)
+    weight, bias = compose(first.affine, second.affine)
+    pairs, parts = _joined(source, target)
+    held = np.flatnonzero(parts == _HELD_OUT)
+    bank = _bank(parts[held])
+    moments: Moments | None = None
+    kept_x, kept_y = [], []
+    for at, x, y in _chunks(source, target, pairs[held], chunk, False):
+        one = chunk_moments(torch.cat([x.float(), y.float()], 1))
+        moments = one if moments is None else merge_moments(moments, one)
+        chosen = torch.from_numpy(np.flatnonzero(bank[at]))
+        kept_x.append(x[chosen].double())
+        kept_y.append(y[chosen].double())
+    assert moments is not None
+    mapping = Affine(weight.double(), bias.double())
+    quality = _quality(mapping, split_moments(moments, source.shape[1]), torch.cat(kept_x), torch.cat(kept_y))
+    rows = min(first.rows_fitted, second.rows_fitted)
+    return PriorTransport(weight, bias, first.source, second.target, "composed", None, rows, quality)
+
+
+def _solve(method: FitMethod, fit: PairMoments, choose: PairMoments, both: PairMoments) -> tuple[Affine, float | None]:
+    if method == "procrustes":
+        return procrustes_map(both), None
+    if method == "whitened":
+        return whitened_map(both), None
+    strength = RidgePath(fit).best(choose)
+    return RidgePath(both).at(strength), strength
+
+
+def _quality(mapping: Affine, held_out: PairMoments, x: Tensor, y: Tensor) -> Quality:
+    """Judge a float64 map by the moments of all held-out rows and by some of the rows themselves."""
+    centre = y.mean(0)
+    mapped = torch.nn.functional.normalize(apply(mapping, x) - centre, dim=1)
+    true = torch.nn.functional.normalize(y - centre, dim=1)
+    cosines = mapped @ true.T
+    # A tie counts against the true row: a map to one point must not look like a perfect one.
+    rank = (cosines >= cosines.diagonal()[:, None]).sum(1)
+    return Quality(
+        r2=r_squared(mapping, held_out),
+        cosine=float(cosines.diagonal().mean()),
+        retrieval_at_1=float((rank <= 1).double().mean()),
+        retrieval_at_5=float((rank <= 5).double().mean()),
+        retrieval_among=len(y),
+        rows_held_out=held_out.rows,
+    )
+
+
+def _joined(source: EmbeddingTable, target: EmbeddingTable) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers (n, 2) of the samples that both tables have, in the source's order, and the part (n,) of each."""
+    rows_of = {one: row for row, one in enumerate(target.ids)}
+    pairs = np.array([(row, rows_of[one]) for row, one in enumerate(source.ids) if one in rows_of], np.int64)
+    parts = np.fromiter((_part(source.ids[int(row)]) for row in pairs[:, 0]) if len(pairs) else (), np.int8)
+    counts = np.bincount(parts, minlength=3)
+    if counts.min() < 2:
+        raise TransportError(
+            "these embeddings have too few samples in common",
+            expected="at least a few dozen sample ids that both have",
+            got=f"{len(pairs)}; ids such as {', '.join(map(repr, source.ids[:2]))} "
+            f"against {', '.join(map(repr, target.ids[:2]))}",
+            fix="embed the same data set with both priors",
+        )
+    return pairs, parts
+
+
+def _part(sample: str) -> int:
+    share = int.from_bytes(hashlib.blake2b(sample.encode(), digest_size=4).digest(), "big") % _PARTS
+    return {0: _HELD_OUT, 1: _CHOOSE}.get(share, _FIT)
+
+
+def _bank(parts: np.ndarray) -> np.ndarray:
+    """Which samples (n,) bool serve retrieval: at most 1,000 of the held-out ones, evenly over them."""
+    held = np.flatnonzero(parts == _HELD_OUT)
+    picks = np.unique(np.linspace(0, len(held) - 1, min(RETRIEVAL_AMONG, len(held))).round().astype(np.int64))
+    bank = np.zeros(len(parts), bool)
+    bank[held[picks]] = True
+    return bank
+
+
+def _chunks(
+    source: EmbeddingTable, target: EmbeddingTable, pairs: np.ndarray, chunk: int, progress: bool | Literal["always"]
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    from rela_zoo.embeddings._progress import Progress
+
+    with Progress("fitting", len(pairs), show=progress) as bar:
+        for start in range(0, len(pairs), chunk):
+            piece = pairs[start : start + chunk]
+            yield slice(start, start + len(piece)), source.rows(piece[:, 0]), target.rows(piece[:, 1])
+            bar.advance(len(piece))
+
+
+def _side(table: EmbeddingTable) -> Side:
+    return Side(str(table.info.prior.get("id", "")), table.info.preprocessing, table.digest)
