@@ -1,15 +1,18 @@
-"""`rela-zoo transport`: fit a target transport on embeddings, and show one."""
+"""`rela-zoo transport`: fit, show, apply and chain transports."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from rela_zoo.errors import TransportError
+
 if TYPE_CHECKING:
-    from rela_zoo.transport import TargetTransport
+    from rela_zoo.transport import PriorTransport, TargetTransport
 
 _SHOWN = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
@@ -26,9 +29,17 @@ def register(app: typer.Typer) -> None:
 @transport_app.command("fit")
 def fit_command(
     embeddings: Annotated[Path, typer.Argument(help="A folder written by `rela-zoo embed`.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(help="Another prior's embeddings of the same samples: fit the map from the first to them."),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(help="File to write, *.safetensors.")],
+    method: Annotated[
+        str, typer.Option(help="Between priors: ridge, procrustes (rotation and scale) or whitened (CCA).")
+    ] = "ridge",
     max_dim: Annotated[
-        int | None, typer.Option(min=1, help="Keep at most so many components. Default: all that vary.")
+        int | None, typer.Option(min=1, help="Of a target transport: keep at most so many components.")
     ] = None,
     chunk: Annotated[int, typer.Option(min=1, help="Rows at once.")] = 8192,
     device: Annotated[str | None, typer.Option(help="Where sums are made. Default: a GPU if there is one.")] = None,
@@ -37,29 +48,134 @@ def fit_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit PCA and standardisation on embeddings, in one pass."""
+    """Fit a target transport (PCA and standardisation), or with a second table the map from one prior to another."""
     from rela_zoo.embeddings import open_embeddings
-    from rela_zoo.transport import fit_transport
+    from rela_zoo.transport import fit_prior_transport, fit_transport
 
-    transport = fit_transport(
+    show: bool | Literal["always"] = "always" if progress else progress is None
+    if target is None:
+        transport = fit_transport(
+            open_embeddings(embeddings), max_dim=max_dim, chunk=chunk, device=device, progress=show
+        )
+        transport.save(out)
+        _print(transport, out, as_json)
+        return
+    if max_dim is not None:
+        raise TransportError("--max-dim is for a target transport", expected="one table of embeddings", got="two")
+    between = fit_prior_transport(
         open_embeddings(embeddings),
-        max_dim=max_dim,
+        open_embeddings(target),
+        method=cast("Any", method),
         chunk=chunk,
         device=device,
-        progress="always" if progress else progress is None,
+        progress=show,
     )
-    transport.save(out)
-    _print(transport, out, as_json)
+    between.save(out)
+    _print_between(between, out, as_json)
 
 
 @transport_app.command("show")
 def show_command(
-    file: Annotated[Path, typer.Argument(help="A file written by `rela-zoo transport fit`.")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="A file written by `rela-zoo transport`.")], as_json: AsJson = False
 ) -> None:
-    """Show what a transport was fitted on, and how much of the variance its components hold."""
-    from rela_zoo.transport import TargetTransport
+    """Show what a transport was fitted on, and how good it is."""
+    from rela_zoo.transport import PriorTransport, TargetTransport, transport_kind
 
-    _print(TargetTransport.load(file), file, as_json)
+    if transport_kind(file) == "target":
+        _print(TargetTransport.load(file), file, as_json)
+    else:
+        _print_between(PriorTransport.load(file), file, as_json)
+
+
+@transport_app.command("apply")
+def apply_command(
+    file: Annotated[Path, typer.Argument(help="A file written by `rela-zoo transport`.")],
+    embeddings: Annotated[Path, typer.Argument(help="A folder written by `rela-zoo embed`.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: embeddings again, with the same sample ids.")],
+    dim: Annotated[int | None, typer.Option(min=1, help="Of a target transport: the leading components.")] = None,
+    chunk: Annotated[int, typer.Option(min=1, help="Rows at once.")] = 8192,
+) -> None:
+    """Write the transported rows of a table as embeddings of their own (float32)."""
+    from rela_zoo.embeddings import open_embeddings, write_rows
+    from rela_zoo.embeddings._format import file_sha256
+    from rela_zoo.transport import PriorTransport, TargetTransport, transport_kind
+
+    table = open_embeddings(embeddings)
+    prior: dict[str, str | int] = {
+        "id": str(table.info.prior.get("id", "")),
+        "transport_sha256": file_sha256(file),
+        "source": table.digest,
+    }
+    if transport_kind(file) == "target":
+        target = TargetTransport.load(file)
+        pieces = (target(rows, dim=dim) for rows in table.iter_rows(chunk))
+    else:
+        between = PriorTransport.load(file)
+        if between.source.prior != prior["id"]:
+            raise TransportError(
+                f"{file} is not for these embeddings", expected=f"rows of {between.source.prior}", got=prior["id"]
+            )
+        prior["id"] = str(between.target.prior)
+        pieces = (between(rows) for rows in table.iter_rows(chunk))
+    written = write_rows(
+        out,
+        pieces,
+        table.ids,
+        prior=prior,
+        preprocessing=table.info.preprocessing,
+        layer="transported",
+        dtype="float32",
+    )
+    typer.echo(f"{written.shape[0]} × {written.shape[1]} rows → {out}")
+
+
+@transport_app.command("chain")
+def chain_command(
+    first: Annotated[Path, typer.Argument(help="From a to b.")],
+    second: Annotated[Path, typer.Argument(help="From b to c.")],
+    source: Annotated[Path, typer.Argument(help="Embeddings by a.")],
+    target: Annotated[Path, typer.Argument(help="Embeddings of the same samples by c.")],
+    out: Annotated[Path, typer.Option(help="File to write, *.safetensors.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compose two transports between priors, and say what is lost against a direct fit."""
+    from rela_zoo.embeddings import open_embeddings
+    from rela_zoo.transport import PriorTransport, chain, fit_prior_transport
+
+    a, c = open_embeddings(source), open_embeddings(target)
+    through = chain(PriorTransport.load(first), PriorTransport.load(second), a, c)
+    direct = fit_prior_transport(a, c)
+    through.save(out)
+    assert through.quality is not None
+    assert direct.quality is not None
+    lost = {"direct_r2": direct.quality.r2, "lost_r2": direct.quality.r2 - through.quality.r2}
+    _print_between(through, out, as_json, **lost)
+
+
+def _print_between(transport: PriorTransport, path: Path, as_json: bool, **more: float) -> None:
+    quality = transport.quality
+    facts: dict[str, Any] = {
+        "path": str(path),
+        "source": transport.source.prior,
+        "target": transport.target.prior,
+        "source_dim": transport.weight.shape[0],
+        "target_dim": transport.weight.shape[1],
+        "method": transport.method,
+        "strength": transport.strength,
+        "rows_fitted": transport.rows_fitted,
+        "source_digest": transport.source.digest,
+        "target_digest": transport.target.digest,
+        **({} if quality is None else asdict(quality)),
+        **more,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+        typer.echo(f"{name.replace('_', ' '):<17}{shown}")
+    if quality is None:
+        typer.echo("quality          not measured")
 
 
 def _print(transport: TargetTransport, path: Path, as_json: bool) -> None:

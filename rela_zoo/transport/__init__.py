@@ -7,6 +7,7 @@ maths is in pure functions: `_moments` (streaming mean and scatter), `_fit` (eig
 
 from __future__ import annotations
 
+from rela_zoo.transport._file import transport_kind
 from rela_zoo.transport._fit import fit_transport, transport_from_moments
 from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
@@ -31,4 +32,5 @@ __all__ = [
     "invert",
     "merge_moments",
     "transport_from_moments",
+    "transport_kind",
 ]

@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -78,6 +78,16 @@ def read_metadata(path: Path, *kinds: str) -> dict[str, Any]:
             fix=FIX,
         )
     return dict(metadata)
+
+
+def transport_kind(path: str | os.PathLike[str]) -> Literal["target", "prior"]:
+    """Which of the two artefacts a file holds: a `TargetTransport` or a `PriorTransport`.
+
+    Raises:
+        TransportError: neither.
+    """
+    found = read_metadata(Path(path).expanduser(), TARGET_FORMAT, PRIOR_FORMAT)["format"]
+    return "target" if found == TARGET_FORMAT else "prior"
 
 
 def check_source(path: Path, facts: Any) -> None:
