@@ -22,6 +22,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_registry",
     "_embed",
     "_transport",
+    "_compare",
     "_pretrain",
     "_demo",
     "_run",

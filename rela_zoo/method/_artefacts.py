@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 import warnings
@@ -83,13 +81,12 @@ def _cached_embeddings(
 ) -> tuple[EmbeddingTable, bool]:
     """Embeddings of `source` from the cache, made there when missing; and whether they were made just now."""
     from rela_zoo.embeddings import embed, open_embeddings
+    from rela_zoo.embeddings._cache import cache_folder
     from rela_zoo.prior import load_prior
 
     assert config.prior is not None
     prior = load_prior(config.prior, preprocessing=config.preprocessing)
-    key = json.dumps({"prior": prior.identity(), "data": source.probe(), "dtype": "float16"}, sort_keys=True)
-    name = f"{prior.spec.id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    folder = artefact_cache() / "embeddings" / name.replace("/", "_")
+    folder = cache_folder(prior, source)
     if (folder / "index.json").is_file():
         return open_embeddings(folder), False
     if rank == 0:

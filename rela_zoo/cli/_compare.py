@@ -1,0 +1,109 @@
+"""`rela-zoo compare`: how alike priors are on a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rela_zoo.errors import RegistryError
+
+if TYPE_CHECKING:
+    from rela_zoo.compare import Comparison
+    from rela_zoo.embeddings import EmbeddingTable
+
+_TABLES = ("linear_cka", "transport_r2")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("compare")(compare_command)
+
+
+def compare_command(
+    priors: Annotated[
+        list[str],
+        typer.Argument(help="Names from `rela-zoo list`, YAML entries, or folders written by `rela-zoo embed`."),
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="An image folder, a parquet file, …; not needed for folders of embeddings.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=200, help="Samples for similarities; transports use all.")] = 5000,
+    figure: Annotated[Path | None, typer.Option(help="Write heat maps and spectra here, *.png.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where priors run. Default: a GPU if there is one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Compare priors on the same images: similarities, transports between all pairs, spectra, dimensions."""
+    from rela_zoo.compare import draw, measure, page
+    from rela_zoo.embeddings._progress import Progress
+
+    tables = {}
+    for name in priors:
+        label, table = _table(name, dataset, device)
+        if label in tables:
+            raise RegistryError(f"{label!r} is given twice", expected="different priors", fix="leave one out")
+        tables[label] = table
+    with Progress("comparing", len(tables) * (len(tables) + 1), unit="steps") as bar:
+        found = measure(tables, sample=sample, advance=lambda what: bar.advance(1))
+    if figure is not None or html is not None:
+        image = draw(found)
+        if figure is not None:
+            figure.parent.mkdir(parents=True, exist_ok=True)
+            figure.write_bytes(image)
+        if html is not None:
+            html.parent.mkdir(parents=True, exist_ok=True)
+            html.write_text(page(found, image, dataset or "the embedded samples"), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1))
+        return
+    _print(found)
+    for path in (figure, html):
+        if path is not None:
+            typer.echo(f"written: {path}")
+
+
+def _table(name: str, dataset: str | None, device: str | None) -> tuple[str, EmbeddingTable]:
+    """A prior's label and its embeddings: of a folder, or of the data set from the cache, made there when missing."""
+    from rela_zoo.embeddings import image_source, open_embeddings
+    from rela_zoo.embeddings._cache import cached_embeddings
+    from rela_zoo.prior import load_prior
+
+    if (Path(name) / "index.json").is_file():
+        table = open_embeddings(name)
+        return str(table.info.prior.get("id", name)), table
+    if dataset is None:
+        raise RegistryError(
+            f"{name!r} is not a folder of embeddings, and no data set is given",
+            expected="--dataset DIR",
+            fix="add --dataset, or give folders written by `rela-zoo embed`",
+        )
+    prior = load_prior(name)
+    return prior.spec.id, cached_embeddings(prior, image_source(dataset), device=device)
+
+
+def _print(found: Comparison) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from rela_zoo.compare import PAIR_MEASURES
+
+    console = Console()
+    spaces = Table(
+        "prior", "dim", "RankMe", "particip.", "TwoNN", title="Spaces", title_justify="left", box=SIMPLE_HEAD
+    )
+    for number, (name, space) in enumerate(zip(found.names, found.spaces, strict=True), 1):
+        values = (space.effective_rank, space.participation_ratio, space.intrinsic_dimension)
+        spaces.add_row(f"{number} {name}", str(space.dim), *(f"{value:.1f}" for value in values))
+    console.print(spaces)
+    for key in _TABLES:
+        # Numbers instead of names across, or more than a few priors would not fit a terminal.
+        across = [str(number) for number in range(1, len(found.names) + 1)]
+        table = Table("row → column", *across, title=PAIR_MEASURES[key], title_justify="left", box=SIMPLE_HEAD)
+        for number, (name, row) in enumerate(zip(found.names, found.pairs[key], strict=True), 1):
+            table.add_row(f"{number} {name}", *("–" if value != value else f"{value:.3f}" for value in row))
+        console.print(table)
+    typer.echo(f"{found.samples} samples in common; similarities on {found.sampled} of them; --json has every measure")
