@@ -2,10 +2,10 @@
 
     python scripts/shared_space.py --data DIR [--out scripts/results/shared_space]
 
-DIR holds `cifar10/test.parquet` in the layout of the Hub's uoft-cs/cifar10 and `priors/cifar10-resnet{20,32,44,56}
-.safetensors`, networks trained by others (github akamaster/pytorch_resnet_cifar10, BSD-2-Clause). Compared on the 10,000
-test images, which none was trained on, with the shipped prior and two untrained networks. Takes some minutes on two cores;
-embeddings are cached, so a second run is quick.
+DIR holds `cifar10/test.parquet` in the layout of the Hub's uoft-cs/cifar10 and the networks
+`priors/cifar10-resnet{20,32,44,56}.safetensors`, trained by others (github akamaster/pytorch_resnet_cifar10,
+BSD-2-Clause). Compared on the 10,000 test images, which none was trained on, with the shipped prior and two untrained
+networks. Takes some minutes on two cores; embeddings are cached, so a second run is quick.
 """
 
 from __future__ import annotations
