@@ -23,6 +23,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_embed",
     "_transport",
     "_compare",
+    "_recommend",
     "_pretrain",
     "_demo",
     "_run",

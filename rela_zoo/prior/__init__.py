@@ -12,9 +12,10 @@ _EXPORTS = {
     "ImageTransform": "rela_zoo.prior._preprocessing",
     "PREPROCESSINGS": "rela_zoo.prior._preprocessing",
     "UnpinnedWeightsWarning": "rela_zoo.prior._weights",
+    "find_weights": "rela_zoo.prior._weights",
 }
 
-__all__ = ["PREPROCESSINGS", "ImageTransform", "Prior", "UnpinnedWeightsWarning", "load_prior"]
+__all__ = ["PREPROCESSINGS", "ImageTransform", "Prior", "UnpinnedWeightsWarning", "find_weights", "load_prior"]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,8 +36,12 @@ class FoundWeights:
     revision: str | None
 
 
-def find_weights(spec: PriorSpec) -> FoundWeights:
+def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
     """The weight file of an entry: packaged, put there by the user, or from the Hub (its cache, else a download).
+
+    Args:
+        spec: the entry.
+        download: whether the network may be asked.
 
     Raises:
         WeightsError: if it is not in reach; says which file of which repository at which commit, and where to put it.
@@ -71,7 +75,7 @@ def find_weights(spec: PriorSpec) -> FoundWeights:
             got="nothing there",
             fix=_how_to_supply(spec, own),
         )
-    return _from_hub(spec, file, own)
+    return _from_hub(spec, file, own, download)
 
 
 def own_weights_path(spec: PriorSpec) -> Path:
@@ -99,7 +103,7 @@ def _how_to_supply(spec: PriorSpec, own: Path) -> str:
     return "\n            ".join(lines)
 
 
-def _from_hub(spec: PriorSpec, file: str, own: Path) -> FoundWeights:
+def _from_hub(spec: PriorSpec, file: str, own: Path, download: bool) -> FoundWeights:
     from huggingface_hub import errors as hub_errors
     from huggingface_hub import hf_hub_download
 
@@ -108,7 +112,7 @@ def _from_hub(spec: PriorSpec, file: str, own: Path) -> FoundWeights:
     # base of that library's errors (no route, refused connection, timeout), which the client lets through.
     transport_error: Any = hub_errors.HfHubHTTPError.__bases__[0]
     try:
-        path = Path(hf_hub_download(spec.repo, file, revision=spec.revision))
+        path = Path(hf_hub_download(spec.repo, file, revision=spec.revision, local_files_only=not download))
     # A server that is down, a cache without the file when offline, a revision without the file, a full disk.
     except (
         hub_errors.HfHubHTTPError,

@@ -1,0 +1,127 @@
+"""`rela-zoo recommend`: which prior for this data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rela_zoo.errors import RegistryError, RelaZooError
+
+if TYPE_CHECKING:
+    from rela_zoo.prior import Prior
+    from rela_zoo.recommend import Assessment
+
+_CONFIG = """\
+# Written by `rela-zoo recommend`. Use: rela-zoo pretrain --config-path {folder} --config-name {name}
+defaults:
+  - byol
+  - _self_
+data:
+  train_path: {data}
+rela:
+  prior: {prior}
+  data_ratio: 0.2
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("recommend")(recommend_command)
+
+
+def recommend_command(
+    dataset: Annotated[str, typer.Option(help="An image folder, a parquet file, ….")],
+    priors: Annotated[
+        list[str] | None, typer.Argument(help="Names or YAML entries. Default: every prior whose weights are here.")
+    ] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Use the classes of an image folder.")] = False,
+    sample: Annotated[int, typer.Option(min=100, help="Images to judge by.")] = 1000,
+    config: Annotated[Path | None, typer.Option(help="Write a configuration with the best prior here, *.yaml.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the augmented views.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Rank priors for a data set before any training, and say what embedding all of it would cost."""
+    from rela_zoo.embeddings import image_source
+    from rela_zoo.embeddings._progress import Progress
+    from rela_zoo.recommend import ranked, survey
+
+    source = image_source(dataset)
+    loaders = _in_reach(priors)
+    with Progress("assessing", len(loaders), unit="priors") as bar:
+        found = ranked(
+            survey(loaders, source, sample=sample, labelled=labels, seed=seed, advance=lambda name: bar.advance(1))
+        )
+    if config is not None:
+        config.parent.mkdir(parents=True, exist_ok=True)
+        text = _CONFIG.format(
+            folder=config.parent, name=config.stem, data=json.dumps(dataset), prior=json.dumps(found[0][0].prior)
+        )
+        config.write_text(text, encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps([{**asdict(one), "mean_rank": rank} for one, rank in found], indent=1))
+        return
+    _print(found, min(sample, len(source)), len(source))
+    if config is not None:
+        typer.echo(f"written: {config}")
+
+
+def _in_reach(names: list[str] | None) -> dict[str, Callable[[], Prior]]:
+    """Priors that were asked for, or all that load without a network, `random` among them as the control."""
+    from rela_zoo.prior import find_weights, load_prior
+    from rela_zoo.registry import list_priors
+
+    if names:
+        return {name: partial(load_prior, name) for name in names}
+    found: dict[str, Callable[[], Prior]] = {}
+    for spec in list_priors():
+        if spec.source in ("callable", "random") and spec.id != "random":
+            continue
+        try:
+            if spec.has_weights:
+                find_weights(spec, download=False)
+        except RelaZooError:
+            continue
+        found[spec.id] = partial(load_prior, spec.id)
+    if not found:
+        raise RegistryError("no prior's weights are on this machine", fix="name priors, or fetch weights first")
+    return found
+
+
+def _print(found: list[tuple[Assessment, float]], sample: int, images: int) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from rela_zoo.recommend import LABELLED, UNLABELLED
+
+    shown = {"rank_me": "RankMe", "agreement": "agree", "stability": "stable", "log_me": "LogME", "h_score": "H"}
+    keys = list(found[0][0].scores)
+    table = Table("prior", "rank", *(shown.get(key, key) for key in keys), "img/s", "embed", "size", box=SIMPLE_HEAD)
+    for one, rank in found:
+        scores = (f"{one.scores[key]:.1f}" if key == "rank_me" else f"{one.scores[key]:.2f}" for key in keys)
+        cost = (f"{one.images_per_second:.0f}", _duration(one.embed_seconds), _size(one.embed_bytes))
+        table.add_row(one.prior, f"{rank:.1f}", *scores, *cost)
+    Console().print(table)
+    for key in keys:
+        typer.echo(f"{shown.get(key, key):<8}{ {**UNLABELLED, **LABELLED}[key] }")
+    typer.echo(f"judged on {sample} of {images} images; rank is the mean over the measures that count, 1 is best")
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
