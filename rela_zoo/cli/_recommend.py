@@ -102,12 +102,15 @@ def _print(found: list[tuple[Assessment, float]], sample: int, images: int) -> N
 
     shown = {"rank_me": "RankMe", "agreement": "agree", "stability": "stable", "log_me": "LogME", "h_score": "H"}
     keys = list(found[0][0].scores)
-    table = Table("prior", "rank", *(shown.get(key, key) for key in keys), "img/s", "embed", "size", box=SIMPLE_HEAD)
+    scores = Table("prior", "rank", *(shown.get(key, key) for key in keys), box=SIMPLE_HEAD)
+    costs = Table("prior", "dim", "images/s", "embedding all takes", "and gives", box=SIMPLE_HEAD)
     for one, rank in found:
-        scores = (f"{one.scores[key]:.1f}" if key == "rank_me" else f"{one.scores[key]:.2f}" for key in keys)
-        cost = (f"{one.images_per_second:.0f}", _duration(one.embed_seconds), _size(one.embed_bytes))
-        table.add_row(one.prior, f"{rank:.1f}", *scores, *cost)
-    Console().print(table)
+        values = (f"{one.scores[key]:.1f}" if key == "rank_me" else f"{one.scores[key]:.2f}" for key in keys)
+        scores.add_row(one.prior, f"{rank:.1f}", *values)
+        size = _size(one.embed_bytes)
+        costs.add_row(one.prior, str(one.dim), f"{one.images_per_second:.0f}", _duration(one.embed_seconds), size)
+    console = Console()
+    console.print(scores, costs)
     for key in keys:
         typer.echo(f"{shown.get(key, key):<8}{ {**UNLABELLED, **LABELLED}[key] }")
     typer.echo(f"judged on {sample} of {images} images; rank is the mean over the measures that count, 1 is best")

@@ -58,29 +58,33 @@ def _evidence(left: np.ndarray, squares: np.ndarray, y: np.ndarray, dim: int) ->
 
 
 def h_score(features: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the features' whitened variance that lies between classes: tr(cov(f)⁺ cov(E[f | y])).
+    """Share of the features' whitened variance that lies between classes, with a shrunken covariance.
 
-    Bao et al. 2019, ICIP, definition 2; the pseudo-inverse leaves out directions that don't vary.
+    tr(cov_α(f)⁻¹ (1 − α) cov(E[f | y])), α by Ledoit and Wolf 2004. Bao et al. 2019 (ICIP, definition 2) have α = 0,
+    which is at its maximum for any features once D reaches N; Ibrahim, Ponomareva and Mazumder 2021 (arXiv 2110.06893)
+    shrink.
 
     Args:
         features: (N, D) floating, N ≥ 2.
         labels: (N,) integers, at least two classes.
 
     Returns:
-        In [0, min(classes − 1, D)]; more is better.
+        In [0, classes − 1]; more is better; 0 when the features don't vary.
 
     Raises:
         ValueError: shapes that don't fit together, one class only, values that aren't finite.
     """
+    from sklearn.covariance import ledoit_wolf
+
     x, y = _checked(features, labels)
     x = x - x.mean(0)
-    means = np.stack([x[y == one].mean(0) for one in np.unique(y)])
-    counts = np.array([(y == one).sum() for one in np.unique(y)])
-    between = (means * counts[:, None]).T @ means / len(x)
-    values, vectors = np.linalg.eigh(x.T @ x / len(x))
-    kept = values > max(values.max(), 0) * _RANK_TOLERANCE
-    rotated = vectors[:, kept].T @ between @ vectors[:, kept]
-    return float((np.diag(rotated) / values[kept]).sum())
+    if not x.any():
+        return 0.0
+    classes, of_row = np.unique(y, return_inverse=True)
+    means = np.stack([x[of_row == one].mean(0) for one in range(len(classes))])
+    covariance, shrinkage = ledoit_wolf(x, assume_centered=True)
+    between = (means * np.bincount(of_row)[:, None]).T @ means / len(x)
+    return float((1 - shrinkage) * np.trace(np.linalg.solve(covariance, between)))
 
 
 def _checked(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

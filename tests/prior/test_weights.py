@@ -161,7 +161,8 @@ class TestFinding:
         save_file(dict(CifarResNet(8).state_dict()), tmp_path / "model.safetensors")
         asked = []
 
-        def download(repo, file, *, revision):
+        def download(repo, file, *, revision, local_files_only):
+            assert not local_files_only
             asked.append((repo, file, revision))
             return str(tmp_path / "model.safetensors")
 

@@ -49,13 +49,23 @@ def test_h_score_is_the_trace_of_its_definition() -> None:
     x, y = _classes(60, 4, seed=2, apart=1.0)
     centred = x - x.mean(0)
     covariance = sum(np.outer(row, row) for row in centred) / 60
+    # Ledoit and Wolf 2004, section 3.3, written out; d², b² and the mean variance m.
+    m = np.trace(covariance) / 4
+    d2 = ((covariance - m * np.eye(4)) ** 2).sum()
+    b2 = min(sum(((np.outer(row, row) - covariance) ** 2).sum() for row in centred) / 60**2, d2)
+    alpha = b2 / d2
+    shrunken = (1 - alpha) * covariance + alpha * m * np.eye(4)
     means = np.array([centred[y == one].mean(0) for one in y])
     between = sum(np.outer(row, row) for row in means) / 60
-    slow = np.trace(np.linalg.inv(covariance) @ between)
+    slow = (1 - alpha) * np.trace(np.linalg.inv(shrunken) @ between)
     assert h_score(x, y) == pytest.approx(slow, abs=1e-10)
-    doubled = np.concatenate([x, x[:, :2]], 1)
-    assert h_score(doubled, y) == pytest.approx(slow, abs=1e-8)
     assert 0 < slow < 2
+
+
+def test_h_score_is_not_at_its_maximum_for_noise_in_many_dimensions() -> None:
+    noise = np.random.default_rng(0).normal(size=(60, 200))
+    assert h_score(noise, np.arange(60) % 3) < 0.5
+    assert h_score(np.ones((60, 3)), np.arange(60) % 3) == 0
 
 
 def test_classes_that_lie_apart_score_higher() -> None:
