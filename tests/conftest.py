@@ -1,7 +1,14 @@
 """Settings for every test."""
 
 import os
+import sys
+from pathlib import Path
 
 # Tests work on tiny tensors and start processes of their own: more threads would only wait for each other. Set before
 # torch is imported, and inherited by those processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Parts shared by tests of several rooms, imported as `hub_server`.
+sys.path.insert(0, str(Path(__file__).parent))
+
+pytest_plugins = ["hub_server.fixture"]
