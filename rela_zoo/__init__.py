@@ -26,6 +26,7 @@ _PUBLIC: dict[str, str] = {
     "AdaptiveHandover": "rela_zoo.objective",
     "ConstantHandover": "rela_zoo.objective",
     "with_rela": "rela_zoo.method",
+    "publish": "rela_zoo.hub.publish",
     "RelaZooError": "rela_zoo.errors",
 }
 

@@ -50,6 +50,10 @@ class TransportError(RelaZooError):
     """A transport can't be fitted, read, or applied to these rows."""
 
 
+class HubError(RelaZooError):
+    """The Hub refuses, is out of reach, or holds something else than it should."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with a configuration: the dotted key, and the three parts of an error."""

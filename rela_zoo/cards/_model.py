@@ -24,6 +24,7 @@ def model_card(
     base_model: str | None = None,
     datasets: Sequence[str] = (),
     published: str = "",
+    weights: str = "",
 ) -> str:
     """A model card in Markdown: metadata, facts, use, numbers, notes, citation. Equal arguments give equal text.
 
@@ -35,13 +36,14 @@ def model_card(
         base_model: repository the weights come from, where it is not that of the entry.
         datasets: further data sets of the Hub.
         published: Markdown about what else lies in the repository.
+        weights: where the weights are, instead of what the entry says.
     """
     own = [one for one in measured if one.prior == spec.id]
     parts = [
         front_matter(model_metadata(spec, own, base_model=base_model, datasets=datasets)),
         f"# {spec.id}\n\n{spec.title}. A *prior* for [ReLA](https://arxiv.org/abs/2405.14669): a frozen network whose "
         "embeddings, moved by a linear transport, are targets for another network's self-supervised training.\n",
-        facts_table(spec),
+        facts_table(spec, weights),
         _use(spec, name or spec.id),
         published,
         _measured_table(own),
@@ -52,7 +54,7 @@ def model_card(
     return "\n".join(part for part in parts if part)
 
 
-def facts_table(spec: PriorSpec) -> str:
+def facts_table(spec: PriorSpec, weights: str = "") -> str:
     """What the entry says, as a table of two columns; absent facts are left out."""
     p = spec.preprocessing
     rows = [
@@ -63,7 +65,7 @@ def facts_table(spec: PriorSpec) -> str:
         ("mean, deviation", f"{_numbers(p.mean)}; {_numbers(p.std)}" if p else ""),
         ("trained on", spec.training_data),
         ("licence", f"[{spec.licence}]({spec.licence_link})" if spec.licence_link else spec.licence),
-        ("weights from", _weights(spec)),
+        ("weights from", weights or _weights(spec)),
         ("sha256", f"`{spec.sha256}` ({_PIN_WORDS[spec.pin]})" if spec.sha256 else
          _PIN_WORDS["none"] if spec.has_weights else ""),
         ("seed", str(spec.seed) if spec.source == "random" else ""),

@@ -24,6 +24,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_transport",
     "_compare",
     "_recommend",
+    "_publish",
     "_pretrain",
     "_demo",
     "_run",

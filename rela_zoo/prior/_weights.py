@@ -47,11 +47,11 @@ def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
         WeightsError: if it is not in reach; says which file of which repository at which commit, and where to put it.
     """
     file = spec.file
-    if file is None:
+    if file is None or spec.family == "external":
         raise WeightsError(
             f"prior {spec.id!r} can't be loaded by this package",
             expected="an entry with a weight file",
-            got=f"family {spec.family!r} without one",
+            got=f"family {spec.family!r}" + (" without one" if file is None else ", which nobody here can build"),
             fix=" ".join(spec.notes) or None,
         )
     if spec.source == "embedded":

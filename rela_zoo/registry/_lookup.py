@@ -10,11 +10,9 @@ from pathlib import Path
 
 from rela_zoo import paths
 from rela_zoo.errors import RegistryError, UnknownPriorError
-from rela_zoo.registry._read import SUFFIXES, EntryError, read_entry, read_folder
+from rela_zoo.registry._read import HUB_ENTRY_FILE, SUFFIXES, EntryError, read_entry, read_folder
 from rela_zoo.registry._spec import RANDOM_PREFIX, PriorSpec
 
-# The name of the entry file inside a repository of the Hub.
-HUB_ENTRY_FILE = "prior.yaml"
 _HUB_NAME = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@([0-9a-f]{40})")
 
 _Problems = tuple[tuple[Path, str, str], ...]

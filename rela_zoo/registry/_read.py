@@ -15,6 +15,8 @@ from rela_zoo.registry._spec import PriorSpec
 # An entry is a page of text; anything larger is a mistake or an attack.
 MAX_BYTES = 64 * 1024
 SUFFIXES = (".yaml", ".yml")
+# The name of the entry file inside a repository of the Hub; it says nothing about the id.
+HUB_ENTRY_FILE = "prior.yaml"
 
 
 class EntryError(RegistryError):
@@ -77,7 +79,8 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
                 raise EntryError([(path, "source", message)])
             if raw.get("repo") in (None, hub[0]):
                 raw = {**raw, "repo": hub[0], "revision": raw.get("revision") or hub[1]}
-        if hub is None and "id" in raw and raw["id"] != path.stem:
+            raw = _with_own_transports(raw, hub)
+        if hub is None and path.name != HUB_ENTRY_FILE and "id" in raw and raw["id"] != path.stem:
             problems.append(("id", f"expected {path.stem!r}, the name of the file, got {raw['id']!r}"))
         try:
             spec = PriorSpec.model_validate(raw)
@@ -87,6 +90,15 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
         raise EntryError([(path, field, message) for field, message in problems])
     spec._folder = path.parent.resolve()
     return spec
+
+
+def _with_own_transports(raw: dict[str, Any], hub: tuple[str, str]) -> dict[str, Any]:
+    held = raw.get("artefacts")
+    if isinstance(held, dict):
+        for one in held.values():
+            if isinstance(one, dict) and isinstance(one.get("transport"), dict):
+                one["transport"] = {"repo": hub[0], "revision": hub[1], **one["transport"]}
+    return raw
 
 
 def _raw(path: Path, problems: list[tuple[str, str]]) -> dict[str, Any] | None:

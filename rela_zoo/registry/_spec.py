@@ -308,7 +308,11 @@ def _contradictions(spec: PriorSpec) -> list[tuple[str, str]]:
     demand(not spec.model_args or spec.family == "timm", "model_args", "expected none unless family is timm")
     demand(spec.stem == "imagenet" or spec.family == "timm", "stem", "expected `imagenet` unless family is timm")
     if spec.family == "external":
-        demand(spec.source == "local", "source", f"expected `local` for family external, got {spec.source}")
+        demand(
+            spec.source in ("local", "hub"),
+            "source",
+            f"expected `local` or `hub` for family external, got {spec.source}",
+        )
     open_ended = spec.source in ("random", "callable") or spec.family == "external"
     demand(spec.dim is not None or open_ended, "dim", "expected the number of features")
     demand(

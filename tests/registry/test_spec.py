@@ -68,7 +68,7 @@ def test_a_field_that_is_wrong_by_itself(entry, change, field):
         ({"aliases": ["my-prior"]}, "aliases: expected names other"),
         ({"aliases": ["a", "a"]}, "aliases: expected each once"),
         ({"source": "random"}, "file: expected none for source random"),
-        ({"family": "external"}, "source: expected `local`"),
+        ({"family": "external", "source": "timm"}, "source: expected `local`"),
         ({"model_args": {"checkpoint_path": "/tmp/evil.pth"}}, "model_args: expected arguments that shape"),
         ({"model_args": {"pretrained_cfg_overlay": "x"}}, "model_args: .* got pretrained_cfg_overlay"),
         ({"model_args": {"num_classes": 3}}, "model_args"),

@@ -1,0 +1,183 @@
+"""Embeddings and transports to be published: only files of their formats, whole, and of this very prior."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rela_zoo.cards import DatasetFacts
+from rela_zoo.embeddings import EmbeddingTable, Index, open_embeddings
+from rela_zoo.embeddings._format import IDS, INDEX, file_sha256, shard_header
+from rela_zoo.errors import EmbeddingsError, TransportError
+from rela_zoo.hub.publish._source import Source
+from rela_zoo.prior._preprocessing import RELA_REFERENCE, UPSTREAM, ImageTransform, reference_preprocessing
+from rela_zoo.registry import PriorSpec
+from rela_zoo.transport import TargetTransport, transport_kind
+
+# What a shard says of itself, besides its rows.
+_SHARD_KEYS = {"plan", "shard", "skipped"}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One data set's embeddings, ready to be sent.
+
+    Attributes:
+        name: of the data set, a folder of the repository.
+        table: open.
+        files: names in that folder.
+        index_sha256: of `index.json`.
+    """
+
+    name: str
+    table: EmbeddingTable
+    files: tuple[str, ...]
+    index_sha256: str
+
+
+def check_embeddings(name: str, folder: Path, source: Source) -> Embedded:
+    """Open an embedding folder and make sure that nothing but embeddings of this prior would be published.
+
+    Every byte is read once. The folder may hold its index, its ids and its shards, and no other file; a shard is its
+    canonical header and its rows, so there is no place for a picture.
+
+    Raises:
+        EmbeddingsError: another file in the folder, a damaged artefact, or rows of another prior.
+    """
+    check_name(name)
+    table = open_embeddings(folder, verify="full")
+    info = table.info
+    files = (INDEX, IDS, *(shard.file for shard in info.shards))
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+    links = sorted(path.name for path in folder.rglob("*") if path.is_symlink())
+    strangers = sorted(there - set(files)) + [f"link {link}" for link in links if link in files]
+    if strangers:
+        raise EmbeddingsError(
+            f"{folder} holds files that are no embeddings, and nothing else is ever published",
+            expected=f"{INDEX}, {IDS} and {len(info.shards)} shards",
+            got=f"{len(strangers)} more: {', '.join(strangers[:3])}{', …' if len(strangers) > 3 else ''}",
+            fix="move them elsewhere",
+        )
+    for shard in info.shards:
+        with (folder / shard.file).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            start = file.read(length)
+        metadata = json.loads(json.loads(start)["__metadata__"]["rela_zoo"])
+        canonical = shard_header(shard.rows, info.dim, info.dtype, metadata)
+        if not set(metadata) <= _SHARD_KEYS or canonical != length.to_bytes(8, "little") + start:
+            raise EmbeddingsError(
+                f"the header of {folder / shard.file} holds more than a shard's",
+                expected="the header that `rela-zoo embed` writes",
+                fix="embed this data set anew",
+            )
+    _check_prior(name, info, source)
+    return Embedded(name, table, files, file_sha256(folder / INDEX))
+
+
+def check_name(name: str) -> None:
+    """A data set's name is a folder's name.
+
+    Raises:
+        EmbeddingsError: it is not.
+    """
+    safe = name.replace("-", "").replace("_", "").replace(".", "")
+    if not (safe.isascii() and safe.isalnum() and name[0].isalnum() and len(name) <= 96):
+        raise EmbeddingsError(
+            f"{name!r} can't name a data set", expected="letters, digits, '.', '-', '_', beginning with a letter",
+            fix="--embeddings NAME=FOLDER with another name",
+        )  # fmt: skip
+
+
+def _check_prior(name: str, info: Index, source: Source) -> None:
+    """The rows were made by these weights, at this layer, width and preprocessing."""
+    spec = source.spec
+    digest = str(info.prior.get("weights_sha256", ""))
+    wanted = {"dim": spec.dim, "layer": spec.layer, "weights_sha256": " or ".join(sorted(source.digests))}
+    found = {"dim": info.dim, "layer": info.layer, "weights_sha256": digest}
+    differ = [key for key in ("dim", "layer") if wanted[key] != found[key] and wanted[key] is not None]
+    if source.digests and digest not in source.digests:
+        differ.append("weights_sha256")
+    if not source.digests and info.prior.get("id") != spec.id:
+        wanted["id"], found["id"] = spec.id, str(info.prior.get("id"))
+        differ.append("id")
+    assert spec.preprocessing is not None  # demanded of every entry that can be published
+    known = {UPSTREAM: spec.preprocessing, RELA_REFERENCE: reference_preprocessing(spec.preprocessing)}
+    right = ImageTransform(known[info.preprocessing]).digest() if info.preprocessing in known else "unknown"
+    if info.prior.get("preprocessing_digest") != right:
+        wanted["preprocessing_digest"] = f"{right} ({info.preprocessing})"
+        found["preprocessing_digest"] = str(info.prior.get("preprocessing_digest"))
+        differ.append("preprocessing_digest")
+    if differ:
+        raise EmbeddingsError(
+            f"the embeddings of {name!r} are not by the prior that is published with them",
+            expected=", ".join(f"{key} {wanted[key]}" for key in differ),
+            got=", ".join(f"{key} {found[key]}" for key in differ) + f", prior {info.prior.get('id')}",
+            fix="embed the data set with this very prior: `rela-zoo publish … --prepare DIR` writes an entry to give "
+            "to `rela-zoo embed`",
+        )
+
+
+def facts(one: Embedded) -> DatasetFacts:
+    """What the data-set card says about these embeddings."""
+    return facts_of(one.name, one.table.info)
+
+
+def facts_of(name: str, info: Index) -> DatasetFacts:
+    """The same from an index alone."""
+    return DatasetFacts(
+        name=name,
+        rows=info.rows,
+        dim=info.dim,
+        dtype=info.dtype,
+        bytes=sum(shard.bytes for shard in info.shards) + info.ids.bytes,
+        digest=info.digest,
+        preprocessing=info.preprocessing,
+        skipped=len(info.skipped),
+    )
+
+
+def check_transport(name: str, path: Path, spec: PriorSpec, table: EmbeddingTable | None) -> TargetTransport:
+    """Read a target transport and make sure that it belongs to this prior, and to these embeddings.
+
+    Raises:
+        TransportError: damaged, of another kind, width or source.
+    """
+    check_name(name)
+    if transport_kind(path) != "target":
+        raise TransportError(
+            f"{path} is a map between two priors", expected="a target transport of this prior's embeddings",
+            fix="rela-zoo transport fit EMBEDDINGS --out FILE",
+        )  # fmt: skip
+    found = TargetTransport.load(path)
+    if found.dim != spec.dim:
+        raise TransportError(f"{path} is for another prior", expected=f"width {spec.dim}", got=f"width {found.dim}")
+    if table is not None and found.stats.source_digest != table.digest:
+        raise TransportError(
+            f"{path} was not fitted on the embeddings of {name!r}", expected=f"digest {table.digest}",
+            got=found.stats.source_digest, fix=f"rela-zoo transport fit {table.path} --out {path}",
+        )  # fmt: skip
+    if os.path.getsize(path) == 0 or path.is_symlink():
+        raise TransportError(f"{path} is a link", expected="a file")
+    return found
+
+
+def named(pairs: Iterable[str] | Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
+    """`NAME=PATH` of the command line → a mapping.
+
+    Raises:
+        EmbeddingsError: no name, or one twice.
+    """
+    if isinstance(pairs, Mapping):
+        return {name: Path(path).expanduser() for name, path in pairs.items()}
+    found: dict[str, Path] = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not path or name in found:
+            raise EmbeddingsError(
+                "an artefact is given with the name of its data set, each once", expected="NAME=PATH", got=pair
+            )
+        found[name] = Path(path).expanduser()
+    return found

@@ -1,0 +1,234 @@
+"""Sending: one atomic commit a repository, what comes back compared with what was sent, then the tag."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationCopy,
+    CommitOperationDelete,
+    HfApi,
+    get_token,
+    hf_hub_download,
+)
+from huggingface_hub.errors import HfHubHTTPError
+
+from rela_zoo.embeddings._format import file_sha256
+from rela_zoo.errors import HubError
+from rela_zoo.hub.publish._base import translated
+from rela_zoo.hub.publish._files import CARD, human, total_bytes
+from rela_zoo.hub.publish._remote import Change, look
+
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_AGAIN = "run the same command again: what has arrived is not sent twice"
+
+
+def check_token(api: HfApi, namespace: str, pr: bool) -> None:
+    """Refuse a missing or read-only token before anything is sent.
+
+    Raises:
+        HubError: no token, or one that can't write.
+    """
+    if not get_token():
+        raise HubError(
+            "publishing needs a token of the Hub, and there is none", expected="a token with write access",
+            fix="hf auth login, or HF_TOKEN=… in the environment",
+        )  # fmt: skip
+    with translated("who the token belongs to"):
+        who = api.whoami()
+    role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
+    if role == "read":
+        raise HubError(
+            "the token can only read", expected="a token with write access", got=f"a read token of {who.get('name')}",
+            fix="make one with write access at https://huggingface.co/settings/tokens, then hf auth login",
+        )  # fmt: skip
+    mine = {who.get("name"), *(one.get("name") for one in who.get("orgs") or [])}
+    if not pr and namespace not in mine:
+        raise HubError(
+            f"{who.get('name')} can't write to {namespace}", expected=f"a name of {', '.join(sorted(map(str, mine)))}",
+            got=namespace, fix="--repo NAMESPACE/NAME with one of these, or --pr to propose it to the owner",
+        )  # fmt: skip
+
+
+@contextmanager
+def _sending(change: Change) -> Iterator[None]:
+    """Errors of an upload, said in the terms of a publisher."""
+    wanted = change.wanted
+    try:
+        with translated("the upload", repo=wanted.repo):
+            yield
+    # The client wraps what went wrong with a large file into a bare RuntimeError.
+    except (HubError, RuntimeError) as error:
+        if isinstance(error, HubError) and error.__cause__ is None:
+            raise
+        status = _status(error)
+        if status in (409, 412):
+            raise _overtaken(change) from error
+        if status in (402, 403, 413, 507) or "quota" in str(error).lower() or "storage" in str(error).lower():
+            raise HubError(
+                f"the Hub refused the upload to {wanted.repo}, and no version was made",
+                expected="room and write access for " + human(total_bytes(change.send)),
+                got=_first_line(error),
+                fix="free or buy storage, or check the token's rights; then " + _AGAIN,
+            ) from error
+        raise HubError(
+            f"the upload to {wanted.repo} was not finished, and no version was made", got=_first_line(error), fix=_AGAIN
+        ) from error
+
+
+def _overtaken(change: Change) -> HubError:
+    return HubError(
+        f"{change.wanted.repo} changed while this was being published, so nothing was written to it",
+        expected=f"its head to be {change.remote.commit or 'the empty repository that was made'}",
+        got="a newer commit, perhaps of another publisher",
+        fix="run the same command again: it compares with what is there now",
+    )
+
+
+def _status(error: BaseException) -> int | None:
+    """Status of the answer behind an error."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, HfHubHTTPError) and at.response is not None:
+            return int(at.response.status_code)
+        at = at.__cause__ or at.__context__
+    return None
+
+
+def _first_line(error: HubError | RuntimeError) -> str:
+    """What the Hub said, which is at the end of the chain."""
+    if isinstance(error, HubError):
+        return str(error.got or error.what).splitlines()[0]
+    cause = error.__cause__
+    return " ".join(str(error).split()) + (f" {str(cause).splitlines()[0]}" if cause and str(cause) else "")
+
+
+def send(api: HfApi, change: Change, message: str, *, pr: bool, private: bool) -> tuple[str, str | None]:
+    """Make the repository if need be, and one commit with everything.
+
+    Returns:
+        the full commit, and the address of the pull request.
+
+    Raises:
+        HubError: refused, cut off, or somebody was faster; the head of the repository is as before.
+    """
+    wanted, head = change.wanted, change.remote.commit
+    operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
+        *(
+            CommitOperationAdd(one.path, one.content if isinstance(one.content, bytes) else str(one.content))
+            for one in change.send
+        ),
+        *(CommitOperationDelete(path) for path in change.delete),
+    ]
+    with _sending(change):
+        if head is None:
+            api.create_repo(wanted.repo, repo_type=wanted.kind, private=private or None, exist_ok=True)
+            head = api.repo_info(wanted.repo, repo_type=wanted.kind).sha
+            if set(api.list_repo_files(wanted.repo, repo_type=wanted.kind, revision=head)) - {".gitattributes"}:
+                raise _overtaken(change)
+        made = api.create_commit(
+            wanted.repo, operations, commit_message=message, repo_type=wanted.kind, create_pr=pr, parent_commit=head
+        )  # fmt: skip
+    return made.oid, made.pr_url
+
+
+def verify(
+    api: HfApi, change: Change, commit: str, work: Path, *, full: bool, say: Callable[[str], None] = print
+) -> None:
+    """Compare what the Hub holds at a commit with what was sent.
+
+    Args:
+        api: the client.
+        change: what was sent.
+        commit: where.
+        work: a folder for the copies.
+        full: download every file and compare its sha256; else only the Hub's own digests.
+        say: for a line a file that had to be fetched twice.
+
+    Raises:
+        HubError: something is missing or differs, named.
+    """
+    wanted = change.wanted
+    there = look(api, wanted.repo, wanted.kind, work, revision=commit)
+    for one in wanted.all_files():
+        if one.path == CARD and change.card_kept:
+            continue
+        digest, size = there.tree.get(one.path, ("nothing", -1))
+        if digest not in one.digests or size != one.size:
+            raise _differs(wanted.repo, commit, one.path, one.digests[0], digest)
+        if not full:
+            continue
+        for attempt in (1, 2):
+            with translated(one.path, repo=wanted.repo, revision=commit):
+                back = Path(
+                    hf_hub_download(
+                        wanted.repo, one.path, repo_type=wanted.kind, revision=commit,
+                        local_dir=work / "back" / f"{wanted.kind}-{commit[:12]}-{attempt}",
+                    )
+                )  # fmt: skip
+            got = file_sha256(back)
+            back.unlink()
+            if got == one.digests[0]:
+                break
+            say(f"{one.path} came back changed (sha256 {got[:16]}…)")
+        else:
+            raise _differs(wanted.repo, commit, one.path, one.digests[0], got)
+
+
+def _differs(repo: str, commit: str, path: str, expected: str, got: str) -> HubError:
+    return HubError(
+        f"{path} of {repo} at {commit} is not what was sent", expected=f"sha256 {expected}", got=got,
+        fix="the version is not tagged; check the connection (a proxy?), then " + _AGAIN,
+    )  # fmt: skip
+
+
+def next_version(tags: dict[str, str]) -> str:
+    """`vN`, one above the highest there."""
+    return f"v{max((int(match[1]) for name in tags if (match := _VERSION.fullmatch(name))), default=0) + 1}"
+
+
+def check_tag(repo: str, tag: str | None, tags: dict[str, str], unless: str | None) -> None:
+    """A tag names one version for ever.
+
+    Args:
+        repo: of the tags.
+        tag: asked for; None takes the next.
+        tags: there now.
+        unless: commit that it may name already.
+
+    Raises:
+        HubError: it names another commit.
+    """
+    if tag is not None and tag in tags and tags[tag] != unless:
+        raise HubError(
+            f"{repo} has a tag {tag!r} already, and tags are not moved", expected="a new name",
+            got=f"{tag} at {tags[tag]}", fix=f"--tag {next_version(tags)}, or leave it out",
+        )  # fmt: skip
+
+
+def put_tag(api: HfApi, repo: str, commit: str, tag: str | None, tags: dict[str, str]) -> str:
+    """Tag a commit; the next free version where no name is given.
+
+    Raises:
+        HubError: the name was taken meanwhile, or the Hub refuses.
+    """
+    known = dict(tags)
+    for _ in range(5):
+        name = tag or next_version(known)
+        try:
+            with translated(f"the tag {name}", repo=repo):
+                api.create_tag(repo, tag=name, revision=commit)
+            return name
+        except HubError as error:
+            if _status(error) != 409:
+                raise
+            with translated("the tags", repo=repo):
+                known = {one.name: one.target_commit for one in api.list_repo_refs(repo).tags}
+            if known.get(name) == commit:
+                return name
+            check_tag(repo, tag, known, commit)
+    raise HubError(f"no free version of {repo} was found", got=f"{len(known)} tags", fix="--tag NAME")

@@ -1,0 +1,282 @@
+"""What is to be published, from any of four forms: an entry, a timm model, a module of the user's, a checkpoint."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rela_zoo.errors import RegistryError, WeightsError
+from rela_zoo.hub.publish._checkpoint import read_backbone
+from rela_zoo.hub.publish._details import Details, make_spec
+from rela_zoo.hub.publish._weights import WEIGHTS_FILE, write_safetensors
+from rela_zoo.prior._build import build, feature_dim, from_callable, load_into, timm_preprocessing
+from rela_zoo.prior._weights import find_weights, read_weights, state_digest, verify_sha256
+from rela_zoo.registry import PriorSpec, packaged_priors, prior_spec
+
+
+@dataclass(frozen=True)
+class Source:
+    """A prior on this machine.
+
+    Attributes:
+        spec: its entry: of source `timm` or `hub` where the weights stay in their repository, else of source `local`
+            with the file `model.safetensors`, or without a file.
+        weights: that file on this machine.
+        digests: hashes by which artefacts of this prior know its weights.
+        base_model: repository that the weights were derived from.
+        local: the entry to embed with on this machine, where it is not `spec`.
+    """
+
+    spec: PriorSpec
+    weights: Path | None
+    digests: frozenset[str]
+    base_model: str | None = None
+    local: PriorSpec | None = None
+
+
+def from_entry(name: str, details: Details, weights: Path | None, work: Path) -> Source:
+    """From an entry: a YAML file, or a name of the registry.
+
+    Args:
+        name: what `prior_spec` takes.
+        details: put over the entry.
+        weights: a file to take instead of the one that the entry finds.
+        work: folder for files made here.
+
+    Raises:
+        RegistryError: malformed, untrained, or under a name that is taken.
+        WeightsError: weights out of reach, or not those of the entry.
+    """
+    spec = prior_spec(name)
+    if spec.source == "callable":
+        return _from_callable(spec, details, weights, work)
+    if spec.source == "random":
+        raise RegistryError(
+            f"{spec.id!r} is untrained: there is nothing to publish", expected="a prior with weights",
+            fix=f"anybody gets the same network by the name {spec.id!r}",
+        )  # fmt: skip
+    fields = {**spec.model_dump(), **details.words()}
+    if spec.preprocessing is not None:
+        fields["preprocessing"] = details.preprocessing(spec.preprocessing).model_dump()
+    if spec.source in ("timm", "hub") and weights is None:
+        if not spec.pinned:
+            raise RegistryError(
+                f"the entry of {spec.id!r} does not say which weights are meant",
+                expected="`revision`, a full commit, and `sha256` of the file",
+                got=f"revision {spec.revision}, sha256 {spec.sha256}",
+                fix="add them to the entry",
+            )
+        return Source(_named(fields, spec), None, frozenset(_known(spec.sha256)), details.base_model)
+    fields |= {"source": "local", "repo": None, "revision": None, "artefacts": {}}
+    if spec.family == "external" and weights is None:
+        return Source(_named(fields, spec), None, frozenset(_known(spec.sha256)), details.base_model)
+    path = weights or find_weights(spec).path
+    sha256 = verify_sha256(spec, path)
+    checked = _named({**fields, "file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}, spec)
+    if spec.family != "external":
+        load_into(checked, build(checked, device="meta"), read_weights(path), path)
+    else:
+        read_weights(path)
+    base = details.base_model or spec.repo or (spec.origin.repo if spec.origin else None)
+    return Source(checked, _copy(path, work), frozenset({sha256}), base)
+
+
+def from_timm(name: str, details: Details, weights: Path | None, work: Path) -> Source:
+    """From a timm model: the weights that timm names, which stay where they are, or a file of the user's.
+
+    Args:
+        name: `architecture` with `weights`, `architecture.tag` without.
+        details: at least a licence, with `weights`.
+        weights: safetensors; must fit the architecture exactly, but for the classifier.
+        work: folder for files made here.
+
+    Raises:
+        RegistryError: timm has no such model, or facts are missing.
+        WeightsError: a file that is unsafe or does not fit; no safetensors at timm's repository.
+    """
+    import timm
+
+    architecture = name.split(".")[0]
+    probe = make_spec({"id": "probe", "title": "probe", "source": "random", "licence": "not-applicable",
+                       "architecture": architecture})  # fmt: skip
+    build(probe, device="meta")
+    with torch.device("meta"):
+        try:
+            shapes: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+        except RuntimeError as error:
+            raise RegistryError(
+                f"timm {timm.__version__} has no weights {name!r}",
+                expected=f"a tag of {', '.join(timm.list_pretrained(f'{architecture}.*')[:6]) or 'none'}",
+                got=str(error),
+            ) from error
+        preprocessing = details.preprocessing(timm_preprocessing(shapes))
+        dim = feature_dim(shapes, preprocessing.input_size, "meta")
+    fields: dict[str, Any] = {
+        "id": re.sub(r"[^a-z0-9._-]", "-", name.lower()),
+        "title": f"{name} of timm",
+        "architecture": architecture,
+        "dim": dim,
+        "preprocessing": preprocessing.model_dump(),
+        **details.words(),
+    }
+    if weights is None:
+        from rela_zoo.hub.publish._timm_hub import timm_weights
+
+        pinned = timm_weights(name, shapes)
+        fields = {**pinned, **fields}
+        return Source(_free(make_spec(fields)), None, frozenset({pinned["sha256"]}), details.base_model)
+    return _local(fields, weights, work, details.base_model)
+
+
+def from_module(name: str, details: Details, weights: Path | None, work: Path) -> Source:
+    """From `module:callable` of the user's, whose code is never published: only its weights and its artefacts are.
+
+    Raises:
+        RegistryError: not importable, no network, or facts missing.
+        WeightsError: `weights` don't fit the network exactly.
+    """
+    folder = Path.cwd()
+    spec = make_spec(
+        {
+            "id": re.sub(r"[^a-z0-9._-]", "-", name.replace(":", "-").lower()).strip("._-") or "module",
+            "title": f"{name}, the author's own network",
+            "source": "callable",
+            "family": "callable",
+            "architecture": name,
+            "licence": "unstated",
+            "preprocessing": details.preprocessing(None).model_dump(),
+            **details.words(),
+        }
+    )
+    spec._folder = folder
+    return _from_callable(spec, details, weights, work)
+
+
+def _from_callable(spec: PriorSpec, details: Details, weights: Path | None, work: Path) -> Source:
+    assert spec.preprocessing is not None  # demanded of every such entry
+    preprocessing = details.preprocessing(spec.preprocessing)
+    network = from_callable(spec)
+    if weights is not None:
+        _load_exactly(network, weights)
+    dim = feature_dim(network, preprocessing.input_size)
+    state = network.state_dict()
+    fields = {
+        **spec.model_dump(),
+        **details.words(),
+        "source": "local",
+        "family": "external",
+        "dim": dim,
+        "preprocessing": preprocessing.model_dump(),
+        "artefacts": {},
+    }
+    local = make_spec({**spec.model_dump(), **details.words(), "preprocessing": preprocessing.model_dump()})
+    note = (
+        f"Built by its author's own code, `{spec.architecture}`, which no repository of the Hub can run on your "
+        "machine: train from its published embeddings."
+    )
+    fields["notes"] = (*(one for one in spec.notes if one != note), note)
+    if not state:
+        return Source(_named(fields, spec), None, frozenset({state_digest(state)}), details.base_model, local)
+    path = work / WEIGHTS_FILE
+    write_safetensors(path, state)
+    sha256 = verify_sha256(spec, path)
+    fields |= {"file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}
+    digests = frozenset({sha256, state_digest(state)})
+    return Source(_named(fields, spec), path, digests, details.base_model, local)
+
+
+def from_checkpoint(path: Path, details: Details, work: Path) -> Source:
+    """From a checkpoint of solo-learn or of the built-in host: the backbone, extracted strictly.
+
+    The network that anybody builds from the entry is compared with the one that was trained, on the same input.
+
+    Raises:
+        WeightsError: see `read_backbone`; or the entry's network computes something else.
+        RegistryError: facts missing, such as the licence.
+    """
+    backbone = read_backbone(path)
+    known = Details(**backbone.preprocessing).preprocessing(None) if "input_size" in backbone.preprocessing else None
+    preprocessing = details.preprocessing(known)
+    file = work / WEIGHTS_FILE
+    write_safetensors(file, backbone.network.state_dict())
+    dim = feature_dim(backbone.network, preprocessing.input_size)
+    fields = {
+        "id": re.sub(r"[^a-z0-9._-]", "-", path.stem.lower()).strip("._-") or "backbone",
+        "title": backbone.made_by[:1].upper() + backbone.made_by[1:],
+        "dim": dim,
+        "preprocessing": preprocessing.model_dump(),
+        **backbone.fields,
+        **details.words(),
+    }
+    source = _local(fields, file, work, details.base_model)
+    rebuilt = load_into(source.spec, build(source.spec, device="meta"), read_weights(file), file)
+    x = torch.randn(2, 3, *(preprocessing.input_size,) * 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted, got = backbone.network(x), rebuilt(x)
+    if wanted.shape != got.shape or not torch.allclose(wanted, got, rtol=1e-3, atol=1e-4):
+        raise WeightsError(
+            f"the network that others would build from this entry is not the one in {path}",
+            expected="the same features for the same input",
+            got=f"a difference of {float((wanted - got).abs().max()):.3g}" if wanted.shape == got.shape else
+            f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}",
+        )  # fmt: skip
+    return source
+
+
+def _local(fields: dict[str, Any], weights: Path, work: Path, base_model: str | None) -> Source:
+    """A prior of family timm whose weights are a file, checked to fit exactly."""
+    read = read_weights(weights)
+    probe = make_spec({"licence": "unstated", **fields, "source": "local", "file": WEIGHTS_FILE})
+    load_into(probe, build(probe, device="meta"), read, weights)
+    sha256 = verify_sha256(probe, weights)
+    spec = make_spec(
+        {"licence": "unstated", **fields, "source": "local", "file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}
+    )
+    return Source(_free(spec), _copy(weights, work), frozenset({sha256}), base_model)
+
+
+def _load_exactly(network: nn.Module, weights: Path) -> None:
+    try:
+        network.load_state_dict(read_weights(weights), strict=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{weights} does not hold the weights of this network", expected="exactly its tensors", got=str(error)
+        ) from error
+
+
+def _copy(path: Path, work: Path) -> Path:
+    """The file under the name it will have; byte for byte, so that its hash is the one that artefacts know."""
+    target = work / WEIGHTS_FILE
+    if path != target:
+        work.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return target
+
+
+def _known(sha256: str | None) -> set[str]:
+    return {sha256} if sha256 else set()
+
+
+def _named(fields: dict[str, Any], spec: PriorSpec) -> PriorSpec:
+    """The entry under its new fields; a packaged prior's aliases stay with it."""
+    taken = {name for one in packaged_priors() for name in (one.id, *one.aliases)}
+    aliases = tuple(name for name in spec.aliases if name not in taken and name != fields["id"])
+    return _free(make_spec({**fields, "aliases": aliases, "artefacts": {}}))
+
+
+def _free(spec: PriorSpec) -> PriorSpec:
+    taken = {name: one.id for one in packaged_priors() for name in (one.id, *one.aliases)}
+    if spec.id in taken:
+        raise RegistryError(
+            f"{spec.id!r} is the name of a prior of the registry: everybody who has rela-zoo would refuse yours",
+            expected="a name of its own",
+            got=spec.id,
+            fix="--id NAME",
+        )
+    return spec
