@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -31,6 +33,21 @@ def _triple(text: str | None, option: str) -> tuple[float, ...] | None:
     if len(values) not in (1, 3):
         raise typer.BadParameter(f"expected three numbers such as 0.485,0.456,0.406, got {text!r}", param_hint=option)
     return values * 3 if len(values) == 1 else values
+
+
+@contextmanager
+def _progress() -> Iterator[None]:
+    """The client's bars only on a terminal: a log is none."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if quiet:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if quiet:
+            enable_progress_bars()
 
 
 def publish_command(
@@ -153,26 +170,27 @@ def publish_command(
             return False
         return typer.confirm("send this?")
 
-    done = publish(
-        repo,
-        **source,
-        upload_weights=not no_weights,
-        embeddings=embeddings or (),
-        transports=transport or (),
-        embeddings_repo=embeddings_repo,
-        details=details,
-        notes=notes.read_text(encoding="utf-8") if notes else "",
-        measured=read_measured(results, results.parent) if results else (),
-        tag=tag,
-        pr=pr,
-        private=private,
-        replace=replace,
-        replace_card=replace_card,
-        dry_run=dry_run,
-        verify_by=cast(Literal["download", "digests"], verify),
-        confirm=show,
-        say=lambda line: typer.echo(line, err=as_json),
-    )
+    with _progress():
+        done = publish(
+            repo,
+            **source,
+            upload_weights=not no_weights,
+            embeddings=embeddings or (),
+            transports=transport or (),
+            embeddings_repo=embeddings_repo,
+            details=details,
+            notes=notes.read_text(encoding="utf-8") if notes else "",
+            measured=read_measured(results, results.parent) if results else (),
+            tag=tag,
+            pr=pr,
+            private=private,
+            replace=replace,
+            replace_card=replace_card,
+            dry_run=dry_run,
+            verify_by=cast(Literal["download", "digests"], verify),
+            confirm=show,
+            say=lambda line: typer.echo(line, err=as_json),
+        )
     if dry_run:
         _show(done.plan, err=as_json)
     _print(done, dry_run, as_json)

@@ -65,7 +65,7 @@ def read_backbone(path: Path) -> Backbone:
     network.load_state_dict(wide, strict=True)
     host = "the built-in host" if _BUILTIN in checkpoint else "solo-learn"
     epochs = checkpoint.get("epoch")
-    after = f", after epoch {epochs}" if isinstance(epochs, int) else ""
+    after = f", {epochs + 1} epoch{'s' if epochs else ''}" if isinstance(epochs, int) else ""
     made_by = f"backbone trained with {config.get('method', 'an unknown method')} by {host}{after}"
     return Backbone(network, fields, _preprocessing(config), made_by)
 

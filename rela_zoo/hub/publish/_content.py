@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +65,9 @@ class Given:
         }
         for name, embedded in self.embedded.items():
             if name not in spectra and embedded.table.shape[0] > 1:
-                stats = fit_transport(embedded.table, progress=False).stats
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # few rows are no mistake in a picture
+                    stats = fit_transport(embedded.table, progress=False).stats
                 spectra[name] = (stats.rows, stats.explained_variance_ratio)
         return spectrum_figure(self.source.spec.id, spectra) if spectra else None
 

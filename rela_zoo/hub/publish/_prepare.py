@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import yaml
 
+from rela_zoo.embeddings._format import file_sha256
 from rela_zoo.errors import RegistryError
 from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._source import Source, from_checkpoint, from_entry, from_module, from_timm
@@ -41,7 +43,7 @@ def read_source(
     if entry is not None:
         return from_entry(os.fspath(entry), details, file, work)
     if timm is not None:
-        return from_timm(timm, details, file, work)
+        return from_timm(timm, details, file)
     if module is not None:
         return from_module(module, details, file, work)
     assert checkpoint is not None
@@ -77,14 +79,13 @@ def prepare(
         spec = source.local or source.spec
         if source.weights is not None and source.local is None:
             target = folder / WEIGHTS_FILE
-            data = source.weights.read_bytes()
-            if target.exists() and target.read_bytes() != data:
+            if target.exists() and file_sha256(target) != source.spec.sha256:
                 raise RegistryError(
                     f"{target} holds other weights", expected="a new folder, or that of this prior",
                     fix="give another folder",
                 )  # fmt: skip
             half = folder / f".{WEIGHTS_FILE}.part"
-            half.write_bytes(data)
+            shutil.copyfile(source.weights, half)
             os.replace(half, target)
         path = folder / f"{spec.id}.yaml"
         raw = spec.model_dump(mode="json", exclude_defaults=True)

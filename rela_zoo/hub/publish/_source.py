@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,17 +83,16 @@ def from_entry(name: str, details: Details, weights: Path | None, work: Path) ->
     else:
         read_weights(path)
     base = details.base_model or spec.repo or (spec.origin.repo if spec.origin else None)
-    return Source(checked, _copy(path, work), frozenset({sha256}), base)
+    return Source(checked, path, frozenset({sha256}), base)
 
 
-def from_timm(name: str, details: Details, weights: Path | None, work: Path) -> Source:
+def from_timm(name: str, details: Details, weights: Path | None) -> Source:
     """From a timm model: the weights that timm names, which stay where they are, or a file of the user's.
 
     Args:
         name: `architecture` with `weights`, `architecture.tag` without.
         details: at least a licence, with `weights`.
         weights: safetensors; must fit the architecture exactly, but for the classifier.
-        work: folder for files made here.
 
     Raises:
         RegistryError: timm has no such model, or facts are missing.
@@ -108,7 +106,7 @@ def from_timm(name: str, details: Details, weights: Path | None, work: Path) -> 
     build(probe, device="meta")
     with torch.device("meta"):
         try:
-            shapes: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+            shapes: nn.Module = timm.create_model(name, pretrained=False, num_classes=0).eval()
         except RuntimeError as error:
             raise RegistryError(
                 f"timm {timm.__version__} has no weights {name!r}",
@@ -131,7 +129,7 @@ def from_timm(name: str, details: Details, weights: Path | None, work: Path) -> 
         pinned = timm_weights(name, shapes)
         fields = {**pinned, **fields}
         return Source(_free(make_spec(fields)), None, frozenset({pinned["sha256"]}), details.base_model)
-    return _local(fields, weights, work, details.base_model)
+    return _local(fields, weights, details.base_model)
 
 
 def from_module(name: str, details: Details, weights: Path | None, work: Path) -> Source:
@@ -214,7 +212,7 @@ def from_checkpoint(path: Path, details: Details, work: Path) -> Source:
         **backbone.fields,
         **details.words(),
     }
-    source = _local(fields, file, work, details.base_model)
+    source = _local(fields, file, details.base_model)
     rebuilt = load_into(source.spec, build(source.spec, device="meta"), read_weights(file), file)
     x = torch.randn(2, 3, *(preprocessing.input_size,) * 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -229,7 +227,7 @@ def from_checkpoint(path: Path, details: Details, work: Path) -> Source:
     return source
 
 
-def _local(fields: dict[str, Any], weights: Path, work: Path, base_model: str | None) -> Source:
+def _local(fields: dict[str, Any], weights: Path, base_model: str | None) -> Source:
     """A prior of family timm whose weights are a file, checked to fit exactly."""
     read = read_weights(weights)
     probe = make_spec({"licence": "unstated", **fields, "source": "local", "file": WEIGHTS_FILE})
@@ -238,7 +236,7 @@ def _local(fields: dict[str, Any], weights: Path, work: Path, base_model: str | 
     spec = make_spec(
         {"licence": "unstated", **fields, "source": "local", "file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}
     )
-    return Source(_free(spec), _copy(weights, work), frozenset({sha256}), base_model)
+    return Source(_free(spec), weights, frozenset({sha256}), base_model)
 
 
 def _load_exactly(network: nn.Module, weights: Path) -> None:
@@ -248,15 +246,6 @@ def _load_exactly(network: nn.Module, weights: Path) -> None:
         raise WeightsError(
             f"{weights} does not hold the weights of this network", expected="exactly its tensors", got=str(error)
         ) from error
-
-
-def _copy(path: Path, work: Path) -> Path:
-    """The file under the name it will have; byte for byte, so that its hash is the one that artefacts know."""
-    target = work / WEIGHTS_FILE
-    if path != target:
-        work.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return target
 
 
 def _known(sha256: str | None) -> set[str]:

@@ -17,7 +17,7 @@ from rela_zoo import embed, fit_transport, load_prior
 from rela_zoo.cards import Measurement
 from rela_zoo.cli import app
 from rela_zoo.embeddings import Index, open_embeddings
-from rela_zoo.errors import EmbeddingsError, HubError, RegistryError, TransportError
+from rela_zoo.errors import EmbeddingsError, HubError, RegistryError, TransportError, WeightsError
 from rela_zoo.hub.publish import Details, prepare, publish
 from rela_zoo.registry import read_entry
 
@@ -318,3 +318,47 @@ def test_prepare_then_embed_then_publish(writer: Any, home: Any, tmp_path: Path)
     done = publish("org/renamed", entry=entry, embeddings=[f"zoo={table.path}"])
     assert done.dataset_repo == "org/renamed-embeddings"
     check_manifest(model(writer, "org/renamed"))
+
+
+def test_a_module_is_published_without_its_code(
+    writer: Any, home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_net.py").write_text(
+        "from torch import nn\nimport torch\ndef make():\n    torch.manual_seed(1)\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 6))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    details = Details(id="own-net", licence="mit", input_size=32)
+    entry = prepare(tmp_path, module="own_net:make", details=details)
+    table = embed(load_prior(entry), home.images, tmp_path / "e", progress=False)
+    done = publish("org/own", module="own_net:make", details=details, embeddings={"zoo": table.path})
+    assert "own_net" not in " ".join(model(writer, "org/own").head.files)
+    path = Path(HfApi().hf_hub_download("org/own", "prior.yaml", revision=done.commit))
+    spec = read_entry(path, hub=("org/own", done.commit))
+    assert (spec.source, spec.family, spec.dim) == ("hub", "external", 6)
+    with pytest.raises(WeightsError, match="can't be loaded") as refused:
+        load_prior(spec)
+    assert "published embeddings" in str(refused.value)
+    assert b"can't build the network" in model(writer, "org/own").head.files["README.md"].data
+
+
+def test_embeddings_of_weights_that_stay_elsewhere(writer: Any, home: Any, tmp_path: Path) -> None:
+    """A timm model: no weights are sent, the entry names them where timm has them."""
+    import timm
+    import torch
+    from safetensors.torch import save
+
+    torch.manual_seed(0)
+    network = timm.create_model("resnet18", num_classes=3)
+    commit = writer.store.add("timm/resnet18.a1_in1k", {"model.safetensors": save(network.state_dict())})
+    details = Details(id="timm-one", input_size=32)
+    entry = prepare(tmp_path, timm="resnet18.a1_in1k", details=details)
+    table = embed(load_prior(entry, strict=True), home.images, tmp_path / "e", progress=False)
+    done = publish("org/timm-one", timm="resnet18.a1_in1k", details=details, embeddings={"zoo": table.path})
+    assert not [path for path in model(writer, "org/timm-one").head.files if path.endswith(".safetensors")]
+    raw = yaml.safe_load(model(writer, "org/timm-one").head.files["prior.yaml"].data)
+    assert (raw["source"], raw["repo"], raw["revision"]) == ("timm", "timm/resnet18.a1_in1k", commit)
+    card = ModelCard(model(writer, "org/timm-one").head.files["README.md"].data.decode())
+    assert card.data.base_model == "timm/resnet18.a1_in1k"
+    assert card.data.license == "apache-2.0"
+    assert done.tag == "v1"

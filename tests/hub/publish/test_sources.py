@@ -51,20 +51,20 @@ def test_timm_weights_of_ones_own_must_fit_exactly(tmp_path: Path) -> None:
 
     network = timm.create_model("resnet18", num_classes=5)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    source = from_timm("resnet18", MINE, tmp_path / "w.safetensors", tmp_path / "work")
+    source = from_timm("resnet18", MINE, tmp_path / "w.safetensors")
     assert (source.spec.dim, source.spec.architecture, source.spec.licence) == (512, "resnet18", "mit")
     short = dict(list(network.state_dict().items())[5:])
     save_file(short, tmp_path / "short.safetensors")
     with pytest.raises(WeightsError, match="missing"):
-        from_timm("resnet18", MINE, tmp_path / "short.safetensors", tmp_path / "work")
+        from_timm("resnet18", MINE, tmp_path / "short.safetensors")
     torch.save(network.state_dict(), tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="pickle"):
-        from_timm("resnet18", MINE, tmp_path / "w.pth", tmp_path / "work")
+        from_timm("resnet18", MINE, tmp_path / "w.pth")
 
 
 def test_timm_s_own_weights_are_named_and_pinned(writer: Any, tmp_path: Path) -> None:
     commit = writer.store.add("timm/resnet18.a1_in1k", {"model.safetensors": b"12345678{}", "README.md": b"x"})
-    source = from_timm("resnet18.a1_in1k", MINE, None, tmp_path)
+    source = from_timm("resnet18.a1_in1k", MINE, None)
     spec = source.spec
     assert (spec.source, spec.repo, spec.revision) == ("timm", "timm/resnet18.a1_in1k", commit)
     assert spec.sha256 == writer.store.repos["model", spec.repo].head.files["model.safetensors"].sha256
@@ -73,9 +73,9 @@ def test_timm_s_own_weights_are_named_and_pinned(writer: Any, tmp_path: Path) ->
     assert source.weights is None
     writer.store.add("timm/resnet18.fb_ssl_yfcc100m_ft_in1k", {"pytorch_model.bin": b"\x80\x02"})
     with pytest.raises(WeightsError, match="pickles are never read"):
-        from_timm("resnet18.fb_ssl_yfcc100m_ft_in1k", MINE, None, tmp_path)
+        from_timm("resnet18.fb_ssl_yfcc100m_ft_in1k", MINE, None)
     with pytest.raises(RegistryError, match="no weights"):
-        from_timm("resnet18.nobody", MINE, None, tmp_path)
+        from_timm("resnet18.nobody", MINE, None)
 
 
 def test_a_module_s_code_stays_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
