@@ -165,8 +165,12 @@ def _quality(mapping: Affine, held_out: PairMoments, x: Tensor, y: Tensor) -> Qu
 def _joined(source: EmbeddingTable, target: EmbeddingTable) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers (n, 2) of the samples that both tables have, in the source's order, and the part (n,) of each."""
     rows_of = {one: row for row, one in enumerate(target.ids)}
-    pairs = np.array([(row, rows_of[one]) for row, one in enumerate(source.ids) if one in rows_of], np.int64)
-    parts = np.fromiter((_part(source.ids[int(row)]) for row in pairs[:, 0]) if len(pairs) else (), np.int8)
+    # Through arrays of integers: a million pairs as a list of tuples take as much memory as the rest of the fit.
+    there = np.fromiter((rows_of.get(one, -1) for one in source.ids), np.int64, len(source))
+    del rows_of
+    here = np.flatnonzero(there >= 0)
+    pairs = np.stack([here, there[here]], 1)
+    parts = np.fromiter((_part(source.ids[int(row)]) for row in here), np.int8, len(here))
     counts = np.bincount(parts, minlength=3)
     if counts.min() < 2:
         raise TransportError(
@@ -201,7 +205,7 @@ def _chunks(
     with Progress("fitting", len(pairs), show=progress) as bar:
         for start in range(0, len(pairs), chunk):
             piece = pairs[start : start + chunk]
-            yield slice(start, start + len(piece)), source.rows(piece[:, 0]), target.rows(piece[:, 1])
+            yield slice(start, start + len(piece)), source.rows_once(piece[:, 0]), target.rows_once(piece[:, 1])
             bar.advance(len(piece))
 
 
