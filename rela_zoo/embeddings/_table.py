@@ -6,7 +6,7 @@ import json
 import mmap
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -38,9 +38,11 @@ class _LazyIds(Sequence[str]):
                     got=file_sha256(self._path),
                     fix=FIX,
                 )
-            lines = self._path.read_bytes().splitlines()
+            # One string a line, and no line break inside a JSON string: a list but for its commas. A list of lines
+            # would hold every id twice.
+            listed = self._path.read_bytes().rstrip(b"\n").replace(b"\n", b",")
             try:
-                ids = json.loads(b"[" + b",".join(lines) + b"]")
+                ids = json.loads(b"[" + listed + b"]")
             except (ValueError, RecursionError) as error:
                 raise EmbeddingsError(f"{self._path} is malformed", got=error, fix=FIX) from error
             if len(ids) != self._index.rows or not all(isinstance(one, str) for one in ids):
@@ -138,6 +140,16 @@ class EmbeddingTable:
         Raises:
             EmbeddingsError: an index out of range or not an integer, or a row with NaN or infinity.
         """
+        return self._gather(indices, lambda number, places: self._map(number)[places])
+
+    def rows_once(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+        """As `rows`, for a pass over the whole table in any order: no mapped page counts against memory afterwards."""
+        return self._gather(indices, self._read_once)
+
+    def _gather(
+        self, indices: Sequence[int] | np.ndarray | Tensor, read: Callable[[int, np.ndarray], np.ndarray]
+    ) -> Tensor:
+        """Rows by number, shard by shard; `read` gets a shard's number and places (n,) within it."""
         wanted = _as_indices(indices, len(self))
         out = np.empty((len(wanted), self.info.dim), row_dtype(self.info.dtype))
         shards = np.searchsorted(self._starts, wanted, side="right") - 1
@@ -145,8 +157,17 @@ class EmbeddingTable:
         bounds = np.flatnonzero(np.diff(shards[order])) + 1
         for group in np.split(order, bounds) if len(order) else []:
             number = int(shards[group[0]])
-            out[group] = self._map(number)[wanted[group] - self._starts[number]]
+            out[group] = read(number, wanted[group] - self._starts[number])
         return self._checked(out, wanted)
+
+    def _read_once(self, number: int, places: np.ndarray) -> np.ndarray:
+        first, last = int(places.min()), int(places.max())
+        if last - first >= 4 * len(places):  # too scattered to read everything between them
+            return self._open_map(number)[places]
+        dtype = row_dtype(self.info.dtype)
+        out = np.empty((last - first + 1, self.info.dim), dtype)
+        self._read_into(out, number, first)
+        return out[places - first]
 
     def iter_rows(self, chunk: int = 8192) -> Iterator[Tensor]:
         """All rows in order, in pieces of `chunk` rows (the last may be shorter).
@@ -170,14 +191,18 @@ class EmbeddingTable:
             while at < stop:
                 number = int(np.searchsorted(self._starts, at, side="right")) - 1
                 until = min(stop, int(self._starts[number + 1]))
-                path = self.path / self.info.shards[number].file
-                with path.open("rb") as file:
-                    file.seek(self._offsets[number] + (at - int(self._starts[number])) * self.info.dim * dtype.itemsize)
-                    piece = out[at - start : until - start].data.cast("B")
-                    if file.readinto(piece) != len(piece):
-                        raise EmbeddingsError(f"{path} became shorter while it was read", fix=FIX)
+                self._read_into(out[at - start : until - start], number, at - int(self._starts[number]))
                 at = until
             yield self._checked(out, range(start, stop))
+
+    def _read_into(self, out: np.ndarray, number: int, first: int) -> None:
+        """Fill `out` (n, D) with the rows of a shard from place `first` on, by a plain read."""
+        path = self.path / self.info.shards[number].file
+        with path.open("rb") as file:
+            file.seek(self._offsets[number] + first * out.itemsize * self.info.dim)
+            piece = out.data.cast("B")
+            if file.readinto(piece) != len(piece):
+                raise EmbeddingsError(f"{path} became shorter while it was read", fix=FIX)
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Row numbers of samples, by id: the join of a data set with this table.

@@ -34,6 +34,9 @@ def register_rela_group(*, default: bool = True) -> list[str]:
 
     store = ConfigStore.instance()
     names = ["default", *group_names()]
+    if not default:
+        # The store is the whole process's: an earlier call may have put it in.
+        store.repo.get("rela", {}).pop("default.yaml", None)
     for name in names if default else names[1:]:
         prior = None if name == "default" else name
         store.store(group="rela", name=name, node={**rela_defaults(), "prior": prior}, provider="rela_zoo")

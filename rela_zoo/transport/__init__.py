@@ -13,6 +13,7 @@ from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
 from rela_zoo.transport._pair_fit import chain, fit_prior_transport
 from rela_zoo.transport._prior import PriorTransport, Quality, Side
+from rela_zoo.transport._student import read_in
 from rela_zoo.transport._target import TargetTransport, TransportStats
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "fit_transport",
     "invert",
     "merge_moments",
+    "read_in",
     "transport_from_moments",
     "transport_kind",
 ]

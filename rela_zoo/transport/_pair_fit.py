@@ -68,7 +68,7 @@ def fit_prior_transport(
     pairs, parts = _joined(source, target)
     bank = _bank(parts)
     moments: dict[int, Moments] = {}
-    kept_x, kept_y = [], []
+    kept = _Kept(bank, source.shape[1], target.shape[1], here)
     for at, x, y in _chunks(source, target, pairs, chunk, progress):
         x, y, part = x.to(here), y.to(here), parts[at]
         for number in (_FIT, _CHOOSE, _HELD_OUT):
@@ -76,16 +76,14 @@ def fit_prior_transport(
             if len(mine):
                 one = chunk_moments(torch.cat([x[mine].float(), y[mine].float()], 1))
                 moments[number] = merge_moments(moments[number], one) if number in moments else one
-        chosen = torch.from_numpy(np.flatnonzero(bank[at])).to(here)
-        kept_x.append(x[chosen].double())
-        kept_y.append(y[chosen].double())
+        kept.take(at, x, y)
     dim = source.shape[1]
     both = split_moments(merge_moments(moments[_FIT], moments[_CHOOSE]), dim)
     held_out = split_moments(moments[_HELD_OUT], dim)
     mapping, strength = _solve(method, split_moments(moments[_FIT], dim), split_moments(moments[_CHOOSE], dim), both)
     # What is judged is what is kept: rounded to float32.
     weight, bias = mapping.weight.float(), mapping.bias.float()
-    quality = _quality(Affine(weight.double(), bias.double()), held_out, torch.cat(kept_x), torch.cat(kept_y))
+    quality = _quality(Affine(weight.double(), bias.double()), held_out, kept.x, kept.y)
     return PriorTransport(
         weight.cpu().contiguous(), bias.cpu(), _side(source), _side(target), method, strength, both.rows, quality
     )
@@ -121,16 +119,14 @@ def chain(
     held = np.flatnonzero(parts == _HELD_OUT)
     bank = _bank(parts[held])
     moments: Moments | None = None
-    kept_x, kept_y = [], []
+    kept = _Kept(bank, source.shape[1], target.shape[1], torch.device("cpu"))
     for at, x, y in _chunks(source, target, pairs[held], chunk, False):
         one = chunk_moments(torch.cat([x.float(), y.float()], 1))
         moments = one if moments is None else merge_moments(moments, one)
-        chosen = torch.from_numpy(np.flatnonzero(bank[at]))
-        kept_x.append(x[chosen].double())
-        kept_y.append(y[chosen].double())
+        kept.take(at, x, y)
     assert moments is not None
     mapping = Affine(weight.double(), bias.double())
-    quality = _quality(mapping, split_moments(moments, source.shape[1]), torch.cat(kept_x), torch.cat(kept_y))
+    quality = _quality(mapping, split_moments(moments, source.shape[1]), kept.x, kept.y)
     rows = min(first.rows_fitted, second.rows_fitted)
     return PriorTransport(weight, bias, first.source, second.target, "composed", None, rows, quality)
 
@@ -165,8 +161,12 @@ def _quality(mapping: Affine, held_out: PairMoments, x: Tensor, y: Tensor) -> Qu
 def _joined(source: EmbeddingTable, target: EmbeddingTable) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers (n, 2) of the samples that both tables have, in the source's order, and the part (n,) of each."""
     rows_of = {one: row for row, one in enumerate(target.ids)}
-    pairs = np.array([(row, rows_of[one]) for row, one in enumerate(source.ids) if one in rows_of], np.int64)
-    parts = np.fromiter((_part(source.ids[int(row)]) for row in pairs[:, 0]) if len(pairs) else (), np.int8)
+    # Through arrays of integers: a million pairs as a list of tuples take as much memory as the rest of the fit.
+    there = np.fromiter((rows_of.get(one, -1) for one in source.ids), np.int64, len(source))
+    del rows_of
+    here = np.flatnonzero(there >= 0)
+    pairs = np.stack([here, there[here]], 1)
+    parts = np.fromiter((_part(source.ids[int(row)]) for row in here), np.int8, len(here))
     counts = np.bincount(parts, minlength=3)
     if counts.min() < 2:
         raise TransportError(
@@ -193,6 +193,34 @@ def _bank(parts: np.ndarray) -> np.ndarray:
     return bank
 
 
+class _Kept:
+    """The rows that serve retrieval, put aside during the pass.
+
+    Args:
+        bank: (n,) bool, as from `_bank`.
+        source_dim: D.
+        target_dim: E.
+        device: where the rows arrive.
+
+    Attributes:
+        x: (kept, D) float64.
+        y: (kept, E) float64.
+    """
+
+    def __init__(self, bank: np.ndarray, source_dim: int, target_dim: int, device: torch.device) -> None:
+        # In one piece from the start: small pieces kept from every chunk pin the heap between its large ones.
+        self.x = torch.empty(int(bank.sum()), source_dim, dtype=torch.float64, device=device)
+        self.y = torch.empty(int(bank.sum()), target_dim, dtype=torch.float64, device=device)
+        self._bank, self._filled = bank, 0
+
+    def take(self, at: slice, x: Tensor, y: Tensor) -> None:
+        """Keep what the bank wants of the rows (B, D) and (B, E) at these places."""
+        chosen = torch.from_numpy(np.flatnonzero(self._bank[at])).to(x.device)
+        places = slice(self._filled, self._filled + len(chosen))
+        self.x[places], self.y[places] = x[chosen].double(), y[chosen].double()
+        self._filled += len(chosen)
+
+
 def _chunks(
     source: EmbeddingTable, target: EmbeddingTable, pairs: np.ndarray, chunk: int, progress: bool | Literal["always"]
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -201,7 +229,7 @@ def _chunks(
     with Progress("fitting", len(pairs), show=progress) as bar:
         for start in range(0, len(pairs), chunk):
             piece = pairs[start : start + chunk]
-            yield slice(start, start + len(piece)), source.rows(piece[:, 0]), target.rows(piece[:, 1])
+            yield slice(start, start + len(piece)), source.rows_once(piece[:, 0]), target.rows_once(piece[:, 1])
             bar.advance(len(piece))
 
 

@@ -58,6 +58,14 @@ class TestReading:
         assert rows.dtype == torch.float16 == table.dtype
         np.testing.assert_allclose(rows.numpy(), expected[picks], rtol=1e-3)
 
+    @pytest.mark.parametrize(
+        "picks", [[49, 0, 15, 16, 17, 31, 32, 0, 48], [*range(10, 45)], [*range(44, 9, -1)], [0, 49], []]
+    )
+    def test_rows_once_are_the_rows_and_leave_no_map(self, folder: Path, picks: list[int]) -> None:
+        table, other = open_embeddings(folder), open_embeddings(folder)
+        assert torch.equal(table.rows_once(picks), other.rows(picks))
+        assert not table._maps
+
     def test_rows_are_copies(self, folder: Path) -> None:
         table = open_embeddings(folder)
         before = table.rows([3]).clone()
