@@ -84,7 +84,7 @@ def check_name(name: str) -> None:
         EmbeddingsError: it is not.
     """
     safe = name.replace("-", "").replace("_", "").replace(".", "")
-    if not (safe.isascii() and safe.isalnum() and name[0].isalnum() and len(name) <= 96):
+    if not (safe.isascii() and safe.isalnum() and name[:1].isalnum() and len(name) <= 96):
         raise EmbeddingsError(
             f"{name!r} can't name a data set", expected="letters, digits, '.', '-', '_', beginning with a letter",
             fix="--embeddings NAME=FOLDER with another name",

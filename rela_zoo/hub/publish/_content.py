@@ -227,7 +227,7 @@ def model_repository(
         name=f"hf://{remote.repo}@COMMIT",
         base_model=source.base_model,
         datasets=[dataset_repo] if embedded else [],
-        published=_published(remote.repo, given, held, with_figure),
+        published=_published(given, held, with_figure),
         weights=_weights_text(given),
         measured=[one.model_copy(update={"prior": spec.id}) for one in given.measured],
     )
@@ -250,7 +250,7 @@ def _weights_text(given: Given) -> str:
     return f"this repository, `{WEIGHTS_FILE}`" if given.upload_weights else "not published; the hash says which"
 
 
-def _published(repo: str, given: Given, held: Mapping[str, Mapping[str, Any]], with_figure: bool) -> str:
+def _published(given: Given, held: Mapping[str, Mapping[str, Any]], with_figure: bool) -> str:
     """Markdown about the rest of the repository."""
     lines = ["## In this repository", ""]
     if given.source.weights is not None:
@@ -272,8 +272,8 @@ def _published(repo: str, given: Given, held: Mapping[str, Mapping[str, Any]], w
         f"- `{EXAMPLE}`: a worked example; `python {EXAMPLE}` runs as it is",
         "- `rela_zoo.json`: size and sha256 of every file",
         "",
-        "`COMMIT` above is the full commit of the version you want (40 digits, from this page's history): names on "
-        f"the Hub are pinned. `rela-zoo pull {repo}` without one takes the newest.",
+        "`COMMIT` above is the full commit of the version you want: 40 digits, from this page's history. Names on "
+        "the Hub are always pinned.",
         "",
     ]
     if with_figure:

@@ -47,11 +47,23 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write tensors in order of their names, without metadata: equal tensors give an equal file.
 
     Each is written on its own, also where two of them share memory. Written beside its place and moved there.
+
+    Raises:
+        WeightsError: no room.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}.part")
     tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
-    save_file(tensors, half)
-    os.replace(half, path)
+    try:
+        save_file(tensors, half)
+        os.replace(half, path)
+    except (OSError, SafetensorError) as error:
+        half.unlink(missing_ok=True)
+        size = sum(one.numel() * one.element_size() for one in tensors.values())
+        raise WeightsError(
+            f"the weights can't be written to {path}", expected=f"room for {size} bytes", got=error,
+            fix="free some space, or set TMPDIR to a folder that has it",
+        ) from error  # fmt: skip

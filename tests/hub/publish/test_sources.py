@@ -219,3 +219,16 @@ def test_equal_tensors_give_an_equal_file(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "a", {"x": shared, "y": shared.T})
     write_safetensors(tmp_path / "b", {"y": shared.T.clone(), "x": shared.clone()})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_no_room_for_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+
+    def full(tensors: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(WeightsError, match="TMPDIR"):
+        write_safetensors(tmp_path / "w.safetensors", {"x": torch.zeros(3)})
+    assert not list(tmp_path.iterdir())
