@@ -219,7 +219,8 @@ def model_repository(
     elif FIGURE in there and FIGURE in remote.tree and held:
         kept[FIGURE] = there[FIGURE]
     with_figure = given.figure is not None or FIGURE in kept
-    files.append(Upload(EXAMPLE, example(remote.repo, read_back).encode()))
+    loadable = spec.family != "external" and (spec.source != "local" or WEIGHTS_FILE in {one.path for one in files})
+    files.append(Upload(EXAMPLE, example(remote.repo, read_back, loadable=loadable).encode()))
     embedded = [name for name, one in held.items() if one.get("embeddings")]
     card = model_card(
         _for_card(given, read_back),

@@ -7,37 +7,38 @@ from rela_zoo.registry import PriorSpec
 _HEAD = '''"""{title}: how to use it. Needs `pip install rela-zoo`; run: python example.py [COMMIT]"""
 
 import sys
-
-import rela_zoo
-from huggingface_hub import HfApi
+{imports}
 
 REPO = "{repo}"
 # A full commit pins every byte; without one this takes the newest, and prints which it was.
 commit = sys.argv[1] if len(sys.argv) > 1 else HfApi().model_info(REPO).sha
 name = f"hf://{{REPO}}@{{commit}}"
-print(name)
+hf_hub_download(REPO, "prior.yaml", revision=commit)  # the entry, into the Hub's cache
+spec = rela_zoo.prior_spec(name)
+print(name, "|", spec.title, "|", spec.licence)
 '''
 
 _EMBEDDINGS = """
-# Embeddings that somebody has computed already: downloaded, checked against their hashes, opened by memory map.
-pulled = rela_zoo.pull(name, dataset="{data}")
-table = rela_zoo.open_embeddings(pulled.embeddings)
-print(table, "first sample:", table.ids[0])
+# Embeddings that somebody has computed already: downloaded once, every byte checked, opened by memory map.
+at = spec.artefacts["{data}"].embeddings
+folder = snapshot_download(at.repo, repo_type="dataset", revision=at.revision, allow_patterns=f"{{at.path}}/*")
+table = rela_zoo.open_embeddings(Path(folder) / at.path, verify="full")
+print(table.shape, table.dtype, "first sample:", table.ids[0])
 
-# Targets for a student {width} wide: principal components of the rows, each with deviation 1.
-transport = {transport}
-targets = transport(table.rows(range(min(len(table), 8))), dim={width})
+# Targets for a student: principal components of the rows, each with deviation 1.
+{transport}
+targets = transport(table.rows(range(min(len(table), 8))), dim=min(8, transport.max_dim))
 print("targets", tuple(targets.shape))
 
-# The same in a training, which then never loads the prior:
-#   rela-zoo pretrain --config-name byol rela.prior={{name}} data.train_path=DIR
+# In a training: rela-zoo pretrain --config-name byol rela.prior=NAME data.train_path=DIR
 """
+
+_FITTED = "transport = rela_zoo.fit_transport(table)"
+_PUBLISHED = """at = spec.artefacts["{data}"].transport
+transport = rela_zoo.TargetTransport.load(hf_hub_download(at.repo, at.path, revision=at.revision))"""
 
 _PRIOR = """
 # The network itself, frozen, with its own preprocessing; weights are checked against their hash.
-import torch
-from PIL import Image
-
 prior = rela_zoo.load_prior(name)
 image = Image.new("RGB", (256, 256), "orange")  # one of yours
 features = prior(prior.transform(image)[None])
@@ -45,27 +46,30 @@ print("features", tuple(features.shape), "finite:", bool(torch.isfinite(features
 """
 
 _ENTRY = """
-spec = rela_zoo.prior_spec(name)
-print(spec.title, "|", spec.licence, "|", spec.training_data)
+print("trained on", spec.training_data, "| features", spec.dim)
 """
 
 
-def example(repo: str, spec: PriorSpec) -> str:
-    """Text of `example.py`: pulled embeddings where there are some, else the network, else the entry.
+def example(repo: str, spec: PriorSpec, *, loadable: bool) -> str:
+    """Text of `example.py`: published embeddings where there are some, else the network, else the entry.
 
     Args:
         repo: of the prior.
         spec: the entry as it is read from the Hub.
+        loadable: whether anybody can load the network.
     """
-    text = _HEAD.format(title=spec.title.replace('"', "'").replace("\\", "/"), repo=repo)
     data = next((name for name in sorted(spec.artefacts) if spec.artefacts[name].embeddings), None)
+    imports = ["import rela_zoo", "from huggingface_hub import HfApi, hf_hub_download"]
+    body = _ENTRY
     if data is not None:
-        width = min(8, spec.dim or 8)
-        fitted = spec.artefacts[data].transport is not None
-        transport = "rela_zoo.TargetTransport.load(pulled.transport)" if fitted else "rela_zoo.fit_transport(table)"
-        return text + _EMBEDDINGS.format(data=data, width=width, transport=transport).replace("{{", "{").replace(
-            "}}", "}"
-        )
-    if spec.family != "external" and not any("weights are not published" in note for note in spec.notes):
-        return text + _PRIOR
-    return text + _ENTRY
+        imports = ["from pathlib import Path", "", *imports]
+        imports[-1] += ", snapshot_download"
+        fitted = spec.artefacts[data].transport is None
+        body = _EMBEDDINGS.format(data=data, transport=_FITTED if fitted else _PUBLISHED.format(data=data))
+    elif loadable:
+        imports = ["", imports[0], "import torch", imports[1], "from PIL import Image"]
+        body = _PRIOR
+    else:
+        imports = ["", *imports]
+    title = spec.title.replace('"', "'").replace("\\", "/")
+    return _HEAD.format(title=title, repo=repo, imports="\n".join(imports)) + body

@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi
 from PIL import Image
 from typer.testing import CliRunner
 
-from rela_zoo import embed, fit_transport, load_prior
-from rela_zoo.cards import Measurement
+from rela_zoo import embed, load_prior
 from rela_zoo.cli import app
-from rela_zoo.embeddings import Index, open_embeddings
-from rela_zoo.errors import EmbeddingsError, HubError, RegistryError, TransportError, WeightsError
+from rela_zoo.errors import HubError
 from rela_zoo.hub.publish import Details, prepare, publish
 from rela_zoo.registry import read_entry
 
@@ -238,87 +236,6 @@ def test_private_stays_private(writer: Any, send: Any) -> None:
         send(private=True)
 
 
-def test_the_cards_are_what_the_hub_asks_for(writer: Any, home: Any, send: Any) -> None:
-    number = Measurement(
-        prior="home-made", measure="linear probe", data="org/zoo", value=0.5, command="run", hub_dataset="org/zoo",
-        results="r.json", key=("x",),
-    )  # fmt: skip
-    details = Details(base_model="org/base", source_datasets=("org/zoo",), arxiv=("2405.14669",))
-    send(measured=[number], details=details)
-    text = model(writer).head.files["README.md"].data.decode()
-    card = ModelCard(text)
-    card.validate()
-    meta = card.data.to_dict()
-    assert meta["library_name"] == "rela-zoo"
-    assert {"rela-zoo", "rela-prior"} <= set(meta["tags"])
-    assert (meta["license"], meta["base_model"]) == ("mit", "org/base")
-    assert meta["pipeline_tag"] == "image-feature-extraction"
-    assert meta["datasets"] == ["org/home-made-embeddings"]
-    assert meta["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
-    assert "this repository, `model.safetensors`" in text
-    assert "https://arxiv.org/abs/2405.14669" in text
-    about = data(writer).head.files["README.md"].data.decode()
-    ModelCard(about).validate(repo_type="dataset")
-    found = yaml.safe_load(about.split("---\n")[1])
-    assert found["source_datasets"] == ["org/zoo"]
-    assert found["size_categories"] == ["n<1K"]
-    assert [one.id for one in HfApi().list_models(filter="rela-prior")] == ["org/home-made"]
-
-
-def test_pictures_never_leave(writer: Any, home: Any, send: Any) -> None:
-    Image.new("RGB", (4, 4)).save(home.embeddings / "thumbnail.png")
-    with pytest.raises(EmbeddingsError, match=r"thumbnail\.png"):
-        send()
-    (home.embeddings / "thumbnail.png").unlink()
-    (home.embeddings / ".cache").mkdir()
-    (home.embeddings / ".cache" / "x").write_bytes(b"pixels")
-    with pytest.raises(EmbeddingsError, match=r"\.cache/x"):
-        send()
-    with pytest.raises(EmbeddingsError):
-        send(embeddings={"zoo": home.images})
-    assert not writer.store.repos
-
-
-def test_pixels_can_t_hide_in_a_shard(home: Any, send: Any, writer: Any) -> None:
-    """A shard whose header carries something more, under an index that vouches for it."""
-    index = json.loads((home.embeddings / "index.json").read_bytes())
-    shard = home.embeddings / index["shards"][0]["file"]
-    raw = shard.read_bytes()
-    length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    header["__metadata__"]["thumbnail"] = "pixels"
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    shard.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
-    index["shards"][0] |= {"bytes": shard.stat().st_size, "sha256": hashlib.sha256(shard.read_bytes()).hexdigest()}
-    index["digest"] = Index.model_validate(index).content_digest()
-    (home.embeddings / "index.json").write_text(json.dumps(index))
-    open_embeddings(home.embeddings, verify="full")
-    with pytest.raises(EmbeddingsError, match="holds more than a shard's"):
-        send()
-
-
-def test_artefacts_of_another_prior_are_refused(writer: Any, home: Any, send: Any, tmp_path: Path) -> None:
-    other = embed(load_prior("cifar10-resnet20"), home.images, tmp_path / "other", progress=False)
-    with pytest.raises(EmbeddingsError, match="not by the prior"):
-        send(embeddings={"zoo": other.path}, transports={})
-    fit_transport(other, max_dim=4, progress=False).save(tmp_path / "t.safetensors")
-    with pytest.raises(TransportError, match="not fitted on the embeddings"):
-        send(transports={"zoo": tmp_path / "t.safetensors"})
-    reference = embed(
-        load_prior("cifar10-resnet20", preprocessing="rela-reference"), home.images, tmp_path / "ref", progress=False
-    )
-    details = Details(id="renamed")
-    done = publish("org/b", entry="cifar10-resnet20", details=details, embeddings={"ref": reference.path}, dry_run=True)
-    assert done.plan.dataset is not None
-    for name in ("../up", "a/b", "", ".hidden"):
-        with pytest.raises(EmbeddingsError, match="can't name a data set"):
-            send(embeddings={name: home.embeddings}, transports={})
-    with pytest.raises(RegistryError, match="can't be"):
-        send(details=Details(mean=(0.5, 0.5, 0.5), std=(0.0, 1.0, 1.0)))
-    assert not writer.store.repos
-
-
 def test_a_repository_of_another_prior_is_not_overwritten(writer: Any, home: Any, send: Any) -> None:
     send(embeddings={}, transports={})
     with pytest.raises(HubError, match="holds another prior"):
@@ -332,47 +249,3 @@ def test_prepare_then_embed_then_publish(writer: Any, home: Any, tmp_path: Path)
     done = publish("org/renamed", entry=entry, embeddings=[f"zoo={table.path}"])
     assert done.dataset_repo == "org/renamed-embeddings"
     check_manifest(model(writer, "org/renamed"))
-
-
-def test_a_module_is_published_without_its_code(
-    writer: Any, home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "own_net.py").write_text(
-        "from torch import nn\nimport torch\ndef make():\n    torch.manual_seed(1)\n"
-        "    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 6))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    details = Details(id="own-net", licence="mit", input_size=32)
-    entry = prepare(tmp_path, module="own_net:make", details=details)
-    table = embed(load_prior(entry), home.images, tmp_path / "e", progress=False)
-    done = publish("org/own", module="own_net:make", details=details, embeddings={"zoo": table.path})
-    assert "own_net" not in " ".join(model(writer, "org/own").head.files)
-    path = Path(HfApi().hf_hub_download("org/own", "prior.yaml", revision=done.commit))
-    spec = read_entry(path, hub=("org/own", done.commit))
-    assert (spec.source, spec.family, spec.dim) == ("hub", "external", 6)
-    with pytest.raises(WeightsError, match="can't be loaded") as refused:
-        load_prior(spec)
-    assert "published embeddings" in str(refused.value)
-    assert b"can't build the network" in model(writer, "org/own").head.files["README.md"].data
-
-
-def test_embeddings_of_weights_that_stay_elsewhere(writer: Any, home: Any, tmp_path: Path) -> None:
-    """A timm model: no weights are sent, the entry names them where timm has them."""
-    import timm
-    import torch
-    from safetensors.torch import save
-
-    torch.manual_seed(0)
-    network = timm.create_model("resnet18", num_classes=3)
-    commit = writer.store.add("timm/resnet18.a1_in1k", {"model.safetensors": save(network.state_dict())})
-    details = Details(id="timm-one", input_size=32)
-    entry = prepare(tmp_path, timm="resnet18.a1_in1k", details=details)
-    table = embed(load_prior(entry, strict=True), home.images, tmp_path / "e", progress=False)
-    done = publish("org/timm-one", timm="resnet18.a1_in1k", details=details, embeddings={"zoo": table.path})
-    assert not [path for path in model(writer, "org/timm-one").head.files if path.endswith(".safetensors")]
-    raw = yaml.safe_load(model(writer, "org/timm-one").head.files["prior.yaml"].data)
-    assert (raw["source"], raw["repo"], raw["revision"]) == ("timm", "timm/resnet18.a1_in1k", commit)
-    card = ModelCard(model(writer, "org/timm-one").head.files["README.md"].data.decode())
-    assert card.data.base_model == "timm/resnet18.a1_in1k"
-    assert card.data.license == "apache-2.0"
-    assert done.tag == "v1"
