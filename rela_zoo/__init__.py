@@ -26,6 +26,7 @@ _PUBLIC: dict[str, str] = {
     "AdaptiveHandover": "rela_zoo.objective",
     "ConstantHandover": "rela_zoo.objective",
     "with_rela": "rela_zoo.method",
+    "pull": "rela_zoo.hub",
     "RelaZooError": "rela_zoo.errors",
 }
 

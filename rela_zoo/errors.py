@@ -50,6 +50,28 @@ class TransportError(RelaZooError):
     """A transport can't be fitted, read, or applied to these rows."""
 
 
+class HubError(RelaZooError):
+    """The Hugging Face Hub can't be reached, refuses, or holds something else than was promised.
+
+    Args:
+        transient: whether the same request may succeed in a moment.
+        retry_after: seconds that the server asks to wait, or None.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: object | None = None,
+        got: object | None = None,
+        fix: str | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(what, expected=expected, got=got, fix=fix)
+        self.transient, self.retry_after = transient, retry_after
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with a configuration: the dotted key, and the three parts of an error."""

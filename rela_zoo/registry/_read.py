@@ -77,6 +77,7 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
                 raise EntryError([(path, "source", message)])
             if raw.get("repo") in (None, hub[0]):
                 raw = {**raw, "repo": hub[0], "revision": raw.get("revision") or hub[1]}
+            raw = _own_artefacts(raw, hub)
         if hub is None and "id" in raw and raw["id"] != path.stem:
             problems.append(("id", f"expected {path.stem!r}, the name of the file, got {raw['id']!r}"))
         try:
@@ -87,6 +88,25 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
         raise EntryError([(path, field, message) for field, message in problems])
     spec._folder = path.parent.resolve()
     return spec
+
+
+def _own_artefacts(raw: dict[str, Any], hub: tuple[str, str]) -> dict[str, Any]:
+    """Artefacts that name no repository lie beside the entry."""
+    datasets = raw.get("artefacts")
+    if not isinstance(datasets, dict):
+        return raw
+    filled = {
+        name: {
+            kind: {"repo": hub[0], "revision": hub[1], **place}
+            if isinstance(place, dict) and "repo" not in place and "revision" not in place
+            else place
+            for kind, place in kinds.items()
+        }
+        if isinstance(kinds, dict)
+        else kinds
+        for name, kinds in datasets.items()
+    }
+    return {**raw, "artefacts": filled}
 
 
 def _raw(path: Path, problems: list[tuple[str, str]]) -> dict[str, Any] | None:
