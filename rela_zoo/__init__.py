@@ -27,6 +27,7 @@ _PUBLIC: dict[str, str] = {
     "ConstantHandover": "rela_zoo.objective",
     "with_rela": "rela_zoo.method",
     "publish": "rela_zoo.hub.publish",
+    "pull": "rela_zoo.hub",
     "RelaZooError": "rela_zoo.errors",
 }
 

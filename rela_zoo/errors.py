@@ -51,7 +51,25 @@ class TransportError(RelaZooError):
 
 
 class HubError(RelaZooError):
-    """The Hub refuses, is out of reach, or holds something else than it should."""
+    """The Hugging Face Hub can't be reached, refuses, or holds something else than was promised.
+
+    Args:
+        transient: whether the same request may succeed in a moment.
+        retry_after: seconds that the server asks to wait, or None.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: object | None = None,
+        got: object | None = None,
+        fix: str | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(what, expected=expected, got=got, fix=fix)
+        self.transient, self.retry_after = transient, retry_after
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from pathlib import Path
 # torch is imported, and inherited by those processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# No test asks the public index; those of the Hub set their own.
+os.environ["RELA_ZOO_INDEX"] = "none"
+
 # Parts shared by tests of several rooms, imported as `hub_server`.
 sys.path.insert(0, str(Path(__file__).parent))
 

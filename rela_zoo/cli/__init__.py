@@ -29,6 +29,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_demo",
     "_run",
     "_doctor",
+    "_hub",
 )
 
 for _module in _COMMAND_MODULES:

@@ -45,7 +45,15 @@ def pretrain(
         Path | None, typer.Option("--config-path", "-cp", help="Folder of your own configurations.", show_default=False)
     ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print what would be run, and stop.")] = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Insist on the artefacts that the run's rela.lock names.")
+    ] = False,
 ) -> None:
+    if locked:
+        from rela_zoo.hub import LOCKED_VARIABLE
+
+        # The environment reaches the other processes of a run too.
+        os.environ[LOCKED_VARIABLE] = "1"
     cfg = compose(config_name, config_path, list(overrides or ()))
     if print_config:
         from omegaconf import OmegaConf

@@ -1,6 +1,7 @@
 """The method wrapper: one subclass for any method class of a host, no copy of any method."""
 
 from rela_zoo.method._preflight import preflight
+from rela_zoo.method._published import fetch_for_run
 from rela_zoo.method._wrapper import with_rela
 
 __all__ = ["preflight", "with_rela"]

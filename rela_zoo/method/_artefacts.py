@@ -16,10 +16,12 @@ from torch import Tensor
 
 from rela_zoo.config import RelaConfig
 from rela_zoo.errors import EmbeddingsError, TransportError, WeightsError
+from rela_zoo.method._published import find_published
 from rela_zoo.paths import artefact_cache
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable, ImageSource
+    from rela_zoo.hub import Artefact
     from rela_zoo.transport import TargetTransport
 
 # Rows computed on another machine, in another batch size or rounded to float16 agree to about 1e-3 of a right angle;
@@ -35,11 +37,13 @@ class Targets:
         table: the raw embeddings.
         transport: fitted on them.
         positions: (N,) int64, the row of `table` for each index of the data set.
+        artefacts: which embeddings and which transport these are, for a lock file.
     """
 
     table: EmbeddingTable
     transport: TargetTransport
     positions: np.ndarray
+    artefacts: tuple[Artefact, ...] = ()
 
     def rows(self, indexes: Tensor) -> Tensor:
         """Raw embeddings of the samples with these indexes (B,) on the CPU: (B, D), on the CPU."""
@@ -64,16 +68,26 @@ def resolve_targets(
         TransportError: the transport is not for these embeddings.
     """
     from rela_zoo.embeddings import open_embeddings
+    from rela_zoo.hub import open_address
+    from rela_zoo.hub._pull import Artefact
 
-    fresh = False
-    if config.embeddings is not None:
+    fresh, published, from_hub = False, None, None
+    if config.embeddings is not None and config.embeddings.startswith("hf://"):
+        table, from_hub = open_address(config.embeddings)
+    elif config.embeddings is not None:
         table = open_embeddings(config.embeddings)
+    elif (published := find_published(config, source, say)) is not None:
+        table, from_hub = published.table, published.artefacts[0]
     else:
         table, fresh = _cached_embeddings(config, source, device, rank, say)
     positions = _join(table, source, config)
     if config.verify and not fresh and rank == 0:
-        _spot_check(config, table, positions, source, device)
-    return Targets(table, _transport(config, table, rank), positions)
+        _spot_check(config, table, positions, source, device, download=from_hub is None)
+    transport, moved = _transport(config, table, rank, published.transport if published else None, say)
+    rows = from_hub or Artefact("embeddings", None, None, None, "", table.digest)
+    if moved is None and published is not None:
+        moved = next((one for one in published.artefacts if one.kind == "transport"), None)
+    return Targets(table, transport, positions, (rows, *((moved,) if moved else ())))
 
 
 def _cached_embeddings(
@@ -124,16 +138,30 @@ def _join(table: EmbeddingTable, source: ImageSource, config: RelaConfig) -> np.
 
 
 def _spot_check(
-    config: RelaConfig, table: EmbeddingTable, positions: np.ndarray, source: ImageSource, device: torch.device
+    config: RelaConfig,
+    table: EmbeddingTable,
+    positions: np.ndarray,
+    source: ImageSource,
+    device: torch.device,
+    *,
+    download: bool,
 ) -> None:
-    """Embed a few samples again and compare with the stored rows."""
-    from rela_zoo.prior import load_prior
+    """Embed a few samples again and compare with the stored rows.
+
+    For embeddings that came from the Hub (hashes checked) weights are not downloaded just for this: `download=False`.
+    """
+    from rela_zoo.prior import find_weights, load_prior
+    from rela_zoo.registry import prior_spec
 
     assert config.prior is not None
     try:
+        spec = prior_spec(config.prior)
+        if not download and spec.has_weights:
+            find_weights(spec, download=False)
         prior = load_prior(config.prior, preprocessing=config.preprocessing).to(device)
     except WeightsError as error:
-        warnings.warn(f"rela.verify is skipped, for the prior can't be loaded: {error.what}", stacklevel=2)
+        if download:
+            warnings.warn(f"rela.verify is skipped, for the prior can't be loaded: {error.what}", stacklevel=2)
         return
     picks = np.unique(np.linspace(0, len(source) - 1, config.verify).round().astype(np.int64))
     with torch.no_grad():
@@ -150,11 +178,20 @@ def _spot_check(
         )
 
 
-def _transport(config: RelaConfig, table: EmbeddingTable, rank: int) -> TargetTransport:
+def _transport(
+    config: RelaConfig, table: EmbeddingTable, rank: int, published: Path | None, say: Callable[[str], None]
+) -> tuple[TargetTransport, Artefact | None]:
+    """The transport; and what it is, if it is not one of the cache or the one that was published with the rows."""
+    from rela_zoo.embeddings._format import file_sha256
+    from rela_zoo.hub import pull_transport_address
+    from rela_zoo.hub._pull import Artefact
     from rela_zoo.transport import TargetTransport, fit_transport
 
     if config.transport is not None:
-        transport = TargetTransport.load(config.transport)
+        place, artefact = Path(config.transport), None
+        if config.transport.startswith("hf://"):
+            place, artefact = pull_transport_address(config.transport)
+        transport = TargetTransport.load(place)
         if transport.mean.shape[0] != table.shape[1]:
             raise TransportError(
                 f"rela.transport {config.transport} is for other embeddings",
@@ -162,7 +199,12 @@ def _transport(config: RelaConfig, table: EmbeddingTable, rank: int) -> TargetTr
                 got=f"{transport.mean.shape[0]}",
                 fix="set rela.transport=null to fit it on these embeddings",
             )
-        return transport
+        return transport, artefact or Artefact("transport", None, None, None, "", file_sha256(place))
+    if published is not None:
+        transport = TargetTransport.load(published)
+        if transport.dim == table.shape[1] and transport.stats.source_digest == table.digest:
+            return transport, None
+        say("rela_zoo: the published transport was fitted on other rows; it is fitted anew")
     path = artefact_cache() / "transports" / f"{table.digest[:32]}.safetensors"
     if not path.is_file():
         if rank == 0:
@@ -170,4 +212,5 @@ def _transport(config: RelaConfig, table: EmbeddingTable, rank: int) -> TargetTr
             fit_transport(table).save(path)
         else:
             _wait_for(path)
-    return TargetTransport.load(path)
+    # Fitted on the spot, it follows from the rows, whose digest is in the lock file.
+    return TargetTransport.load(path), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rela_zoo.config import RelaConfig
-from rela_zoo.errors import Problem, RelaZooError, UnknownPriorError
+from rela_zoo.errors import HubError, Problem, RelaZooError, UnknownPriorError
 
 
 def preflight(config: RelaConfig) -> list[Problem]:
@@ -26,12 +26,26 @@ def preflight(config: RelaConfig) -> list[Problem]:
         problems.append(Problem("rela.prior", "the name of a registered prior", repr(config.prior), fix))
     except RelaZooError as error:
         problems.append(Problem("rela.prior", "a readable registry entry", error.what, error.fix or "mend the entry"))
-    if config.embeddings is not None:
+    for key, value in (("embeddings", config.embeddings), ("transport", config.transport)):
+        if value is not None and value.startswith("hf:"):
+            problems += _check_address(key, value)
+    if config.embeddings is not None and not config.embeddings.startswith("hf:"):
         problems += _check_embeddings(config, spec.id if spec else None)
-    if config.transport is not None and not Path(config.transport).is_file():
+    local = config.transport is not None and not config.transport.startswith("hf:")
+    if local and not Path(str(config.transport)).is_file():
         fix = "run `rela-zoo transport fit EMBEDDINGS --out FILE`, or set rela.transport=null to fit it on the spot"
         problems.append(Problem("rela.transport", "a transport file", f"nothing at {config.transport}", fix))
     return problems
+
+
+def _check_address(key: str, value: str) -> list[Problem]:
+    from rela_zoo.remote import parse_address
+
+    try:
+        parse_address(value)
+    except HubError as error:
+        return [Problem(f"rela.{key}", str(error.expected), repr(value), str(error.fix))]
+    return []
 
 
 def _check_embeddings(config: RelaConfig, prior_id: str | None) -> list[Problem]:

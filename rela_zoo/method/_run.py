@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,6 +69,24 @@ class RelaRun:
             # Projectors have no gradient in the accelerated stage, a trained head none after it.
             trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
         _say(module, self._banner(len(dataset), len(sampler) * trainer.world_size))
+
+    def record_artefacts(self, module: Any) -> None:
+        """Write `rela.lock` into the run's folder, once the host knows it; with --locked, compare with it instead.
+
+        Raises:
+            HubError: locked, and the run would use other artefacts, or has no folder.
+        """
+        from rela_zoo.hub import write_lock
+        from rela_zoo.hub._lock import is_locked
+
+        if self._targets is None or module.trainer.global_rank != 0:
+            return
+        folder = _run_folder(module.trainer)
+        if folder is not None:
+            write_lock(folder, self._targets.artefacts)
+        elif is_locked():
+            fix = "set checkpoint.enabled=true"
+            raise ConfigError([Problem("checkpoint.enabled", "a run with a folder to lock", "no folder", fix)])
 
     def _build_head(self, module: Any, seed: int) -> None:
         targets = self._targets
@@ -222,3 +241,12 @@ class RelaRun:
 def _say(module: Any, text: str) -> None:
     if module.trainer.is_global_zero:
         print(text, flush=True)
+
+
+def _run_folder(trainer: Any) -> Path | None:
+    """Where the host's checkpoint callback writes: `folder` here, `path` in solo-learn; None without one."""
+    for callback in trainer.callbacks:
+        place = getattr(callback, "folder", None) or getattr(callback, "path", None)
+        if type(callback).__name__ == "Checkpointer" and isinstance(place, str | Path):
+            return Path(place)
+    return None

@@ -96,6 +96,11 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None, other_data
             if self._rela is not None and stage == "fit":
                 self._rela.prepare(self)
 
+        def on_train_start(self) -> None:
+            super().on_train_start()
+            if self._rela is not None:
+                self._rela.record_artefacts(self)
+
         @property
         def learnable_params(self) -> list[dict[str, Any]]:
             params = super().learnable_params

@@ -13,9 +13,18 @@ _EXPORTS = {
     "PREPROCESSINGS": "rela_zoo.prior._preprocessing",
     "UnpinnedWeightsWarning": "rela_zoo.prior._weights",
     "find_weights": "rela_zoo.prior._weights",
+    "verify_sha256": "rela_zoo.prior._weights",
 }
 
-__all__ = ["PREPROCESSINGS", "ImageTransform", "Prior", "UnpinnedWeightsWarning", "find_weights", "load_prior"]
+__all__ = [
+    "PREPROCESSINGS",
+    "ImageTransform",
+    "Prior",
+    "UnpinnedWeightsWarning",
+    "find_weights",
+    "load_prior",
+    "verify_sha256",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import warnings
 from functools import lru_cache
 from pathlib import Path
 
 from rela_zoo import paths
-from rela_zoo.errors import RegistryError, UnknownPriorError
+from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
 from rela_zoo.registry._read import HUB_ENTRY_FILE, SUFFIXES, EntryError, read_entry, read_folder
+from rela_zoo.registry._remote import hub_entry_file, index_place
 from rela_zoo.registry._spec import RANDOM_PREFIX, PriorSpec
-
-_HUB_NAME = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@([0-9a-f]{40})")
+from rela_zoo.remote import parse_address
 
 _Problems = tuple[tuple[Path, str, str], ...]
 
@@ -107,7 +108,7 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
     """
     text = os.fspath(name)
     if text.startswith("hf:"):
-        return _from_hub_cache(text)
+        return _from_address(text)
     if text.endswith(SUFFIXES) or "/" in text or os.sep in text:
         return _from_path(Path(text).expanduser())
     known = list_priors()
@@ -117,7 +118,7 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
             return spec
     if wanted.startswith(RANDOM_PREFIX):
         return random_spec(wanted)
-    raise _unknown(text, known)
+    return _from_index(wanted, _unknown(text, known))
 
 
 def random_spec(name: str) -> PriorSpec:
@@ -162,32 +163,67 @@ def _from_path(path: Path) -> PriorSpec:
     return spec
 
 
-def _from_hub_cache(name: str) -> PriorSpec:
-    """The entry of a repository of the Hub at one commit, if the Hub's cache on this machine has it."""
-    match = _HUB_NAME.fullmatch(name)
-    if match is None:
+def _from_address(name: str) -> PriorSpec:
+    """The entry `hf://org/name@<commit>`."""
+    try:
+        place = parse_address(name)
+    except HubError as error:
         raise RegistryError(
             "a prior on the Hub is named by repository and full commit",
             expected="hf://org/name@<40 hexadecimal digits, lower case>",
             got=name,
             fix="copy the full commit from the repository's history; branches and tags can move",
-        )
-    repo, revision = match.groups()
-    from huggingface_hub import try_to_load_from_cache
+        ) from error
+    if place.path:
+        raise RegistryError("a prior on the Hub is a whole repository", expected="no path behind the commit", got=name)
+    return _hub_spec(place.repo, place.revision)
 
-    cached = try_to_load_from_cache(repo, HUB_ENTRY_FILE, revision=revision)
-    if not isinstance(cached, str):
+
+def _hub_spec(repo: str, revision: str) -> PriorSpec:
+    try:
+        path = hub_entry_file(repo, revision)
+    except HubError as error:
         raise UnknownPriorError(
-            f"the entry of {name} is not on this machine",
-            expected=f"{HUB_ENTRY_FILE} of {repo} at commit {revision} in the Hub's cache",
-            got="no such file there",
-            fix=f"hf download {repo} {HUB_ENTRY_FILE} --revision {revision}",
-        )
-    path = Path(cached)
+            f"the entry of hf://{repo}@{revision} is not in reach: {error.what}",
+            expected=f"{HUB_ENTRY_FILE} of {repo} at commit {revision}",
+            got=error.got,
+            fix=f"{error.fix}\n            by hand: hf download {repo} {HUB_ENTRY_FILE} --revision {revision}",
+        ) from error
     spec = read_entry(path, hub=(repo, revision))
     clashes = _clashes(spec, path)
     if clashes:
         raise EntryError(clashes)
+    return spec
+
+
+def _from_index(name: str, unknown: UnknownPriorError) -> PriorSpec:
+    """An entry that was published after this installation; asked for last, so it can take no name of another source.
+
+    Raises:
+        UnknownPriorError: `unknown`, if the index does not have it either, or can't be asked.
+        RegistryError: the index leads to an entry of another name.
+    """
+    try:
+        place = index_place(name)
+    except HubError as error:
+        raise UnknownPriorError(
+            unknown.what, expected=unknown.expected, got=f"{unknown.got} (the index could not be asked: {error.got})",
+            fix=unknown.fix,
+        ) from error  # fmt: skip
+    if place is None:
+        raise unknown
+    spec = _hub_spec(*place)
+    if spec.id != name:
+        raise RegistryError(
+            f"the index leads from {name!r} to another prior", expected=f"id: {name}", got=f"id: {spec.id}",
+            fix="tell the owner of the index",
+        )  # fmt: skip
+    doubts = [
+        *(["its weights are not pinned by hash and commit"] if not spec.pinned else []),
+        *(["it states no licence"] if spec.licence == "unstated" else []),
+    ]
+    if doubts:
+        warnings.warn(f"prior {name!r} of the index {place[0]}: {' and '.join(doubts)}", stacklevel=3)
     return spec
 
 

@@ -79,7 +79,7 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
                 raise EntryError([(path, "source", message)])
             if raw.get("repo") in (None, hub[0]):
                 raw = {**raw, "repo": hub[0], "revision": raw.get("revision") or hub[1]}
-            raw = _with_own_transports(raw, hub)
+            raw = _own_artefacts(raw, hub)
         if hub is None and path.name != HUB_ENTRY_FILE and "id" in raw and raw["id"] != path.stem:
             problems.append(("id", f"expected {path.stem!r}, the name of the file, got {raw['id']!r}"))
         try:
@@ -92,13 +92,23 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
     return spec
 
 
-def _with_own_transports(raw: dict[str, Any], hub: tuple[str, str]) -> dict[str, Any]:
-    held = raw.get("artefacts")
-    if isinstance(held, dict):
-        for one in held.values():
-            if isinstance(one, dict) and isinstance(one.get("transport"), dict):
-                one["transport"] = {"repo": hub[0], "revision": hub[1], **one["transport"]}
-    return raw
+def _own_artefacts(raw: dict[str, Any], hub: tuple[str, str]) -> dict[str, Any]:
+    """Artefacts that name no repository lie beside the entry."""
+    datasets = raw.get("artefacts")
+    if not isinstance(datasets, dict):
+        return raw
+    filled = {
+        name: {
+            kind: {"repo": hub[0], "revision": hub[1], **place}
+            if isinstance(place, dict) and "repo" not in place and "revision" not in place
+            else place
+            for kind, place in kinds.items()
+        }
+        if isinstance(kinds, dict)
+        else kinds
+        for name, kinds in datasets.items()
+    }
+    return {**raw, "artefacts": filled}
 
 
 def _raw(path: Path, problems: list[tuple[str, str]]) -> dict[str, Any] | None:

@@ -134,12 +134,14 @@ class HubFolder(_Record):
         repo: repository on the Hub, `org/name`.
         revision: full commit.
         path: folder or file inside it; empty for its root.
-        sha256: of the folder's index, or of the file.
+        sha256: of the folder's index, or of the file; nothing is pulled without it.
     """
 
     repo: RepoId
     revision: Revision
-    path: str = ""
+    path: Annotated[
+        str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)*)?$", max_length=512)
+    ] = ""
     sha256: Sha256 | None = None
 
 

@@ -1,0 +1,99 @@
+"""`rela-zoo pull`, `fetch` and `search`: what others have published."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("pull", rich_help_panel="Sharing")(pull_command)
+    app.command("fetch", rich_help_panel="Sharing")(fetch_command)
+    app.command("search", rich_help_panel="Sharing")(search_command)
+
+
+def pull_command(
+    prior: Annotated[str, typer.Argument(help="A name, or hf://org/name@<commit>.")],
+    dataset: Annotated[str | None, typer.Option(help="Whose embeddings and transport; `rela-zoo show` lists.")] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="The prior's weights too.")] = False,
+    shard: Annotated[list[int] | None, typer.Option(help="Only this shard of the embeddings; may be repeated.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch published embeddings and transport of a prior into the Hub's cache, checked by hash.
+
+    Afterwards a run with this prior on this data uses them, also without a network.
+    """
+    from rela_zoo.hub import pull
+
+    what: Any = ("embeddings", "transport", "weights") if weights else ("embeddings", "transport")
+    pulled = pull(prior, dataset, what=what, shards=shard or None, workers=workers, progress=not as_json)
+    facts = {
+        "prior": pulled.spec.id,
+        "dataset": pulled.dataset,
+        "bytes": pulled.bytes,
+        "embeddings": str(pulled.embeddings) if pulled.embeddings else None,
+        "transport": str(pulled.transport) if pulled.transport else None,
+        "weights": str(pulled.weights) if pulled.weights else None,
+        "artefacts": [asdict(one) for one in pulled.artefacts],
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    for key in ("embeddings", "transport", "weights"):
+        if facts[key]:
+            typer.echo(f"{key:10} {facts[key]}")
+    typer.echo(f"{pulled.bytes / 1e6:,.1f} MB of {pulled.spec.id}, every file checked by sha256")
+
+
+def fetch_command(
+    config: Annotated[str, typer.Argument(help="A configuration of `rela-zoo pretrain`, or a path to a YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, as for the run itself.")] = None,
+) -> None:
+    """Fetch all that a run needs, where there is a network, for a machine where there is none.
+
+    With the training data in reach, published embeddings of exactly these samples are fetched; else everything that
+    is published of the prior. Where nothing is, its weights.
+    """
+    from rela_zoo.config import parse_rela
+    from rela_zoo.hosts.builtin.compose import compose
+    from rela_zoo.method import fetch_for_run
+
+    path = Path(config)
+    is_file = path.suffix in (".yaml", ".yml")
+    cfg: Any = compose(path.stem if is_file else config, path.parent if is_file else None, list(overrides or ()))
+    section = cfg.get("rela")
+    if section is None:
+        typer.echo("this run has no `rela` section: it needs nothing of a prior")
+        return
+    from omegaconf import OmegaConf
+
+    data = OmegaConf.select(cfg, "data.train_path")
+    for line in fetch_for_run(parse_rela(OmegaConf.to_container(section, resolve=True)), data):
+        typer.echo(line)
+
+
+def search_command(
+    query: Annotated[str | None, typer.Argument(help="Words in the repository's name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the priors that others have published on the Hub."""
+    from rela_zoo.hub import search
+
+    found = search(query, limit=limit)
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        return
+    if not found:
+        typer.echo("nothing found")
+    for one in found:
+        flags = f"  [{', '.join(one.flags)}]" if one.flags else ""
+        typer.echo(f"{one.name}\n    {one.licence or 'no licence'}, {one.downloads:,} downloads, {one.modified}{flags}")

@@ -1,0 +1,256 @@
+"""Fetch what was published of a prior: embeddings, transports, weights; at its commit, checked by hash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rela_zoo.errors import HubError
+from rela_zoo.registry import PriorSpec, prior_spec
+from rela_zoo.remote import fetch_file, fetch_manifest, parse_address
+
+if TYPE_CHECKING:
+    from rela_zoo.embeddings import EmbeddingTable
+    from rela_zoo.registry import Artefacts, HubFolder
+
+What = Literal["embeddings", "transport", "weights"]
+_MAX_JSON_BYTES = 64 * 1024 * 1024
+_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One thing that a run used: exactly which.
+
+    Attributes:
+        kind: `embeddings`, `transport` or `weights`.
+        repo: repository on the Hub; None for something made on this machine.
+        repo_type: `model` or `dataset`; None for something made on this machine.
+        revision: full commit there.
+        path: folder or file in the repository; empty for its root.
+        sha256: of the file; for embeddings of their index, which holds the hashes of all other files; for something
+            made on this machine, its digest.
+    """
+
+    kind: What
+    repo: str | None
+    repo_type: str | None
+    revision: str | None
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What `pull` fetched.
+
+    Attributes:
+        spec: the prior's entry.
+        dataset: name of the data set, or None.
+        embeddings: folder for `open_embeddings`; None if not asked for, or if only some shards were.
+        transport: file for `TargetTransport.load`, or None.
+        weights: weight file, or None.
+        artefacts: what these are, for a lock file.
+        bytes: size of all files.
+    """
+
+    spec: PriorSpec
+    dataset: str | None
+    embeddings: Path | None
+    transport: Path | None
+    weights: Path | None
+    artefacts: tuple[Artefact, ...]
+    bytes: int
+
+
+def pull(
+    prior: str | os.PathLike[str] | PriorSpec,
+    dataset: str | None = None,
+    *,
+    what: Iterable[What] = ("embeddings", "transport"),
+    shards: Sequence[int] | None = None,
+    workers: int = _WORKERS,
+    progress: bool | Literal["always"] = True,
+) -> Pulled:
+    """Fetch published artefacts of a prior into the Hub's ordinary cache, each at its commit and checked by sha256.
+
+    What the cache has is neither fetched nor asked for again. Stopped at any moment and called again, it goes on with
+    the files that are missing.
+
+    Args:
+        prior: a name, an address `hf://org/name@<commit>`, or an entry.
+        dataset: whose embeddings and transport; may be left out where only one is published, or for weights alone.
+        what: what to fetch, of `embeddings`, `transport`, `weights`; a transport that was not published is left out.
+        shards: only these shards of the embeddings, by number; None fetches all.
+        workers: downloads at once.
+        progress: as for `embed`.
+
+    Raises:
+        HubError: nothing was published, or it is out of reach, refused, or damaged.
+        WeightsError: the weights can't be had.
+        RegistryError: no such prior.
+    """
+    spec = prior if isinstance(prior, PriorSpec) else prior_spec(prior)
+    wanted = set(what)
+    artefacts: list[Artefact] = []
+    embeddings = transport = weights = None
+    size = 0
+    name = dataset
+    if wanted & {"embeddings", "transport"}:
+        name, published = _published(spec, dataset)
+        if "embeddings" in wanted and published.embeddings is not None:
+            folder, size = _pull_embeddings(published.embeddings, shards, workers, progress)
+            embeddings = folder if shards is None else None
+            artefacts.append(_artefact("embeddings", published.embeddings, "dataset"))
+        if "transport" in wanted and published.transport is not None:
+            transport = _pull_file(published.transport)
+            size += transport.stat().st_size
+            artefacts.append(_artefact("transport", published.transport, "model"))
+    if "weights" in wanted:
+        from rela_zoo.prior import find_weights, verify_sha256
+
+        if spec.source in ("timm", "hub") and spec.repo and spec.revision and spec.file and spec.sha256:
+            # Damaged files are replaced on this way; `find_weights` then finds a good one in the cache.
+            fetch_file(spec.repo, spec.file, spec.revision, "model", sha256=spec.sha256)
+        found = find_weights(spec)
+        digest = verify_sha256(spec, found.path)
+        weights = found.path
+        size += weights.stat().st_size
+        artefacts.append(weights_artefact(spec, found.revision, digest))
+    return Pulled(spec, name, embeddings, transport, weights, tuple(artefacts), size)
+
+
+def weights_artefact(spec: PriorSpec, revision: str | None, sha256: str) -> Artefact:
+    """Weights as a lock file names them."""
+    return Artefact("weights", spec.repo, "model" if spec.repo else None, revision, spec.file or spec.id, sha256)
+
+
+def pull_ids(place: HubFolder) -> EmbeddingTable | None:
+    """Index and sample ids of published embeddings, without their rows: enough to see whether they fit some data.
+
+    Returns:
+        A table whose rows can't be read yet; None if the repository's format is of a newer version.
+
+    Raises:
+        HubError: out of reach, refused or damaged.
+    """
+    from rela_zoo.embeddings._format import read_index
+    from rela_zoo.embeddings._table import EmbeddingTable
+
+    folder = _fetch_index(place)
+    info = read_index(folder)
+    fetch_file(place.repo, _join(place.path, info.ids.file), place.revision, "dataset", sha256=info.ids.sha256)
+    return EmbeddingTable(folder, info, [0] * len(info.shards))
+
+
+def open_address(address: str, *, progress: bool | Literal["always"] = True) -> tuple[EmbeddingTable, Artefact]:
+    """Embeddings by address: `hf://org/name@<commit>/folder` of a data set repository, vouched for by its manifest.
+
+    Raises:
+        HubError: as `pull`; or the repository has no manifest at this commit.
+    """
+    from rela_zoo.embeddings import open_embeddings
+    from rela_zoo.registry import HubFolder
+
+    place = parse_address(address)
+    manifest = fetch_manifest(place.repo, place.revision, "dataset")
+    record = manifest.record(_join(place.path, "index.json"), place.repo)
+    whole = HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
+    folder, _ = _pull_embeddings(whole, None, _WORKERS, progress)
+    return open_embeddings(folder), _artefact("embeddings", whole, "dataset")
+
+
+def pull_transport_address(address: str) -> tuple[Path, Artefact]:
+    """A transport by address: `hf://org/name@<commit>/file.safetensors` of a model repository, with its manifest.
+
+    Raises:
+        HubError: as `pull`; or the repository has no manifest at this commit.
+    """
+    from rela_zoo.registry import HubFolder
+
+    place = parse_address(address)
+    record = fetch_manifest(place.repo, place.revision, "model").record(place.path, place.repo)
+    whole = HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
+    return _pull_file(whole), _artefact("transport", whole, "model")
+
+
+def _published(spec: PriorSpec, dataset: str | None) -> tuple[str, Artefacts]:
+    names = sorted(spec.artefacts)
+    if dataset is None and len(names) == 1:
+        dataset = names[0]
+    if dataset in spec.artefacts:
+        assert dataset is not None
+        return dataset, spec.artefacts[dataset]
+    raise HubError(
+        f"nothing is published of {spec.id!r}" + (f" for {dataset!r}" if dataset else ""),
+        expected=f"one of: {', '.join(names)}" if names else "an entry with artefacts",
+        got=dataset or ("no --dataset" if names else "an entry without any"),
+        fix="name one of them with --dataset" if names else f"compute them: `rela-zoo embed {spec.id} DATA --out DIR`, "
+        "and share them with `rela-zoo publish`",
+    )  # fmt: skip
+
+
+def _artefact(kind: What, place: HubFolder, repo_type: str) -> Artefact:
+    return Artefact(kind, place.repo, repo_type, place.revision, place.path, _pinned(place))
+
+
+def _pinned(place: HubFolder) -> str:
+    if place.sha256 is None:
+        raise HubError(
+            f"the entry does not say which bytes {place.path or 'the index'} of {place.repo} must be",
+            expected="a sha256 beside repo, revision and path",
+            got="none",
+            fix="add it to the entry, or use an address hf://… of a repository with a manifest",
+        )
+    return place.sha256
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _fetch_index(place: HubFolder) -> Path:
+    index = _join(place.path, "index.json")
+    return fetch_file(place.repo, index, place.revision, "dataset", sha256=_pinned(place), limit=_MAX_JSON_BYTES).parent
+
+
+def _pull_file(place: HubFolder) -> Path:
+    return fetch_file(place.repo, place.path, place.revision, "model", sha256=_pinned(place))
+
+
+def _pull_embeddings(
+    place: HubFolder, shards: Sequence[int] | None, workers: int, progress: bool | Literal["always"]
+) -> tuple[Path, int]:
+    """Folder in the cache, and bytes."""
+    from rela_zoo.embeddings._format import read_index
+    from rela_zoo.embeddings._progress import Progress
+
+    folder = _fetch_index(place)
+    info = read_index(folder)
+    if shards is not None and (wrong := [one for one in shards if not 0 <= one < len(info.shards)]):
+        raise HubError("there is no such shard", expected=f"0 to {len(info.shards) - 1}", got=wrong, fix="correct it")
+    chosen = info.shards if shards is None else [info.shards[one] for one in shards]
+    records = [(info.ids.file, info.ids.sha256, info.ids.bytes), *((one.file, one.sha256, one.bytes) for one in chosen)]
+
+    def fetch(record: tuple[str, str, int]) -> int:
+        fetch_file(place.repo, _join(place.path, record[0]), place.revision, "dataset", sha256=record[1])
+        return record[2]
+
+    total = sum(size for _, _, size in records)
+    with (
+        Progress(f"fetching {place.repo}", total, unit="bytes", show=progress) as bar,
+        ThreadPoolExecutor(max(1, workers)) as pool,
+    ):
+        waiting = [pool.submit(fetch, record) for record in records]
+        try:
+            for done in as_completed(waiting):
+                bar.advance(done.result())
+        except BaseException:
+            # A refusal or Ctrl-C: files under way are finished, others not begun.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return folder, total

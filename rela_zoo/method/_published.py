@@ -1,0 +1,107 @@
+"""Published embeddings that fit the data at hand, found before any prior is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rela_zoo.config import RelaConfig
+from rela_zoo.errors import EmbeddingsError, HubError
+
+if TYPE_CHECKING:
+    from rela_zoo.embeddings import EmbeddingTable, ImageSource
+    from rela_zoo.hub import Artefact
+
+
+@dataclass(frozen=True)
+class Published:
+    """Embeddings from the Hub, the transport that was published with them (or None), and where they came from."""
+
+    table: EmbeddingTable
+    transport: Path | None
+    artefacts: tuple[Artefact, ...]
+
+
+def find_published(config: RelaConfig, source: ImageSource, say: Callable[[str], None]) -> Published | None:
+    """Pull embeddings of exactly these samples, if somebody published them for this prior.
+
+    Index and ids are fetched first; rows only of a data set that has every sample of `source`. Without a network the
+    cache is used; where that has nothing, this says so and finds none.
+
+    Args:
+        config: with a prior.
+        source: the training data.
+        say: takes a line for the user.
+
+    Raises:
+        RegistryError: no such prior.
+    """
+    from rela_zoo.embeddings import open_embeddings
+    from rela_zoo.hub import pull, pull_ids
+    from rela_zoo.registry import prior_spec
+
+    assert config.prior is not None
+    spec = prior_spec(config.prior)
+    for name, artefacts in sorted(spec.artefacts.items()):
+        if artefacts.embeddings is None:
+            continue
+        try:
+            ids = pull_ids(artefacts.embeddings)
+            if ids is None or ids.info.preprocessing != config.preprocessing or len(ids) < len(source):
+                continue
+            try:
+                ids.positions(source.ids)
+            except EmbeddingsError:
+                continue
+            pulled = pull(spec, name)
+        except HubError as error:
+            say(f"rela_zoo: published embeddings of {name} by {spec.id} are not used: {error.what} ({error.got})")
+            continue
+        assert pulled.embeddings is not None
+        say(f"rela_zoo: embeddings of {name} by {spec.id}, published in {artefacts.embeddings.repo}")
+        return Published(open_embeddings(pulled.embeddings), pulled.transport, pulled.artefacts)
+    return None
+
+
+def fetch_for_run(config: RelaConfig, data: str | None) -> list[str]:
+    """Fetch what a run with this section needs, for a machine without a network.
+
+    Args:
+        config: the checked section.
+        data: the training images, if they are in reach: then only published embeddings of exactly these are fetched.
+
+    Returns:
+        Lines for the user: what was fetched.
+
+    Raises:
+        RelaZooError: something is neither published nor in reach.
+    """
+    from rela_zoo.embeddings import image_source
+    from rela_zoo.hub import open_address, pull, pull_transport_address
+    from rela_zoo.registry import prior_spec
+
+    if config.prior is None:
+        return ["this run has no prior: it needs nothing"]
+    lines: list[str] = []
+    spec = prior_spec(config.prior)
+    fits = False
+    if config.embeddings is not None:
+        fits = True
+        if config.embeddings.startswith("hf://"):
+            table, _ = open_address(config.embeddings)
+            lines.append(f"embeddings {table.path}")
+    elif data is not None and Path(data).expanduser().exists():
+        fits = find_published(config, image_source(data), lines.append) is not None
+    else:
+        for name in sorted(spec.artefacts):
+            pulled = pull(spec, name)
+            fits = True
+            lines.append(f"embeddings and transport of {name}: {pulled.bytes / 1e6:,.1f} MB")
+    if config.transport is not None and config.transport.startswith("hf://"):
+        lines.append(f"transport {pull_transport_address(config.transport)[0]}")
+    if not fits and spec.has_weights:
+        pulled = pull(spec, what=("weights",))
+        lines.append(f"weights {pulled.weights}: embeddings will be computed on the spot")
+    return lines

@@ -1,0 +1,24 @@
+"""Files of the Hugging Face Hub: fetched at a commit, checked by hash, with errors that say what to do.
+
+Knows repositories, commits, paths and hashes, and nothing of priors.
+"""
+
+from rela_zoo.remote._client import client, translated, with_retries
+from rela_zoo.remote._files import REMOTE_PATTERN, RemoteFile, fetch_file, is_offline, parse_address
+from rela_zoo.remote._manifest import MANIFEST, FileRecord, Manifest, fetch_manifest, safe_path
+
+__all__ = [
+    "MANIFEST",
+    "REMOTE_PATTERN",
+    "FileRecord",
+    "Manifest",
+    "RemoteFile",
+    "client",
+    "fetch_file",
+    "fetch_manifest",
+    "is_offline",
+    "parse_address",
+    "safe_path",
+    "translated",
+    "with_retries",
+]

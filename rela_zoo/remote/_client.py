@@ -1,0 +1,164 @@
+"""The Hub's client, and its errors in this package's words."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rela_zoo.errors import HubError, RelaZooError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Result = TypeVar("Result")
+
+_ATTEMPTS = 4
+_LONGEST_WAIT = 60.0
+_sleep = time.sleep
+
+
+def client() -> HfApi:
+    """A fresh client: it reads endpoint and token when it is used, not when this package was imported."""
+    from huggingface_hub import HfApi, constants
+
+    return HfApi(endpoint=constants.ENDPOINT, library_name="rela-zoo")
+
+
+@contextmanager
+def translated(what: str, *, repo: str | None = None, revision: str | None = None) -> Iterator[None]:
+    """Turn whatever the Hub's client raises inside the block into a `HubError`.
+
+    Args:
+        what: what was being done: "org/name can't be read".
+        repo: the repository, for the advice.
+        revision: the commit, for the advice.
+
+    Raises:
+        HubError: in place of errors of the client, of HTTP and of files. No header, and so no token, is repeated.
+    """
+    from huggingface_hub import errors as hub
+
+    # Which HTTP library the client uses changes between its versions; the base of its own error is the base of that
+    # library's errors (no route, refused connection, timeout), which the client lets through.
+    http: Any = hub.HfHubHTTPError.__bases__[0]
+    own = [getattr(hub, name) for name in ("XetDownloadError", "RevisionResolutionError") if hasattr(hub, name)]
+    # Closed connections come as errors of the library's own kinds, whose common base is not public.
+    try:
+        yield
+    except RelaZooError:
+        raise
+    except (hub.HfHubHTTPError, hub.HFValidationError, hub.EntryNotFoundError, http, OSError, *own) as error:
+        raise _explained(error, what, repo, revision) from error
+
+
+def with_retries(
+    call: Callable[[], Result], what: str, *, repo: str | None = None, revision: str | None = None
+) -> Result:
+    """The result of `call`, tried again with growing pauses where the error may pass.
+
+    Waits as long as the server asks to, at most a minute, else 1, 2, 4 s.
+
+    Raises:
+        HubError: as `translated`.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            with translated(what, repo=repo, revision=revision):
+                return call()
+        except HubError as error:
+            if not error.transient or attempt == _ATTEMPTS - 1:
+                raise
+            _sleep(min(error.retry_after if error.retry_after is not None else 2.0**attempt, _LONGEST_WAIT))
+    raise AssertionError("unreachable")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what led to it: a refusal hides behind "not found in the cache"."""
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in found and len(found) < 12:
+        found.append(current)
+        current = current.__cause__ or current.__context__
+    return found
+
+
+def _explained(error: BaseException, what: str, repo: str | None, revision: str | None) -> HubError:
+    from huggingface_hub import constants
+
+    chain = _chain(error)
+    responses = [found for one in chain if (found := getattr(one, "response", None)) is not None]
+    names = [type(one).__name__ for one in chain]
+    numbers = [one.errno for one in chain if isinstance(one, OSError) and one.errno is not None]
+    page = f"{constants.ENDPOINT}/{repo}" if repo else constants.ENDPOINT
+    if responses:
+        return _refused(what, responses[0], names, page, repo, revision)
+    if errno.ENOSPC in numbers or getattr(errno, "EDQUOT", -1) in numbers:
+        return HubError(
+            what, expected="room on the disk", got="the disk (or your quota on it) is full",
+            fix=f"free some, or set HF_HOME to a disk with room (the cache is {constants.HF_HUB_CACHE})",
+        )  # fmt: skip
+    if errno.EROFS in numbers or errno.EACCES in numbers or "PermissionError" in names:
+        return HubError(
+            what, expected="a Hub cache that can be written, or one that holds the file already",
+            got=f"{constants.HF_HUB_CACHE} can't be written", fix="set HF_HOME to a folder of your own",
+        )  # fmt: skip
+    if "OfflineModeIsEnabled" in names or constants.HF_HUB_OFFLINE:
+        return HubError(
+            what, expected=f"the file in {constants.HF_HUB_CACHE}, for HF_HUB_OFFLINE is set", got="no such file there",
+            fix="fetch it where there is a network: `rela-zoo pull PRIOR --dataset NAME` or `rela-zoo fetch CONFIG`",
+        )  # fmt: skip
+    if any("Validation" in name for name in names):
+        return HubError(what, expected="org/name", got=_first_line(error), fix="correct the name of the repository")
+    deepest = chain[-1]
+    unreachable = any("Connect" in name or "LocalEntryNotFound" in name for name in names) and not any(
+        word in name for name in names for word in ("Read", "RemoteProtocol", "Incomplete")
+    )
+    return HubError(
+        what,
+        expected=f"an answer from {constants.ENDPOINT}",
+        got=f"{type(deepest).__name__}: {_first_line(deepest)}".rstrip(": "),
+        fix="check the network and HF_ENDPOINT; what was fetched before is used without a network",
+        transient=not unreachable,
+    )
+
+
+def _refused(what: str, response: Any, names: list[str], page: str, repo: str | None, revision: str | None) -> HubError:
+    """What a status code means."""
+    status = int(response.status_code)
+    code = str(response.headers.get("X-Error-Code", ""))
+    message = str(response.headers.get("X-Error-Message", ""))[:300]
+    got = f"HTTP {status}" + (f" {code}" if code else "") + (f": {message}" if message else "")
+    if code == "GatedRepo" or "GatedRepoError" in names:
+        fix = f"accept the conditions at {page}, then `hf auth login`"
+        return HubError(what, expected="access to a gated repository", got=got, fix=fix)
+    if "quota" in message.lower() or "storage" in message.lower() or status in (402, 413):
+        fix = f"free storage at {page.removesuffix('/' + str(repo))}/settings, then run the same command again"
+        return HubError(what, expected="room in the account's storage", got=got, fix=fix)
+    if code == "RevisionNotFound" or "RevisionNotFoundError" in names:
+        return HubError(what, expected=f"a commit {revision}", got=got, fix=f"see the history at {page}")
+    if code == "EntryNotFound" or "RemoteEntryNotFoundError" in names:
+        return HubError(what, expected=f"the file at commit {revision}", got=got, fix=f"see the files at {page}")
+    if code == "RepoNotFound" or status in (401, 404):
+        fix = "check the name; if the repository is private: `hf auth login` with a token that may read it"
+        return HubError(what, expected=f"a repository {repo} that you may read", got=got, fix=fix)
+    if status == 403:
+        fix = "`hf auth login` with a token that has the right to do this (write, for publishing)"
+        return HubError(what, expected="a token with the right to do this", got=got, fix=fix)
+    if status in (409, 412):
+        fix = "somebody else changed the repository meanwhile: look at it, then run the same command again"
+        return HubError(what, expected="a repository that nobody else is writing", got=got, fix=fix)
+    if status == 429 or status >= 500:
+        try:
+            wait = float(response.headers.get("Retry-After", ""))
+        except ValueError:
+            wait = None
+        fix = "run the same command again later; finished files are kept"
+        return HubError(what, expected="an answer", got=got, fix=fix, transient=True, retry_after=wait)
+    return HubError(what, expected="an answer", got=got, fix=f"see {page}")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]

@@ -1,0 +1,153 @@
+"""One file of the Hub at one full commit: from the cache without a request, else fetched; checked by sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rela_zoo import paths
+from rela_zoo.errors import HubError
+from rela_zoo.remote._client import with_retries
+
+Kind = Literal["model", "dataset"]
+
+_REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+REMOTE_PATTERN = rf"hf://({_REPO})@([0-9a-f]{{40}})((?:/[A-Za-z0-9_][\w.-]*)*)"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """Where something lies on the Hub: repository, full commit, path inside (empty for the root)."""
+
+    repo: str
+    revision: str
+    path: str
+
+
+def parse_address(text: str) -> RemoteFile:
+    """`hf://org/name@<40-hex commit>[/path]`.
+
+    Raises:
+        HubError: if it is not that; branches and tags can move, so they are no addresses.
+    """
+    match = re.fullmatch(REMOTE_PATTERN, text)
+    if match is None or ".." in text:
+        raise HubError(
+            "this is no address on the Hub",
+            expected="hf://org/name@<40 hexadecimal digits, lower case>/path",
+            got=text[:200],
+            fix="copy the full commit from the repository's history",
+        )
+    repo, revision, path = match.groups()
+    return RemoteFile(repo, revision, path.lstrip("/"))
+
+
+def is_offline() -> bool:
+    """Whether the Hub's client was told not to use the network."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def fetch_file(
+    repo: str,
+    path: str,
+    revision: str,
+    kind: Kind,
+    *,
+    sha256: str | None = None,
+    limit: int | None = None,
+) -> Path:
+    """A file in the Hub's cache on this machine.
+
+    What the cache has is used without any request. A file with a wrong hash is deleted and fetched once more: over
+    plain HTTP the client checks sizes only.
+
+    Args:
+        repo: `org/name`.
+        path: inside it, with slashes.
+        revision: full commit.
+        kind: of the repository.
+        sha256: of the file, hex; None leaves the content unchecked.
+        limit: largest size in bytes that is downloaded; asked for before the download.
+
+    Raises:
+        HubError: out of reach, refused, too large, or with another hash even when fetched again.
+    """
+    found = _download(repo, path, revision, kind, limit, force=False)
+    if limit is not None and found.stat().st_size > limit:
+        raise _too_large(repo, path, found.stat().st_size, limit)
+    if sha256 is None or _matches(found, sha256):
+        return found
+    with suppress(OSError):
+        found.resolve().unlink()
+    if not is_offline():
+        found = _download(repo, path, revision, kind, limit, force=True)
+        if _matches(found, sha256):
+            return found
+    got = _sha256(found) if found.is_file() else "nothing: the damaged file was deleted"
+    with suppress(OSError):
+        found.resolve().unlink()
+    raise HubError(
+        f"{path} of {repo} is damaged or was replaced",
+        expected=f"sha256 {sha256}",
+        got=got if got.startswith("nothing") else f"sha256 {got}",
+        fix="run the same command again with a network; if it stays so, the repository is not what its entry says",
+    )
+
+
+def _download(repo: str, path: str, revision: str, kind: Kind, limit: int | None, *, force: bool) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    what = f"{path} of {repo} at {revision[:12]} can't be fetched"
+    cached = try_to_load_from_cache(repo, path, revision=revision, repo_type=kind)
+    if isinstance(cached, str) and not force and Path(cached).exists():
+        return Path(cached)
+    if limit is not None and not is_offline():
+        url = hf_hub_url(repo, path, revision=revision, repo_type=kind)
+        facts = with_retries(lambda: get_hf_file_metadata(url), what, repo=repo, revision=revision)
+        if facts.size is not None and facts.size > limit:
+            raise _too_large(repo, path, facts.size, limit)
+    fetched = with_retries(
+        lambda: hf_hub_download(repo, path, revision=revision, repo_type=kind, force_download=force),
+        what,
+        repo=repo,
+        revision=revision,
+    )
+    return Path(fetched)
+
+
+def _too_large(repo: str, path: str, size: int, limit: int) -> HubError:
+    return HubError(
+        f"{path} of {repo} is too large", expected=f"at most {limit} bytes", got=f"{size} bytes",
+        fix="do not use this repository; tell its owner",
+    )  # fmt: skip
+
+
+def _matches(path: Path, sha256: str) -> bool:
+    """Whether a file has this hash. A file found right is not hashed again while size and time of change stay."""
+    state = path.stat()
+    stamp = f"{state.st_size} {state.st_mtime_ns} {state.st_ino} {state.st_dev}"
+    note = paths.artefact_cache() / "verified" / sha256
+    with suppress(OSError, UnicodeDecodeError):
+        if note.read_text(encoding="ascii") == stamp:
+            return True
+    if _sha256(path) != sha256:
+        return False
+    with suppress(OSError):  # a home that can't be written costs time, nothing else
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(stamp, encoding="ascii")
+    return True
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
