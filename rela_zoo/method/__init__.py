@@ -4,4 +4,4 @@ from rela_zoo.method._preflight import preflight
 from rela_zoo.method._published import fetch_for_run
 from rela_zoo.method._wrapper import with_rela
 
-__all__ = ["preflight", "with_rela"]
+__all__ = ["fetch_for_run", "preflight", "with_rela"]

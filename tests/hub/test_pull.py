@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +28,7 @@ from rela_zoo.remote import MANIFEST, Manifest, _client, safe_path
 from rela_zoo.transport import fit_transport
 
 ROWS, DIM, SHARD = 24, 64, 8
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -94,12 +99,6 @@ def _commit(repo: str, kind: str) -> str:
     return str(_client.client().repo_info(repo, repo_type=kind).sha)
 
 
-def _empty_cache() -> None:
-    from huggingface_hub import constants
-
-    shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)
-
-
 def test_embeddings_and_transport_come_whole(zoo):
     pulled = pull(zoo.name)
     table = open_embeddings(pulled.embeddings, verify="full")
@@ -140,18 +139,91 @@ def test_offline_says_what_to_fetch_and_asks_nobody(zoo, monkeypatch):
     assert len(zoo.hub.requests) == before
 
 
-@pytest.mark.parametrize("fault", [{"cut": True}, {"flip": True}, {"status": 500}, {"status": 503}, {"status": 429}])
-def test_a_fault_that_passes_is_survived(zoo, fault):
-    zoo.hub.fail("shard-00001", times=1, **fault)
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("/cdn/", {"cut": 700}),
+        ("/cdn/", {"cut": 0}),
+        ("/cdn/", {"flip": 900}),
+        ("/cdn/", {"slow": 0.3}),
+        ("index.json", {"flip": 20}),
+        ("shard-00001", {"status": 500}),
+        ("shard-00001", {"status": 503}),
+        ("shard-00001", {"status": 429, "retry_after": 1}),
+    ],
+)
+def test_a_fault_that_passes_is_survived(zoo, path, fault):
+    switch = zoo.hub.fail(path, times=1, **fault)
     assert open_embeddings(pull(zoo.name).embeddings, verify="full").shape == (ROWS, DIM)
+    assert switch.hits == 1
 
 
 def test_a_flip_that_stays_is_refused_and_mended_later(zoo):
-    zoo.hub.fail("shard-00001", flip=True, times=50)
+    zoo.hub.fail("/cdn/", flip=900)
     with pytest.raises(HubError, match=r"(?s)damaged or was replaced.*sha256"):
         pull(zoo.name)
     zoo.hub.faults.clear()
     assert open_embeddings(pull(zoo.name).embeddings, verify="full").shape == (ROWS, DIM)
+
+
+def test_a_file_damaged_in_the_cache_is_fetched_again(zoo):
+    folder = pull(zoo.name).embeddings
+    shard = (folder / "shard-00001.safetensors").resolve()
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.chmod(0o644)
+    shard.write_bytes(data)
+    assert open_embeddings(pull(zoo.name).embeddings, verify="full").shape == (ROWS, DIM)
+
+
+def test_a_full_disk_says_so_and_the_next_run_completes(zoo, monkeypatch):
+    from huggingface_hub import file_download
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spec = prior_spec(zoo.name)
+    with monkeypatch.context() as patched:
+        patched.setattr(file_download, "http_get", full)
+        with pytest.raises(HubError, match=r"(?s)disk.*full.*HF_HOME"):
+            pull(spec)
+    assert open_embeddings(pull(zoo.name).embeddings, verify="full").shape == (ROWS, DIM)
+
+
+def test_killed_in_the_middle_it_goes_on_with_what_is_missing(zoo, tmp_path):
+    """SIGKILL while the third large file is under way: the finished ones are not asked for again."""
+    zoo.hub.fail("/cdn/", after=2, slow=30.0)
+    command = [sys.executable, "-m", "rela_zoo", "pull", zoo.name, "--workers", "1"]
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(zoo.hub.calls("/cdn/")) < 3 and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.05)
+    assert child.poll() is None, "it was to be killed under way"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    zoo.hub.faults.clear()
+    finished = {call[1] for call in zoo.hub.calls("/cdn/")[:2]}
+    before = len(zoo.hub.calls("/cdn/"))
+    assert open_embeddings(pull(zoo.name).embeddings, verify="full").shape == (ROWS, DIM)
+    again = {call[1] for call in zoo.hub.calls("/cdn/")[before:]}
+    assert again
+    assert not again & finished
+
+
+def test_private_repositories_need_a_token_that_is_never_shown(zoo, monkeypatch):
+    zoo.hub.store.add("org/secret", {"prior.yaml": yaml.safe_dump(zoo.entry).encode()}, private=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
+    name = f"hf://org/secret@{_commit('org/secret', 'model')}"
+    for token in ("hf_outsider", None):
+        if token is None:
+            monkeypatch.delenv("HF_TOKEN")
+        else:
+            monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(UnknownPriorError, match="hf auth login") as caught:
+            prior_spec(name)
+        assert "hf_" not in str(caught.value)
+    monkeypatch.setenv("HF_TOKEN", "hf_reader")
+    assert prior_spec(name).id == "home-made"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +308,7 @@ def test_the_index_knows_what_was_published_later(zoo, monkeypatch):
     assert prior_spec("cifar10-resnet20").source == "embedded", "the index shadows no packaged prior"
     with pytest.raises(RegistryError, match="leads from 'other' to another prior"):
         prior_spec("other")
-    assert {one.name for one in search()} == {"home-made"} or {one.repo for one in search()} == {repo}
+    assert [(one.repo, one.licence) for one in search()] == [(repo, "mit")]
     zoo.hub.stop()
     assert prior_spec("home-made").id == "home-made", "what was seen is known without a network"
 

@@ -15,7 +15,6 @@ from rela_zoo.cards import Measurement, dataset_card, model_card
 from rela_zoo.embeddings._format import INDEX, file_sha256, read_index
 from rela_zoo.errors import HubError
 from rela_zoo.hub.publish._artefacts import Embedded, facts, facts_of
-from rela_zoo.hub.publish._base import FileRecord
 from rela_zoo.hub.publish._example import example
 from rela_zoo.hub.publish._figure import spectrum_figure
 from rela_zoo.hub.publish._files import Upload, Wanted, sealed
@@ -24,6 +23,7 @@ from rela_zoo.hub.publish._source import Source
 from rela_zoo.hub.publish._weights import WEIGHTS_FILE
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, read_entry
 from rela_zoo.registry._read import parse_yaml
+from rela_zoo.remote import FileRecord
 from rela_zoo.transport import TargetTransport, fit_transport
 
 FIGURE, EXAMPLE = "figure.png", "example.py"

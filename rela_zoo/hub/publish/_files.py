@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from rela_zoo.hub.publish._base import MANIFEST, FileRecord, Manifest
+from rela_zoo.remote import MANIFEST, FileRecord, Manifest
 
 CARD = "README.md"
 Kind = Literal["model", "dataset"]

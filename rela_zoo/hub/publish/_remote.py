@@ -11,8 +11,8 @@ from huggingface_hub.hf_api import RepoFile
 
 from rela_zoo.embeddings._format import file_sha256
 from rela_zoo.errors import HubError
-from rela_zoo.hub.publish._base import MANIFEST, Manifest, translated
 from rela_zoo.hub.publish._files import CARD, Kind, Upload, Wanted, edited, same
+from rela_zoo.remote import MANIFEST, Manifest, translated
 
 # Small text files of a repository; anything longer is none of ours.
 _MAX_TEXT_BYTES = 64 << 20
@@ -51,7 +51,7 @@ def look(api: HfApi, repo: str, kind: Kind, work: Path, revision: str | None = N
     Raises:
         HubError: the Hub can't be asked.
     """
-    with translated("what is published already", repo=repo, revision=revision):
+    with translated(f"it can't be seen what {repo} holds already", repo=repo, revision=revision):
         try:
             info = api.repo_info(repo, repo_type=kind, revision=revision)
         except RepositoryNotFoundError:
@@ -88,7 +88,7 @@ def fetch(remote: Remote, path: str, work: Path) -> Path:
             got=f"{remote.tree[path][1]} bytes",
         )  # fmt: skip
     for attempt in (1, 2):
-        with translated(path, repo=remote.repo, revision=remote.commit):
+        with translated(f"{path} of {remote.repo} can't be read", repo=remote.repo, revision=remote.commit):
             # Not into the user's cache: these are looked at once.
             got = Path(
                 hf_hub_download(

@@ -19,9 +19,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from rela_zoo.embeddings._format import file_sha256
 from rela_zoo.errors import HubError
-from rela_zoo.hub.publish._base import translated
 from rela_zoo.hub.publish._files import CARD, human, total_bytes
 from rela_zoo.hub.publish._remote import Change, look
+from rela_zoo.remote import translated
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _AGAIN = "run the same command again: what has arrived is not sent twice"
@@ -38,7 +38,7 @@ def check_token(api: HfApi, namespace: str, pr: bool) -> None:
             "publishing needs a token of the Hub, and there is none", expected="a token with write access",
             fix="hf auth login, or HF_TOKEN=… in the environment",
         )  # fmt: skip
-    with translated("who the token belongs to"):
+    with translated("it can't be asked whose token this is"):
         who = api.whoami()
     role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
     if role == "read":
@@ -59,7 +59,7 @@ def _sending(change: Change) -> Iterator[None]:
     """Errors of an upload, said in the terms of a publisher."""
     wanted = change.wanted
     try:
-        with translated("the upload", repo=wanted.repo):
+        with translated(f"the upload to {wanted.repo} did not succeed", repo=wanted.repo):
             yield
     # The client wraps what went wrong with a large file into a bare RuntimeError.
     except (HubError, RuntimeError) as error:
@@ -163,7 +163,7 @@ def verify(
         if not full:
             continue
         for attempt in (1, 2):
-            with translated(one.path, repo=wanted.repo, revision=commit):
+            with translated(f"{one.path} of {wanted.repo} can't be read back", repo=wanted.repo, revision=commit):
                 back = Path(
                     hf_hub_download(
                         wanted.repo, one.path, repo_type=wanted.kind, revision=commit,
@@ -220,13 +220,13 @@ def put_tag(api: HfApi, repo: str, commit: str, tag: str | None, tags: dict[str,
     for _ in range(5):
         name = tag or next_version(known)
         try:
-            with translated(f"the tag {name}", repo=repo):
+            with translated(f"the tag {name} can't be set in {repo}", repo=repo):
                 api.create_tag(repo, tag=name, revision=commit)
             return name
         except HubError as error:
             if _status(error) != 409:
                 raise
-            with translated("the tags", repo=repo):
+            with translated(f"the tags of {repo} can't be read", repo=repo):
                 known = {one.name: one.target_commit for one in api.list_repo_refs(repo).tags}
             if known.get(name) == commit:
                 return name

@@ -8,8 +8,8 @@ from huggingface_hub.hf_api import RepoFile
 from torch import nn
 
 from rela_zoo.errors import WeightsError
-from rela_zoo.hub.publish._base import client, translated
 from rela_zoo.registry import PriorSpec
+from rela_zoo.remote import client, translated
 
 _FILE = "model.safetensors"
 
@@ -32,7 +32,7 @@ def timm_weights(name: str, network: nn.Module) -> dict[str, Any]:
             f"timm names no repository of the Hub for {name!r}", expected="a model with weights there, as name.tag",
             fix="--weights FILE publishes a safetensors file of your own",
         )  # fmt: skip
-    with translated(f"the weights of {name}", repo=repo):
+    with translated(f"the weights of {name} can't be fetched", repo=repo):
         api = client()
         info = api.model_info(repo)
         found = api.get_paths_info(repo, [_FILE], revision=info.sha)
