@@ -107,3 +107,5 @@ def _print(found: Comparison) -> None:
             table.add_row(f"{number} {name}", *("–" if value != value else f"{value:.3f}" for value in row))
         console.print(table)
     typer.echo(f"{found.samples} samples in common; similarities on {found.sampled} of them; --json has every measure")
+    if found.caution:
+        typer.echo(found.caution)

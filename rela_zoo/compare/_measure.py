@@ -73,6 +73,17 @@ class Comparison:
     samples: int
     sampled: int
 
+    @property
+    def caution(self) -> str:
+        """What the number of samples does to the measures, for readers; empty where it does nothing."""
+        widest = max(space.dim for space in self.spaces)
+        if self.sampled >= 10 * widest:
+            return ""
+        return (
+            f"{self.sampled:,} samples are few beside {widest} features: SVCCA and PWCCA come near 1 for any two "
+            "spaces, and transports are judged on few rows."
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; a measure that is not defined for a pair is null."""
         return _without_nan(asdict(self))

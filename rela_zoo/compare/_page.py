@@ -35,7 +35,8 @@ def page(found: Comparison, figure: bytes, dataset: str) -> str:
 <h1>{title}</h1>
 <p class="note">{found.samples:,} samples in common; similarities on {found.sampled:,} of them. Transports are fitted by
 ridge regression, and judged on a tenth of the samples that had no part in the fit. In every matrix the row is the
-source. Similarities in representation are no promise of accuracy: an untrained network belongs among the rows.</p>
+source. Similarities in representation are no promise of accuracy: an untrained network belongs among the rows.
+{escape(found.caution)}</p>
 <img alt="Heat maps of linear CKA, shared neighbours and transports, and spectra" src="data:image/png;base64,{image}">
 <h2>Spaces</h2>
 {_spaces(found)}

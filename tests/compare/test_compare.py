@@ -66,6 +66,17 @@ def test_a_sample_is_the_same_for_any_order_of_rows(tables: dict[str, EmbeddingT
         np.testing.assert_allclose(again.pairs[key], first.pairs[key], atol=1e-9)
 
 
+def test_few_samples_for_many_features_are_said_to_be_few(tables: dict[str, EmbeddingTable], tmp_path: Path) -> None:
+    assert measure(tables).caution == ""
+    wide = torch.randn(300, 40, generator=torch.Generator().manual_seed(3))
+    ids = [f"{i}.png" for i in range(300)]
+    many = {name: write_rows(tmp_path / name, [rows], ids, prior={"id": name}, dtype="float32")
+            for name, rows in (("a", wide), ("b", wide.flip(0)))}  # fmt: skip
+    found = measure(many)
+    assert "300 samples are few beside 40 features" in found.caution
+    assert found.caution in page(found, b"", "x")
+
+
 def test_too_little_in_common_is_refused(tables: dict[str, EmbeddingTable], tmp_path: Path) -> None:
     other = write_rows(tmp_path / "o", [torch.randn(300, 4)], [f"x{i}" for i in range(300)], prior={"id": "o"})
     with pytest.raises(EmbeddingsError, match="too few samples in common"):
