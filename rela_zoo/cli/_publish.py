@@ -19,7 +19,7 @@ _SOURCE, _FACTS, _SENDING = "The prior (one of)", "What is known about it", "Sen
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("publish")(publish_command)
+    app.command("publish", rich_help_panel="Sharing")(publish_command)
 
 
 def _triple(text: str | None, option: str) -> tuple[float, ...] | None:

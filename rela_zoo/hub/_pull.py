@@ -84,7 +84,7 @@ def pull(
     Args:
         prior: a name, an address `hf://org/name@<commit>`, or an entry.
         dataset: whose embeddings and transport; may be left out where only one is published, or for weights alone.
-        what: what to fetch, of `embeddings`, `transport`, `weights`; a transport that was not published is left out.
+        what: what to fetch, of `embeddings`, `transport`, `weights`; what was not published beside the weights is left out.
         shards: only these shards of the embeddings, by number; None fetches all.
         workers: downloads at once.
         progress: as for `embed`.
@@ -96,6 +96,8 @@ def pull(
     """
     spec = prior if isinstance(prior, PriorSpec) else prior_spec(prior)
     wanted = set(what)
+    if "weights" in wanted and dataset is None and not spec.artefacts:
+        wanted = {"weights"}
     artefacts: list[Artefact] = []
     embeddings = transport = weights = None
     size = 0

@@ -46,6 +46,15 @@ def test_what_the_cache_has_needs_no_request(zoo):
     assert pull(zoo.name) == first
 
 
+def test_weights_alone_of_a_prior_without_artefacts():
+    pulled = pull("cifar10-resnet20", what=("embeddings", "transport", "weights"))
+    assert (pulled.embeddings, pulled.transport) == (None, None)
+    assert pulled.weights is not None
+    assert pulled.artefacts[0].repo is None
+    with pytest.raises(HubError, match=r"(?s)nothing is published.*rela-zoo embed"):
+        pull("cifar10-resnet20")
+
+
 def test_only_the_shards_that_are_wanted(zoo):
     pulled = pull(zoo.name, what=("embeddings",), shards=[1])
     assert pulled.embeddings is None
