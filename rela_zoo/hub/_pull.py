@@ -84,7 +84,7 @@ def pull(
     Args:
         prior: a name, an address `hf://org/name@<commit>`, or an entry.
         dataset: whose embeddings and transport; may be left out where only one is published, or for weights alone.
-        what: what to fetch, of `embeddings`, `transport`, `weights`; a transport that was not published is left out, and
+        what: what to fetch, of `embeddings`, `transport`, `weights`; a transport that was not published is left out;
             where nothing is published but weights are asked for, only these are fetched.
         shards: only these shards of the embeddings, by number; None fetches all.
         workers: downloads at once.
