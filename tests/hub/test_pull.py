@@ -263,3 +263,16 @@ def test_a_read_only_cache_with_the_files_is_enough(zoo):
     finally:
         for folder in folders:
             folder.chmod(0o755)
+
+
+def test_an_entry_of_the_index_without_licence_or_hash_is_flagged(zoo):
+    loose = {**zoo.entry, "id": "loose", "licence": "unstated", "sha256": None, "pin": "none"}
+    zoo.hub.store.add("org/loose", {"prior.yaml": yaml.safe_dump(loose).encode()})
+    commit = zoo.commit_of("org/loose", "model")
+    pointer = yaml.safe_dump({"repo": "org/loose", "revision": commit}).encode()
+    zoo.hub.store.add("rela-zoo/registry", {"priors/loose.yaml": pointer}, kind="dataset")
+    with pytest.warns(UserWarning, match="not pinned by hash and commit and it states no licence"):
+        assert prior_spec("loose").id == "loose"
+    zoo.hub.store.add("org/bare", {"prior.yaml": b"", "README.md": b"---\ntags: [rela-prior]\n---\n# x\n"})
+    (bare,) = [one for one in search() if one.repo == "org/bare"]
+    assert "licence unclear" in bare.flags
