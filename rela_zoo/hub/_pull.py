@@ -240,7 +240,9 @@ def _pull_embeddings(
     records = [(info.ids.file, info.ids.sha256, info.ids.bytes), *((one.file, one.sha256, one.bytes) for one in chosen)]
 
     def fetch(record: tuple[str, str, int]) -> int:
-        fetch_file(place.repo, _join(place.path, record[0]), place.revision, "dataset", sha256=record[1])
+        fetch_file(
+            place.repo, _join(place.path, record[0]), place.revision, "dataset", sha256=record[1], limit=record[2]
+        )
         return record[2]
 
     total = sum(size for _, _, size in records)

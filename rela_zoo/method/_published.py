@@ -13,6 +13,7 @@ from rela_zoo.errors import EmbeddingsError, HubError
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable, ImageSource
     from rela_zoo.hub import Artefact
+    from rela_zoo.registry import PriorSpec
 
 
 @dataclass(frozen=True)
@@ -39,30 +40,80 @@ def find_published(config: RelaConfig, source: ImageSource, say: Callable[[str],
         RegistryError: no such prior.
     """
     from rela_zoo.embeddings import open_embeddings
-    from rela_zoo.hub import pull, pull_ids
+    from rela_zoo.hub import pull
     from rela_zoo.registry import prior_spec
 
     assert config.prior is not None
     spec = prior_spec(config.prior)
+    name = _agreed(_choose(spec, config, source, say) if _rank() == 0 else None)
+    if name is None:
+        return None
+    held = spec.artefacts[name].embeddings
+    assert held is not None
+    try:
+        pulled = pull(spec, name)
+    except HubError as error:
+        if _together():
+            raise  # the other ranks may have them: a job whose ranks use different rows is worse than none
+        say(_unused(spec, name, error))
+        return None
+    assert pulled.embeddings is not None
+    say(f"rela_zoo: embeddings of {name} by {spec.id}, published in {held.repo}")
+    return Published(open_embeddings(pulled.embeddings), pulled.transport, pulled.artefacts)
+
+
+def _choose(spec: PriorSpec, config: RelaConfig, source: ImageSource, say: Callable[[str], None]) -> str | None:
+    """The first data set whose rows are by this prior and hold every sample; only index and ids are fetched."""
+    from rela_zoo.hub import pull_ids
+
     for name, artefacts in sorted(spec.artefacts.items()):
         if artefacts.embeddings is None:
             continue
         try:
             ids = pull_ids(artefacts.embeddings)
-            if ids is None or ids.info.preprocessing != config.preprocessing or len(ids) < len(source):
-                continue
-            try:
-                ids.positions(source.ids)
-            except EmbeddingsError:
-                continue
-            pulled = pull(spec, name)
         except HubError as error:
-            say(f"rela_zoo: published embeddings of {name} by {spec.id} are not used: {error.what} ({error.got})")
+            say(_unused(spec, name, error))
             continue
-        assert pulled.embeddings is not None
-        say(f"rela_zoo: embeddings of {name} by {spec.id}, published in {artefacts.embeddings.repo}")
-        return Published(open_embeddings(pulled.embeddings), pulled.transport, pulled.artefacts)
+        if ids is None or ids.info.preprocessing != config.preprocessing or len(ids) < len(source):
+            continue
+        made_by = ids.info.prior
+        weights = made_by.get("weights_sha256") or spec.sha256
+        if made_by.get("id") != spec.id or spec.sha256 not in (None, weights):
+            say(f"rela_zoo: published embeddings of {name} by {spec.id} are not used: they are by {made_by.get('id')}")
+            continue
+        try:
+            ids.positions(source.ids)
+        except EmbeddingsError:
+            continue
+        return name
     return None
+
+
+def _unused(spec: PriorSpec, name: str, error: HubError) -> str:
+    return f"rela_zoo: published embeddings of {name} by {spec.id} are not used: {error.what} ({error.got})"
+
+
+def _together() -> bool:
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _rank() -> int:
+    import torch.distributed as dist
+
+    return dist.get_rank() if _together() else 0
+
+
+def _agreed(name: str | None) -> str | None:
+    """What rank 0 has chosen, on every rank: each asking for itself, they could choose differently."""
+    import torch.distributed as dist
+
+    if not _together():
+        return name
+    box = [name]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def fetch_for_run(config: RelaConfig, data: str | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ Result = TypeVar("Result")
 _ATTEMPTS = 4
 _LONGEST_WAIT = 60.0
 _sleep = time.sleep
+# HTTP libraries quote a header that they can't send.
+_SECRET = re.compile(r"hf_\w+|(?i:bearer)\s+[^\s'\"]+")
 
 
 def client() -> HfApi:
@@ -129,7 +132,7 @@ def _refused(what: str, response: Any, names: list[str], page: str, repo: str | 
     """What a status code means."""
     status = int(response.status_code)
     code = str(response.headers.get("X-Error-Code", ""))
-    message = str(response.headers.get("X-Error-Message", ""))[:300]
+    message = _SECRET.sub("<token>", str(response.headers.get("X-Error-Message", "")))[:300]
     got = f"HTTP {status}" + (f" {code}" if code else "") + (f": {message}" if message else "")
     if code == "GatedRepo" or "GatedRepoError" in names:
         fix = f"accept the conditions at {page}, then `hf auth login`"
@@ -161,4 +164,5 @@ def _refused(what: str, response: Any, names: list[str], page: str, repo: str | 
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:300]
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return _SECRET.sub("<token>", line)[:300]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,40 +74,44 @@ def fetch_file(
         path: inside it, with slashes.
         revision: full commit.
         kind: of the repository.
-        sha256: of the file, hex; None leaves the content unchecked.
+        sha256: of the file, hex; None checks it against the digest that the Hub announced when it was fetched.
         limit: largest size in bytes that is downloaded; asked for before the download.
 
     Raises:
         HubError: out of reach, refused, too large, or with another hash even when fetched again.
     """
-    found = _download(repo, path, revision, kind, limit, force=False)
-    if limit is not None and found.stat().st_size > limit:
-        raise _too_large(repo, path, found.stat().st_size, limit)
-    if sha256 is None or _matches(found, sha256):
-        return found
-    with suppress(OSError):
-        found.resolve().unlink()
-    if not is_offline():
-        found = _download(repo, path, revision, kind, limit, force=True)
-        if _matches(found, sha256):
+    got = ""
+    for _ in range(1 if is_offline() else 2):
+        found = _download(repo, path, revision, kind, limit)
+        if found.is_symlink() and not _in_cache(found):
+            raise HubError(
+                f"{found} is a link that leads out of the Hub's cache",
+                expected=f"a file below {_cache_root()}",
+                got=str(found.resolve()),
+                fix="delete the link",
+            )
+        if limit is not None and found.stat().st_size > limit:
+            raise _too_large(repo, path, found.stat().st_size, limit)
+        if _intact(found) if sha256 is None else _matches(found, sha256):
             return found
-    got = _sha256(found) if found.is_file() else "nothing: the damaged file was deleted"
-    with suppress(OSError):
-        found.resolve().unlink()
+        got = _sha256(found)
+        if _in_cache(found):
+            with suppress(OSError):
+                found.resolve().unlink()
     raise HubError(
         f"{path} of {repo} is damaged or was replaced",
-        expected=f"sha256 {sha256}",
-        got=got if got.startswith("nothing") else f"sha256 {got}",
+        expected=f"sha256 {sha256}" if sha256 else "the bytes that the Hub announced",
+        got=f"sha256 {got}; deleted from the cache if that can be written",
         fix="run the same command again with a network; if it stays so, the repository is not what its entry says",
     )
 
 
-def _download(repo: str, path: str, revision: str, kind: Kind, limit: int | None, *, force: bool) -> Path:
+def _download(repo: str, path: str, revision: str, kind: Kind, limit: int | None) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     what = f"{path} of {repo} at {revision[:12]} can't be fetched"
     cached = try_to_load_from_cache(repo, path, revision=revision, repo_type=kind)
-    if isinstance(cached, str) and not force and Path(cached).exists():
+    if isinstance(cached, str) and Path(cached).exists():
         return Path(cached)
     if limit is not None and not is_offline():
         url = hf_hub_url(repo, path, revision=revision, repo_type=kind)
@@ -114,7 +119,7 @@ def _download(repo: str, path: str, revision: str, kind: Kind, limit: int | None
         if facts.size is not None and facts.size > limit:
             raise _too_large(repo, path, facts.size, limit)
     fetched = with_retries(
-        lambda: hf_hub_download(repo, path, revision=revision, repo_type=kind, force_download=force),
+        lambda: hf_hub_download(repo, path, revision=revision, repo_type=kind),
         what,
         repo=repo,
         revision=revision,
@@ -129,10 +134,36 @@ def _too_large(repo: str, path: str, size: int, limit: int) -> HubError:
     )  # fmt: skip
 
 
+def _cache_root() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).resolve()
+
+
+def _in_cache(path: Path) -> bool:
+    """Whether a file lies in the Hub's cache: no other is ever deleted, and no link to another is read."""
+    return _cache_root() in path.resolve().parents
+
+
+def _intact(path: Path) -> bool:
+    """Whether a file is what the Hub announced: blobs are named by their sha256, or by git's digest of small files."""
+    # The first link only: a blob may itself be a link into a store that names files otherwise.
+    name = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
+    if re.fullmatch(r"[0-9a-f]{64}", name):
+        return _sha256(path) == name
+    if re.fullmatch(r"[0-9a-f]{40}", name):
+        data = path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == name
+    return True  # a cache without links, or a digest of another kind
+
+
 def _matches(path: Path, sha256: str) -> bool:
-    """Whether a file has this hash. A file found right is not hashed again while size and time of change stay."""
+    """Whether a file has this hash. A file found right is not hashed again while it is untouched.
+
+    Untouched: same file, size and times; the time of change is one that no program can set back.
+    """
     state = path.stat()
-    stamp = f"{state.st_size} {state.st_mtime_ns} {state.st_ino} {state.st_dev}"
+    stamp = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino} {state.st_dev}"
     note = paths.artefact_cache() / "verified" / sha256
     with suppress(OSError, UnicodeDecodeError):
         if note.read_text(encoding="ascii") == stamp:
