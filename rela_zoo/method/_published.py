@@ -78,7 +78,9 @@ def _choose(spec: PriorSpec, config: RelaConfig, source: ImageSource, say: Calla
             continue
         made_by = ids.info.prior
         weights = made_by.get("weights_sha256") or spec.sha256
-        if made_by.get("id") != spec.id or spec.sha256 not in (None, weights):
+        # A network of the publisher's own code is known by the digest of its state, not by that of a file.
+        foreign = spec.family != "external" and spec.sha256 not in (None, weights)
+        if made_by.get("id") != spec.id or foreign:
             say(f"rela_zoo: published embeddings of {name} by {spec.id} are not used: they are by {made_by.get('id')}")
             continue
         try:
