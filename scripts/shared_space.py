@@ -24,9 +24,9 @@ import yaml
 
 from rela_zoo import load_prior
 from rela_zoo.compare import draw, measure
+from rela_zoo.digest import file_sha256
 from rela_zoo.embeddings import image_source
 from rela_zoo.embeddings._cache import cached_embeddings
-from rela_zoo.embeddings._format import file_sha256
 
 DEPTHS = (20, 32, 44, 56)
 _PREPROCESSING = {

@@ -96,8 +96,8 @@ def apply_command(
     chunk: Annotated[int, typer.Option(min=1, help="Rows at once.")] = 8192,
 ) -> None:
     """Write the transported rows of a table as embeddings of their own (float32)."""
+    from rela_zoo.digest import file_sha256
     from rela_zoo.embeddings import open_embeddings, write_rows
-    from rela_zoo.embeddings._format import file_sha256
     from rela_zoo.transport import PriorTransport, TargetTransport, transport_kind
 
     table = open_embeddings(embeddings)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rela_zoo import __version__
+from rela_zoo.digest import file_sha256
 from rela_zoo.embeddings._format import (
     FORMAT_VERSION,
     IDS,
@@ -23,7 +24,6 @@ from rela_zoo.embeddings._format import (
     Index,
     Plan,
     ShardRecord,
-    file_sha256,
     pretty_json,
     read_index,
     read_json,

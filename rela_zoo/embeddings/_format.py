@@ -291,12 +291,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise EmbeddingsError(f"{path} is not JSON", expected="a whole JSON file", got=error, fix=fix) from error
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, hex, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

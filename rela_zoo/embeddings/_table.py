@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rela_zoo.embeddings._format import Index, file_sha256, row_dtype
+from rela_zoo.digest import file_sha256
+from rela_zoo.embeddings._format import Index, row_dtype
 from rela_zoo.embeddings._source import check_unique
 from rela_zoo.errors import EmbeddingsError
 

@@ -1,16 +1,15 @@
 """Sharing: pull what others have published of a prior, and remember exactly what a run used."""
 
-from rela_zoo.hub._lock import LOCK_FILE, LOCKED_VARIABLE, check_lock, write_lock
+from rela_zoo.hub._lock import LOCKED_VARIABLE, is_locked, write_lock
 from rela_zoo.hub._pull import Artefact, Pulled, open_address, pull, pull_ids, pull_transport_address
 from rela_zoo.hub._search import Found, search
 
 __all__ = [
     "LOCKED_VARIABLE",
-    "LOCK_FILE",
     "Artefact",
     "Found",
     "Pulled",
-    "check_lock",
+    "is_locked",
     "open_address",
     "pull",
     "pull_ids",

@@ -30,7 +30,7 @@ def write_lock(folder: Path, artefacts: Sequence[Artefact]) -> None:
     """
     path = folder / LOCK_FILE
     if is_locked():
-        check_lock(path, artefacts)
+        _check_lock(path, artefacts)
         return
     content = {"format": _FORMAT, "artefacts": [asdict(one) for one in artefacts]}
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def write_lock(folder: Path, artefacts: Sequence[Artefact]) -> None:
     os.replace(temporary, path)
 
 
-def check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:
+def _check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:
     """Compare with a lock file.
 
     Raises:

@@ -182,7 +182,7 @@ def _transport(
     config: RelaConfig, table: EmbeddingTable, rank: int, published: Path | None, say: Callable[[str], None]
 ) -> tuple[TargetTransport, Artefact | None]:
     """The transport; and what it is, if it is not one of the cache or the one that was published with the rows."""
-    from rela_zoo.embeddings._format import file_sha256
+    from rela_zoo.digest import file_sha256
     from rela_zoo.hub import pull_transport_address
     from rela_zoo.hub._pull import Artefact
     from rela_zoo.transport import TargetTransport, fit_transport

@@ -76,8 +76,7 @@ class RelaRun:
         Raises:
             HubError: locked, and the run would use other artefacts, or has no folder.
         """
-        from rela_zoo.hub import write_lock
-        from rela_zoo.hub._lock import is_locked
+        from rela_zoo.hub import is_locked, write_lock
 
         if self._targets is None or module.trainer.global_rank != 0:
             return

@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rela_zoo import paths
+from rela_zoo.digest import file_sha256
 from rela_zoo.errors import WeightsError
 from rela_zoo.registry import PriorSpec
 
 # The header of the largest network in reach is well under a megabyte; the format itself allows a hundred.
 MAX_HEADER_BYTES = 16 * 1024 * 1024
-_CHUNK = 4 * 1024 * 1024
 
 
 class UnpinnedWeightsWarning(UserWarning):
@@ -149,14 +149,10 @@ def verify_sha256(spec: PriorSpec, path: Path) -> str:
     Raises:
         WeightsError: if the entry names another.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_CHUNK):
-                digest.update(block)
+        got = file_sha256(path)
     except OSError as error:
         raise WeightsError(f"{path} can't be read", got=error.strerror or str(error)) from error
-    got = digest.hexdigest()
     if spec.sha256 is not None and got != spec.sha256:
         doubt = (
             "; this hash is a third party's record: compare it with the file's page on the Hub before trusting either"

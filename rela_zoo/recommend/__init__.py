@@ -1,6 +1,6 @@
 """Which prior for this data set, before any training: scores on a sample, measured costs, a ranking.
 
-`_transferability` is pure maths (LogME, H-score), `_agreement` how a space stands among others and under augmentation;
+`_transferability` is pure maths (LogME, H-score);
 `survey` embeds a sample with each prior, times it, and scores the rows; `ranked` orders what was found.
 """
 

@@ -4,13 +4,13 @@ Knows repositories, commits, paths and hashes, and nothing of priors.
 """
 
 from rela_zoo.remote._client import client, translated, with_retries
-from rela_zoo.remote._files import REMOTE_PATTERN, RemoteFile, fetch_file, is_offline, parse_address
+from rela_zoo.remote._files import Kind, RemoteFile, fetch_file, is_offline, parse_address
 from rela_zoo.remote._manifest import MANIFEST, FileRecord, Manifest, fetch_manifest, safe_path
 
 __all__ = [
     "MANIFEST",
-    "REMOTE_PATTERN",
     "FileRecord",
+    "Kind",
     "Manifest",
     "RemoteFile",
     "client",

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from rela_zoo import paths
+from rela_zoo.digest import file_sha256
 from rela_zoo.errors import HubError
 from rela_zoo.remote._client import with_retries
 
 Kind = Literal["model", "dataset"]
 
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-REMOTE_PATTERN = rf"hf://({_REPO})@([0-9a-f]{{40}})((?:/[A-Za-z0-9_][\w.-]*)*)"
-_CHUNK = 1 << 20
+_ADDRESS = rf"hf://({_REPO})@([0-9a-f]{{40}})((?:/[A-Za-z0-9_][\w.-]*)*)"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def parse_address(text: str) -> RemoteFile:
     Raises:
         HubError: if it is not that; branches and tags can move, so they are no addresses.
     """
-    match = re.fullmatch(REMOTE_PATTERN, text)
+    match = re.fullmatch(_ADDRESS, text)
     if match is None or ".." in text:
         raise HubError(
             "this is no address on the Hub",
@@ -94,7 +94,7 @@ def fetch_file(
             raise _too_large(repo, path, found.stat().st_size, limit)
         if _intact(found) if sha256 is None else _matches(found, sha256):
             return found
-        got = _sha256(found)
+        got = file_sha256(found)
         if _in_cache(found):
             with suppress(OSError):
                 found.resolve().unlink()
@@ -150,7 +150,7 @@ def _intact(path: Path) -> bool:
     # The first link only: a blob may itself be a link into a store that names files otherwise.
     name = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
     if re.fullmatch(r"[0-9a-f]{64}", name):
-        return _sha256(path) == name
+        return _matches(path, name)
     if re.fullmatch(r"[0-9a-f]{40}", name):
         data = path.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == name
@@ -168,17 +168,9 @@ def _matches(path: Path, sha256: str) -> bool:
     with suppress(OSError, UnicodeDecodeError):
         if note.read_text(encoding="ascii") == stamp:
             return True
-    if _sha256(path) != sha256:
+    if file_sha256(path) != sha256:
         return False
     with suppress(OSError):  # a home that can't be written costs time, nothing else
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(stamp, encoding="ascii")
     return True
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rela_zoo.errors import HubError
@@ -51,11 +48,6 @@ class Manifest:
     """Path → record of every file of a published repository but its card and the manifest itself."""
 
     files: dict[str, FileRecord]
-
-    @classmethod
-    def of_folder(cls, folder: Path, paths: Iterable[str]) -> Manifest:
-        """Read and hash files of a folder, by their paths in it."""
-        return cls({path: _record(folder / PurePosixPath(safe_path(path))) for path in paths})
 
     def to_bytes(self) -> bytes:
         """JSON; equal manifests give equal bytes."""
@@ -116,13 +108,3 @@ def fetch_manifest(repo: str, revision: str, kind: Kind) -> Manifest:
     """
     path = fetch_file(repo, MANIFEST, revision, kind, limit=MAX_MANIFEST_BYTES)
     return Manifest.parse(path.read_bytes())
-
-
-def _record(path: Path) -> FileRecord:
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-    return FileRecord(digest.hexdigest(), size)

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
-from rela_zoo.remote import MANIFEST, FileRecord, Manifest
+from rela_zoo.remote import MANIFEST, FileRecord, Kind, Manifest
 
 CARD = "README.md"
-Kind = Literal["model", "dataset"]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from rela_zoo.embeddings._format import file_sha256
+from rela_zoo.digest import file_sha256
 from rela_zoo.errors import HubError
-from rela_zoo.hub.publish._files import CARD, Kind, Upload, Wanted, edited, same
-from rela_zoo.remote import MANIFEST, Manifest, translated
+from rela_zoo.hub.publish._files import CARD, Upload, Wanted, edited, same
+from rela_zoo.remote import MANIFEST, Kind, Manifest, translated
 
 # Small text files of a repository; anything longer is none of ours.
 _MAX_TEXT_BYTES = 64 << 20

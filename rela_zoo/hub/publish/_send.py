@@ -17,7 +17,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError
 
-from rela_zoo.embeddings._format import file_sha256
+from rela_zoo.digest import file_sha256
 from rela_zoo.errors import HubError
 from rela_zoo.hub.publish._files import CARD, human, total_bytes
 from rela_zoo.hub.publish._remote import Change, look
