@@ -56,6 +56,7 @@ class HubError(RelaZooError):
     Args:
         transient: whether the same request may succeed in a moment.
         retry_after: seconds that the server asks to wait, or None.
+        status: of HTTP, if the Hub answered.
     """
 
     def __init__(
@@ -67,9 +68,10 @@ class HubError(RelaZooError):
         fix: str | None = None,
         transient: bool = False,
         retry_after: float | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(what, expected=expected, got=got, fix=fix)
-        self.transient, self.retry_after = transient, retry_after
+        self.transient, self.retry_after, self.status = transient, retry_after, status
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ DEFAULT_INDEX = "rela-zoo/registry"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECONDS = 10.0
 _MAX_POINTER_BYTES = 4096
+# A run looks its prior up several times; the newest commit is asked for once.
+_ASK_EVERY = 60.0
+_asked: dict[tuple[str, str], tuple[float, str]] = {}
 
 
 def hub_entry_file(repo: str, revision: str) -> Path:
@@ -42,9 +46,12 @@ def index_place(name: str) -> tuple[str, str] | None:
     if found is None or not re.fullmatch(NAME_PATTERN, name) or len(name) > 96:
         return None
     repo, commit = found
-    with suppress(_NotThere):
+    try:
         return _pointer(repo, commit, name)
-    return None
+    except HubError as error:
+        if error.status == 404 or is_offline():
+            return None
+        raise
 
 
 def index_names() -> dict[str, tuple[str, str]]:
@@ -52,7 +59,6 @@ def index_names() -> dict[str, tuple[str, str]]:
 
     Raises:
         HubError: the index is out of reach.
-        RegistryError: the index is malformed.
     """
     found = _index()
     if found is None or is_offline():
@@ -62,12 +68,11 @@ def index_names() -> dict[str, tuple[str, str]]:
         lambda: client().list_repo_files(repo, revision=commit, repo_type="dataset"), f"the index {repo} can't be read"
     )
     names = [file[len("priors/") : -len(".yaml")] for file in files if re.fullmatch(r"priors/[^/]+\.yaml", file)]
-    good = sorted(name for name in names if re.fullmatch(NAME_PATTERN, name))
-    return {name: _pointer(repo, commit, name) for name in good}
-
-
-class _NotThere(Exception):
-    pass
+    found_names = {}
+    for name in sorted(name for name in names if re.fullmatch(NAME_PATTERN, name)):
+        with suppress(RegistryError):  # one malformed pointer hides no other prior
+            found_names[name] = _pointer(repo, commit, name)
+    return found_names
 
 
 def _index() -> tuple[str, str] | None:
@@ -87,17 +92,22 @@ def _index() -> tuple[str, str] | None:
         seen = text if _COMMIT.fullmatch(text) else None
     if is_offline():
         return (repo, seen) if seen else None
+    api = client()
+    asked = _asked.get((api.endpoint, repo))
+    if asked is not None and time.monotonic() - asked[0] < _ASK_EVERY:
+        return repo, asked[1]
     try:
         info = with_retries(
-            lambda: client().repo_info(repo, repo_type="dataset", timeout=_SECONDS), f"the index {repo} can't be asked"
+            lambda: api.repo_info(repo, repo_type="dataset", timeout=_SECONDS), f"the index {repo} can't be asked"
         )
     except HubError as error:
         if seen is not None:
             return repo, seen
-        if "404" in str(error.got) or "401" in str(error.got):
+        if error.status in (401, 404):
             return None  # nobody has made this index (the Hub says 401 for what does not exist)
         raise
     commit = str(info.sha)
+    _asked[api.endpoint, repo] = time.monotonic(), commit
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(commit, encoding="ascii")
@@ -105,12 +115,7 @@ def _index() -> tuple[str, str] | None:
 
 
 def _pointer(repo: str, commit: str, name: str) -> tuple[str, str]:
-    try:
-        path = fetch_file(repo, f"priors/{name}.yaml", commit, "dataset", limit=_MAX_POINTER_BYTES)
-    except HubError as error:
-        if "404" in str(error.got) or "no such file" in str(error.got):
-            raise _NotThere from error
-        raise
+    path = fetch_file(repo, f"priors/{name}.yaml", commit, "dataset", limit=_MAX_POINTER_BYTES)
     try:
         raw: Any = parse_yaml(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ import errno
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rela_zoo.errors import HubError, RelaZooError
@@ -48,12 +48,15 @@ def translated(what: str, *, repo: str | None = None, revision: str | None = Non
     # library's errors (no route, refused connection, timeout), which the client lets through.
     http: Any = hub.HfHubHTTPError.__bases__[0]
     own = [getattr(hub, name) for name in ("XetDownloadError", "RevisionResolutionError") if hasattr(hub, name)]
-    # Closed connections come as errors of the library's own kinds, whose common base is not public.
+    known = (hub.HfHubHTTPError, hub.HFValidationError, hub.EntryNotFoundError, http, OSError, *own)
     try:
         yield
     except RelaZooError:
         raise
-    except (hub.HfHubHTTPError, hub.HFValidationError, hub.EntryNotFoundError, http, OSError, *own) as error:
+    # The client wraps what goes wrong with the upload of a large file into a bare RuntimeError.
+    except (*known, RuntimeError) as error:
+        if not any(isinstance(one, known) for one in _chain(error)):
+            raise
         raise _explained(error, what, repo, revision) from error
 
 
@@ -134,33 +137,32 @@ def _refused(what: str, response: Any, names: list[str], page: str, repo: str | 
     code = str(response.headers.get("X-Error-Code", ""))
     message = _SECRET.sub("<token>", str(response.headers.get("X-Error-Message", "")))[:300]
     got = f"HTTP {status}" + (f" {code}" if code else "") + (f": {message}" if message else "")
+    wait, transient = None, False
     if code == "GatedRepo" or "GatedRepoError" in names:
-        fix = f"accept the conditions at {page}, then `hf auth login`"
-        return HubError(what, expected="access to a gated repository", got=got, fix=fix)
-    if "quota" in message.lower() or "storage" in message.lower() or status in (402, 413):
-        fix = f"free storage at {page.removesuffix('/' + str(repo))}/settings, then run the same command again"
-        return HubError(what, expected="room in the account's storage", got=got, fix=fix)
-    if code == "RevisionNotFound" or "RevisionNotFoundError" in names:
-        return HubError(what, expected=f"a commit {revision}", got=got, fix=f"see the history at {page}")
-    if code == "EntryNotFound" or "RemoteEntryNotFoundError" in names:
-        return HubError(what, expected=f"the file at commit {revision}", got=got, fix=f"see the files at {page}")
-    if code == "RepoNotFound" or status in (401, 404):
+        expected, fix = "access to a gated repository", f"accept the conditions at {page}, then `hf auth login`"
+    elif "quota" in message.lower() or "storage" in message.lower() or status in (402, 413, 507):
+        settings = f"{page.removesuffix('/' + str(repo))}/settings"
+        expected, fix = "room in the account's storage", f"free storage at {settings}, then run the same command again"
+    elif code == "RevisionNotFound" or "RevisionNotFoundError" in names:
+        expected, fix = f"a commit {revision}", f"see the history at {page}"
+    elif code == "EntryNotFound" or "RemoteEntryNotFoundError" in names:
+        expected, fix = f"the file at commit {revision}", f"see the files at {page}"
+    elif code == "RepoNotFound" or status in (401, 404):
+        expected = f"a repository {repo} that you may read"
         fix = "check the name; if the repository is private: `hf auth login` with a token that may read it"
-        return HubError(what, expected=f"a repository {repo} that you may read", got=got, fix=fix)
-    if status == 403:
+    elif status == 403:
+        expected = "a token with the right to do this"
         fix = "`hf auth login` with a token that has the right to do this (write, for publishing)"
-        return HubError(what, expected="a token with the right to do this", got=got, fix=fix)
-    if status in (409, 412):
+    elif status in (409, 412):
+        expected = "a repository that nobody else is writing"
         fix = "somebody else changed the repository meanwhile: look at it, then run the same command again"
-        return HubError(what, expected="a repository that nobody else is writing", got=got, fix=fix)
-    if status == 429 or status >= 500:
-        try:
+    elif status == 429 or status >= 500:
+        expected, fix, transient = "an answer", "run the same command again later; finished files are kept", True
+        with suppress(ValueError):
             wait = float(response.headers.get("Retry-After", ""))
-        except ValueError:
-            wait = None
-        fix = "run the same command again later; finished files are kept"
-        return HubError(what, expected="an answer", got=got, fix=fix, transient=True, retry_after=wait)
-    return HubError(what, expected="an answer", got=got, fix=f"see {page}")
+    else:
+        expected, fix = "an answer", f"see {page}"
+    return HubError(what, expected=expected, got=got, fix=fix, transient=transient, retry_after=wait, status=status)
 
 
 def _first_line(error: BaseException) -> str:

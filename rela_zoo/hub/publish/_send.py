@@ -15,7 +15,6 @@ from huggingface_hub import (
     get_token,
     hf_hub_download,
 )
-from huggingface_hub.errors import HfHubHTTPError
 
 from rela_zoo.digest import file_sha256
 from rela_zoo.errors import HubError
@@ -61,22 +60,20 @@ def _sending(change: Change) -> Iterator[None]:
     try:
         with translated(f"the upload to {wanted.repo} did not succeed", repo=wanted.repo):
             yield
-    # The client wraps what went wrong with a large file into a bare RuntimeError.
-    except (HubError, RuntimeError) as error:
-        if isinstance(error, HubError) and error.__cause__ is None:
+    except HubError as error:
+        if error.__cause__ is None:
             raise
-        status = _status(error)
-        if status in (409, 412):
+        if error.status in (409, 412):
             raise _overtaken(change) from error
-        if status in (402, 403, 413, 507) or "quota" in str(error).lower() or "storage" in str(error).lower():
+        if error.status in (402, 403, 413, 507) or "quota" in str(error).lower() or "storage" in str(error).lower():
             raise HubError(
                 f"the Hub refused the upload to {wanted.repo}, and no version was made",
                 expected="room and write access for " + human(total_bytes(change.send)),
-                got=_first_line(error),
+                got=error.got,
                 fix="free or buy storage, or check the token's rights; then " + _AGAIN,
             ) from error
         raise HubError(
-            f"the upload to {wanted.repo} was not finished, and no version was made", got=_first_line(error), fix=_AGAIN
+            f"the upload to {wanted.repo} was not finished, and no version was made", got=error.got, fix=_AGAIN
         ) from error
 
 
@@ -87,24 +84,6 @@ def _overtaken(change: Change) -> HubError:
         got="a newer commit, perhaps of another publisher",
         fix="run the same command again: it compares with what is there now",
     )
-
-
-def _status(error: BaseException) -> int | None:
-    """Status of the answer behind an error."""
-    at: BaseException | None = error
-    while at is not None:
-        if isinstance(at, HfHubHTTPError) and at.response is not None:
-            return int(at.response.status_code)
-        at = at.__cause__ or at.__context__
-    return None
-
-
-def _first_line(error: HubError | RuntimeError) -> str:
-    """What the Hub said, which is at the end of the chain."""
-    if isinstance(error, HubError):
-        return str(error.got or error.what).splitlines()[0]
-    cause = error.__cause__
-    return " ".join(str(error).split()) + (f" {str(cause).splitlines()[0]}" if cause and str(cause) else "")
 
 
 def send(api: HfApi, change: Change, message: str, *, pr: bool, private: bool) -> tuple[str, str | None]:
@@ -224,7 +203,7 @@ def put_tag(api: HfApi, repo: str, commit: str, tag: str | None, tags: dict[str,
                 api.create_tag(repo, tag=name, revision=commit)
             return name
         except HubError as error:
-            if _status(error) != 409:
+            if error.status != 409:
                 raise
             with translated(f"the tags of {repo} can't be read", repo=repo):
                 known = {one.name: one.target_commit for one in api.list_repo_refs(repo).tags}
