@@ -116,9 +116,6 @@ def pull(
     if "weights" in wanted:
         from rela_zoo.prior import find_weights, verify_sha256
 
-        if spec.source in ("timm", "hub") and spec.repo and spec.revision and spec.file and spec.sha256:
-            # Damaged files are replaced on this way; `find_weights` then finds a good one in the cache.
-            fetch_file(spec.repo, spec.file, spec.revision, "model", sha256=spec.sha256)
         found = find_weights(spec)
         digest = verify_sha256(spec, found.path)
         weights = found.path

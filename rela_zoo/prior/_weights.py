@@ -9,7 +9,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,8 +16,9 @@ from torch import Tensor
 
 from rela_zoo import paths
 from rela_zoo.digest import file_sha256
-from rela_zoo.errors import WeightsError
+from rela_zoo.errors import HubError, WeightsError
 from rela_zoo.registry import PriorSpec
+from rela_zoo.remote import fetch_file
 
 # The header of the largest network in reach is well under a megabyte; the format itself allows a hundred.
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -104,33 +104,23 @@ def _how_to_supply(spec: PriorSpec, own: Path) -> str:
 
 
 def _from_hub(spec: PriorSpec, file: str, own: Path, download: bool) -> FoundWeights:
-    from huggingface_hub import errors as hub_errors
-    from huggingface_hub import hf_hub_download
-
     assert spec.repo is not None  # checked when the entry was read
-    # Which HTTP library the Hub's client uses changes between its versions; the first base of its own error is the
-    # base of that library's errors (no route, refused connection, timeout), which the client lets through.
-    transport_error: Any = hub_errors.HfHubHTTPError.__bases__[0]
+    # A file that is not the confirmed one is fetched again. Where the hash is somebody's record, or unknown, the record
+    # may be what is wrong: `verify_sha256` decides.
+    wanted = spec.sha256 if spec.pin == "confirmed" else None
     try:
-        path = Path(hf_hub_download(spec.repo, file, revision=spec.revision, local_files_only=not download))
+        path = fetch_file(spec.repo, file, spec.revision, "model", sha256=wanted, download=download)
     # A server that is down, a cache without the file when offline, a revision without the file, a full disk.
-    except (
-        hub_errors.HfHubHTTPError,
-        hub_errors.EntryNotFoundError,
-        hub_errors.HFValidationError,
-        getattr(hub_errors, "XetDownloadError", OSError),
-        getattr(hub_errors, "RevisionResolutionError", OSError),
-        transport_error,
-        OSError,
-    ) as error:
+    except HubError as error:
+        cause = error.__cause__
         commit = f" --revision {spec.revision}" if spec.revision else ""
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise WeightsError(
             f"the weights of {spec.id!r} are not in reach",
             expected=f"{file} of {spec.repo} at commit {spec.revision or '(unknown: the newest)'}" + _hash_wanted(spec),
-            got=f"{type(error).__name__}: {first}" if first else type(error).__name__,
-            fix=f"with network: hf download {spec.repo} {file}{commit}\n            without: copy that file to {own}",
-        ) from error
+            got=f"{type(cause).__name__}: {error.got}" if cause else f"{error.what}: {error.got}",
+            fix=f"{error.fix}\n            with network: hf download {spec.repo} {file}{commit}\n"
+            f"            without: copy that file to {own}",
+        ) from (cause or error)
     return FoundWeights(path, spec.revision or _snapshot(path))
 
 

@@ -58,11 +58,12 @@ def is_offline() -> bool:
 def fetch_file(
     repo: str,
     path: str,
-    revision: str,
+    revision: str | None,
     kind: Kind,
     *,
     sha256: str | None = None,
     limit: int | None = None,
+    download: bool = True,
 ) -> Path:
     """A file in the Hub's cache on this machine.
 
@@ -72,17 +73,19 @@ def fetch_file(
     Args:
         repo: `org/name`.
         path: inside it, with slashes.
-        revision: full commit.
+        revision: full commit; None takes the newest, which is asked for.
         kind: of the repository.
         sha256: of the file, hex; None checks it against the digest that the Hub announced when it was fetched.
         limit: largest size in bytes that is downloaded; asked for before the download.
+        download: whether the network may be asked.
 
     Raises:
         HubError: out of reach, refused, too large, or with another hash even when fetched again.
     """
     got = ""
-    for _ in range(1 if is_offline() else 2):
-        found = _download(repo, path, revision, kind, limit)
+    download = download and not is_offline()
+    for _ in range(2 if download else 1):
+        found = _download(repo, path, revision, kind, limit, download)
         if found.is_symlink() and not _in_cache(found):
             raise HubError(
                 f"{found} is a link that leads out of the Hub's cache",
@@ -106,20 +109,20 @@ def fetch_file(
     )
 
 
-def _download(repo: str, path: str, revision: str, kind: Kind, limit: int | None) -> Path:
+def _download(repo: str, path: str, revision: str | None, kind: Kind, limit: int | None, download: bool) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
-    what = f"{path} of {repo} at {revision[:12]} can't be fetched"
+    what = f"{path} of {repo} at {revision[:12] if revision else 'its head'} can't be fetched"
     cached = try_to_load_from_cache(repo, path, revision=revision, repo_type=kind)
-    if isinstance(cached, str) and Path(cached).exists():
+    if revision is not None and isinstance(cached, str) and Path(cached).exists():
         return Path(cached)
-    if limit is not None and not is_offline():
+    if limit is not None and download:
         url = hf_hub_url(repo, path, revision=revision, repo_type=kind)
         facts = with_retries(lambda: get_hf_file_metadata(url), what, repo=repo, revision=revision)
         if facts.size is not None and facts.size > limit:
             raise _too_large(repo, path, facts.size, limit)
     fetched = with_retries(
-        lambda: hf_hub_download(repo, path, revision=revision, repo_type=kind),
+        lambda: hf_hub_download(repo, path, revision=revision, repo_type=kind, local_files_only=not download),
         what,
         repo=repo,
         revision=revision,

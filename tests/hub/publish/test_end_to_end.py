@@ -14,9 +14,10 @@ import yaml
 from huggingface_hub import HfApi
 from typer.testing import CliRunner
 
-from rela_zoo import pull
+from rela_zoo import load_prior, pull
 from rela_zoo.cli import app
 from rela_zoo.errors import HubError, RelaZooError
+from rela_zoo.prior import find_weights
 from rela_zoo.registry import prior_spec
 
 ROOT = Path(__file__).parents[3]
@@ -72,6 +73,14 @@ def test_commands_of_a_stranger(writer: Any, home: Any, send: Any, monkeypatch: 
         app, ["fetch", "demo", "rela=home-made", f"data.train_path={home.images}"], catch_exceptions=False
     )
     assert "published in org/home-made-embeddings" in fetched.stdout
+
+
+def test_damaged_weights_are_fetched_again_when_the_prior_is_loaded(writer: Any, home: Any, send: Any) -> None:
+    spec = prior_spec(send().name)
+    path = find_weights(spec).path.resolve()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert load_prior(spec).dim == 64
+    assert path.read_bytes() == home.weights.read_bytes()
 
 
 def test_a_half_published_version_is_no_version(writer: Any, send: Any) -> None:
