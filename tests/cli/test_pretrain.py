@@ -52,6 +52,17 @@ def test_packaged_configurations_are_right(name: str, images: Path) -> None:
     assert set(cfg.method_kwargs) <= set(BUILT_IN[name].METHOD_KWARGS)
 
 
+def test_a_prior_alone_brings_the_default_section_and_replaces_none(images: Path, tmp_path: Path) -> None:
+    data = f"data.train_path={images}"
+    assert compose("byol", None, [data, "rela.prior=random"]) == compose("byol", None, [data, "rela=random"])
+    (tmp_path / "own.yaml").write_text("defaults:\n  - byol\n  - _self_\nrela:\n  prior: cf10\n  data_ratio: 0.7\n")
+    cfg = compose("own", tmp_path, [data, "rela.prior=random"])
+    assert cfg.rela == {"prior": "random", "data_ratio": 0.7}
+    (tmp_path / "group.yaml").write_text("defaults:\n  - byol\n  - override rela: cf10\n  - _self_\n")
+    cfg = compose("group", tmp_path, [data, "rela.data_ratio=0.3"])
+    assert (cfg.rela.prior, cfg.rela.data_ratio) == ("cf10", 0.3)
+
+
 def test_multicrop_for_those_that_take_it(images: Path) -> None:
     from rela_zoo.hosts.builtin.checks import check
     from rela_zoo.hosts.builtin.config import complete

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,20 @@ def resolve_prior_override(overrides: list[str], registered: list[str]) -> list[
         prior_spec(name)
         resolved += [f"{key}=default", f"rela.prior='{name}'"]
     return resolved
+
+
+def _with_section(overrides: list[str], composed: Callable[[list[str]], DictConfig]) -> list[str]:
+    """Let `rela.prior=NAME` stand alone: where nothing else brings a `rela` section, the default one is put in.
+
+    Args:
+        overrides: in Hydra's grammar.
+        composed: composes with some of them.
+    """
+    keys = [override.partition("=")[0].lstrip("+") for override in overrides]
+    if "rela" in keys or not any(key.startswith("rela.") for key in keys):
+        return overrides
+    others = [one for one, key in zip(overrides, keys, strict=True) if not key.startswith("rela.")]
+    return overrides if composed(others).get("rela") is not None else ["rela=default", *overrides]
 
 
 def compose(config_name: str, config_path: Path | None, overrides: list[str]) -> DictConfig:
@@ -81,7 +96,7 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(folder), version_base="1.2"):
-            cfg = hydra.compose(name, overrides=overrides)
+            cfg = hydra.compose(name, overrides=_with_section(overrides, lambda some: hydra.compose(name, some)))
     except (HydraException, OmegaConfBaseException) as error:
         raise RelaZooError(
             "the configuration can't be composed",

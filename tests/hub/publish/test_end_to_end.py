@@ -26,7 +26,7 @@ runner = CliRunner()
 
 def pretrain(home: Any, cache: Path, *extra: str) -> subprocess.CompletedProcess[str]:
     overrides = [
-        "rela=home-made", "rela.data_ratio=0.8", "rela.handover=1.0", "max_epochs=1", "optimizer.batch_size=8",
+        "rela.prior=home-made", "rela.data_ratio=0.8", "rela.handover=1.0", "max_epochs=1", "optimizer.batch_size=8",
         f"data.train_path={home.images}", f"checkpoint.dir={cache / 'runs'}", "auto_resume.enabled=false",
     ]  # fmt: skip
     environment = {**os.environ, "HF_HOME": str(cache / "hf"), "RELA_ZOO_HOME": str(cache / "rela_zoo")}
