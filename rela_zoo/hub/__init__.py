@@ -1,7 +1,7 @@
 """Sharing: pull what others have published of a prior, and remember exactly what a run used."""
 
 from rela_zoo.hub._lock import LOCKED_VARIABLE, is_locked, write_lock
-from rela_zoo.hub._pull import Artefact, Pulled, open_address, pull, pull_ids, pull_transport_address
+from rela_zoo.hub._pull import Artefact, Pulled, open_address, pull, pull_ids, pull_transport_address, weights_artefact
 from rela_zoo.hub._search import Found, search
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "pull_ids",
     "pull_transport_address",
     "search",
+    "weights_artefact",
     "write_lock",
 ]

@@ -129,14 +129,15 @@ def weights_artefact(spec: PriorSpec, revision: str | None, sha256: str) -> Arte
     return Artefact("weights", spec.repo, "model" if spec.repo else None, revision, spec.file or spec.id, sha256)
 
 
-def pull_ids(place: HubFolder) -> EmbeddingTable | None:
+def pull_ids(place: HubFolder) -> EmbeddingTable:
     """Index and sample ids of published embeddings, without their rows: enough to see whether they fit some data.
 
     Returns:
-        A table whose rows can't be read yet; None if the repository's format is of a newer version.
+        A table whose rows can't be read yet.
 
     Raises:
         HubError: out of reach, refused or damaged.
+        EmbeddingsError: malformed, or of a newer format.
     """
     from rela_zoo.embeddings._format import read_index
     from rela_zoo.embeddings._table import EmbeddingTable

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from rela_zoo.config import RelaConfig
+from rela_zoo.digest import file_sha256
 from rela_zoo.errors import EmbeddingsError, TransportError, WeightsError
-from rela_zoo.method._published import find_published
+from rela_zoo.method._published import Published, find_published
 from rela_zoo.paths import artefact_cache
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Targets:
         table: the raw embeddings.
         transport: fitted on them.
         positions: (N,) int64, the row of `table` for each index of the data set.
-        artefacts: which embeddings and which transport these are, for a lock file.
+        artefacts: which embeddings, transport and weights were used, for a lock file.
     """
 
     table: EmbeddingTable
@@ -68,46 +69,48 @@ def resolve_targets(
         TransportError: the transport is not for these embeddings.
     """
     from rela_zoo.embeddings import open_embeddings
-    from rela_zoo.hub import open_address
-    from rela_zoo.hub._pull import Artefact
+    from rela_zoo.hub import Artefact, open_address
 
-    fresh, published, from_hub = False, None, None
+    fresh, published, used = False, None, []
     if config.embeddings is not None and config.embeddings.startswith("hf://"):
-        table, from_hub = open_address(config.embeddings)
-    elif config.embeddings is not None:
-        table = open_embeddings(config.embeddings)
-    elif (published := find_published(config, source, say)) is not None:
-        table, from_hub = published.table, published.artefacts[0]
+        table, rows = open_address(config.embeddings)
+    elif config.embeddings is None and (published := find_published(config, source, say)) is not None:
+        table, rows = published.table, published.rows
     else:
-        table, fresh = _cached_embeddings(config, source, device, rank, say)
+        if config.embeddings is not None:
+            table = open_embeddings(config.embeddings)
+        else:
+            table, weights, fresh = _cached_embeddings(config, source, device, rank, say)
+            used += weights
+        rows = Artefact("embeddings", None, None, None, "", table.digest)
     positions = _join(table, source, config)
     if config.verify and not fresh and rank == 0:
-        _spot_check(config, table, positions, source, device, download=from_hub is None)
-    transport, moved = _transport(config, table, rank, published.transport if published else None, say)
-    rows = from_hub or Artefact("embeddings", None, None, None, "", table.digest)
-    if moved is None and published is not None:
-        moved = next((one for one in published.artefacts if one.kind == "transport"), None)
-    return Targets(table, transport, positions, (rows, *((moved,) if moved else ())))
+        _spot_check(config, table, positions, source, device, download=rows.repo is None)
+    transport, moved = _transport(config, table, rank, published, say)
+    return Targets(table, transport, positions, (rows, *moved, *used))
 
 
 def _cached_embeddings(
     config: RelaConfig, source: ImageSource, device: torch.device, rank: int, say: Callable[[str], None]
-) -> tuple[EmbeddingTable, bool]:
-    """Embeddings of `source` from the cache, made there when missing; and whether they were made just now."""
-    from rela_zoo.embeddings import embed, open_embeddings
-    from rela_zoo.embeddings._cache import cache_folder
+) -> tuple[EmbeddingTable, list[Artefact], bool]:
+    """Embeddings of `source` from the cache, made there when missing; by which weights; and whether just now."""
+    from rela_zoo.embeddings._cache import cache_folder, cached_embeddings
+    from rela_zoo.embeddings._format import INDEX
+    from rela_zoo.hub import weights_artefact
     from rela_zoo.prior import load_prior
 
     assert config.prior is not None
     prior = load_prior(config.prior, preprocessing=config.preprocessing)
-    folder = cache_folder(prior, source)
-    if (folder / "index.json").is_file():
-        return open_embeddings(folder), False
-    if rank == 0:
-        say(f"rela_zoo: embedding {len(source)} images with {prior.spec.id} → {folder}")
-        return embed(prior, source, folder, device=str(device)), True
-    _wait_for(folder / "index.json")
-    return open_embeddings(folder), True
+    index = cache_folder(prior, source) / INDEX
+    if rank != 0:
+        _wait_for(index)
+    fresh = not index.is_file()
+    if fresh:
+        say(f"rela_zoo: embedding {len(source)} images with {prior.spec.id} → {index.parent}")
+    table = cached_embeddings(prior, source, device=str(device))
+    identity = prior.identity()
+    revision, digest = str(identity["revision"]) or None, str(identity["weights_sha256"])
+    return table, [weights_artefact(prior.spec, revision, digest)] if prior.spec.has_weights else [], fresh
 
 
 def _wait_for(path: Path, poll_seconds: float = 1.0) -> None:
@@ -179,31 +182,32 @@ def _spot_check(
 
 
 def _transport(
-    config: RelaConfig, table: EmbeddingTable, rank: int, published: Path | None, say: Callable[[str], None]
-) -> tuple[TargetTransport, Artefact | None]:
-    """The transport; and what it is, if it is not one of the cache or the one that was published with the rows."""
-    from rela_zoo.digest import file_sha256
-    from rela_zoo.hub import pull_transport_address
-    from rela_zoo.hub._pull import Artefact
+    config: RelaConfig, table: EmbeddingTable, rank: int, published: Published | None, say: Callable[[str], None]
+) -> tuple[TargetTransport, list[Artefact]]:
+    """The transport, and which it is; not where it is fitted here: then it follows from the rows."""
+    from rela_zoo.hub import Artefact, pull_transport_address
     from rela_zoo.transport import TargetTransport, fit_transport
 
     if config.transport is not None:
-        place, artefact = Path(config.transport), None
         if config.transport.startswith("hf://"):
             place, artefact = pull_transport_address(config.transport)
+        else:
+            place = Path(config.transport)
+            artefact = Artefact("transport", None, None, None, "", file_sha256(place))
         transport = TargetTransport.load(place)
-        if transport.mean.shape[0] != table.shape[1]:
+        if transport.dim != table.shape[1]:
             raise TransportError(
                 f"rela.transport {config.transport} is for other embeddings",
                 expected=f"a transport of {table.shape[1]} dimensions",
-                got=f"{transport.mean.shape[0]}",
+                got=f"{transport.dim}",
                 fix="set rela.transport=null to fit it on these embeddings",
             )
-        return transport, artefact or Artefact("transport", None, None, None, "", file_sha256(place))
-    if published is not None:
-        transport = TargetTransport.load(published)
+        return transport, [artefact]
+    if published is not None and published.transport is not None:
+        place, artefact = published.transport
+        transport = TargetTransport.load(place)
         if transport.dim == table.shape[1] and transport.stats.source_digest == table.digest:
-            return transport, None
+            return transport, [artefact]
         say("rela_zoo: the published transport was fitted on other rows; it is fitted anew")
     path = artefact_cache() / "transports" / f"{table.digest[:32]}.safetensors"
     if not path.is_file():
@@ -212,5 +216,4 @@ def _transport(
             fit_transport(table).save(path)
         else:
             _wait_for(path)
-    # Fitted on the spot, it follows from the rows, whose digest is in the lock file.
-    return TargetTransport.load(path), None
+    return TargetTransport.load(path), []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rela_zoo.config import RelaConfig
-from rela_zoo.errors import EmbeddingsError, HubError
+from rela_zoo.errors import EmbeddingsError, HubError, RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable, ImageSource
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Published:
-    """Embeddings from the Hub, the transport that was published with them (or None), and where they came from."""
+    """Embeddings from the Hub and which these are; the file of the transport published with them and which it is."""
 
     table: EmbeddingTable
-    transport: Path | None
-    artefacts: tuple[Artefact, ...]
+    rows: Artefact
+    transport: tuple[Path, Artefact] | None
 
 
 def find_published(config: RelaConfig, source: ImageSource, say: Callable[[str], None]) -> Published | None:
@@ -59,7 +59,9 @@ def find_published(config: RelaConfig, source: ImageSource, say: Callable[[str],
         return None
     assert pulled.embeddings is not None
     say(f"rela_zoo: embeddings of {name} by {spec.id}, published in {held.repo}")
-    return Published(open_embeddings(pulled.embeddings), pulled.transport, pulled.artefacts)
+    which = {one.kind: one for one in pulled.artefacts}
+    transport = (pulled.transport, which["transport"]) if pulled.transport else None
+    return Published(open_embeddings(pulled.embeddings), which["embeddings"], transport)
 
 
 def _choose(spec: PriorSpec, config: RelaConfig, source: ImageSource, say: Callable[[str], None]) -> str | None:
@@ -71,10 +73,11 @@ def _choose(spec: PriorSpec, config: RelaConfig, source: ImageSource, say: Calla
             continue
         try:
             ids = pull_ids(artefacts.embeddings)
-        except HubError as error:
+        # Out of reach, or in a format that this version does not know.
+        except (HubError, EmbeddingsError) as error:
             say(_unused(spec, name, error))
             continue
-        if ids is None or ids.info.preprocessing != config.preprocessing or len(ids) < len(source):
+        if ids.info.preprocessing != config.preprocessing or len(ids) < len(source):
             continue
         made_by = ids.info.prior
         weights = made_by.get("weights_sha256") or spec.sha256
@@ -91,7 +94,7 @@ def _choose(spec: PriorSpec, config: RelaConfig, source: ImageSource, say: Calla
     return None
 
 
-def _unused(spec: PriorSpec, name: str, error: HubError) -> str:
+def _unused(spec: PriorSpec, name: str, error: RelaZooError) -> str:
     return f"rela_zoo: published embeddings of {name} by {spec.id} are not used: {error.what} ({error.got})"
 
 

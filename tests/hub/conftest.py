@@ -80,8 +80,6 @@ def zoo(hub, tmp_path, quick):
         rows=rows,
         address=f"hf://org/home-made-embeddings@{revision}/toy",
         work=tmp_path / "work",
-        rows_count=ROWS,
-        dim=DIM,
         index=files["toy/index.json"],
         commit_of=commit_of,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
 from rela_zoo.hub import pull, search
 from rela_zoo.registry import prior_spec
 from rela_zoo.remote import MANIFEST
+from rela_zoo.transport import fit_transport
 
 ROOT = Path(__file__).parents[2]
 ROWS, DIM = 24, 64
@@ -231,6 +233,26 @@ def test_training_uses_what_is_published_and_never_loads_the_prior(zoo, monkeypa
     (result.folder / "rela.lock").write_text(json.dumps(lock))
     with pytest.raises(HubError, match=r"(?s)other embeddings than the lock file"):
         _train(zoo, zoo.name)
+
+
+def test_a_transport_of_other_rows_is_neither_used_nor_locked(zoo, tmp_path):
+    rows = torch.randn(30, DIM, generator=torch.Generator().manual_seed(9))
+    fit_transport(rows, max_dim=12).save(tmp_path / "other.safetensors")
+    data = (tmp_path / "other.safetensors").read_bytes()
+    zoo.entry["artefacts"]["toy"]["transport"]["sha256"] = hashlib.sha256(data).hexdigest()
+    files = {"prior.yaml": yaml.safe_dump(zoo.entry).encode(), "transports/toy.safetensors": data}
+    zoo.hub.store.add("org/home-made", files)
+    result = _train(zoo, f"hf://org/home-made@{zoo.commit_of('org/home-made', 'model')}")
+    lock = json.loads((result.folder / "rela.lock").read_text())
+    assert [one["kind"] for one in lock["artefacts"]] == ["embeddings"]
+
+
+def test_rows_that_are_made_here_are_locked_with_the_weights_that_made_them(zoo):
+    result = _train(zoo, "cifar10-resnet20")
+    rows, weights = json.loads((result.folder / "rela.lock").read_text())["artefacts"]
+    assert (rows["kind"], rows["repo"]) == ("embeddings", None)
+    assert weights["kind"] == "weights"
+    assert weights["sha256"] == prior_spec("cifar10-resnet20").sha256
 
 
 def test_the_index_knows_what_was_published_later(zoo, monkeypatch):
