@@ -73,7 +73,7 @@ class Given:
         return spectrum_figure(self.source.spec.id, spectra) if spectra else None
 
 
-def embeddings_repository(given: Given, remote: Remote, model_repo: str, work: Path, replace: bool) -> Wanted:
+def embeddings_repository(given: Given, remote: Remote, model_repo: str, replace: bool) -> Wanted:
     """The data-set repository; folders of other data sets that are there already stay, unless `replace`.
 
     Raises:
@@ -93,7 +93,7 @@ def embeddings_repository(given: Given, remote: Remote, model_repo: str, work: P
             continue
         kept[path] = record
         if file == INDEX:
-            index = fetch(remote, path, work)
+            index = fetch(remote, path)
             if file_sha256(index) != record.sha256:
                 raise HubError(
                     f"{path} of {remote.repo} is not as its manifest says", expected=record.sha256,
@@ -115,7 +115,7 @@ class Published:
     artefacts: dict[str, dict[str, Any]]
 
 
-def published_entry(remote: Remote, work: Path) -> Published | None:
+def published_entry(remote: Remote) -> Published | None:
     """Read the entry of a repository, if it has one that can be read.
 
     Raises:
@@ -123,7 +123,7 @@ def published_entry(remote: Remote, work: Path) -> Published | None:
     """
     if HUB_ENTRY_FILE not in remote.tree or remote.commit is None:
         return None
-    path = fetch(remote, HUB_ENTRY_FILE, work)
+    path = fetch(remote, HUB_ENTRY_FILE)
     spec = read_entry(path, hub=(remote.repo, remote.commit))
     raw = parse_yaml(path.read_text(encoding="utf-8"))
     return Published(spec.id, raw.get("artefacts") or {})

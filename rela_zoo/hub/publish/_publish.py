@@ -156,8 +156,8 @@ class _Run:
 
     def plan(self) -> Plan:
         """Compare with the Hub."""
-        dataset = look(self.api, self.dataset_repo, "dataset", self.work) if self.given.embedded else None
-        model = look(self.api, self.repo, "model", self.work)
+        dataset = look(self.api, self.dataset_repo, "dataset") if self.given.embedded else None
+        model = look(self.api, self.repo, "model")
         private = self._private(model, dataset)
         for one in (model, dataset):
             if one is not None and self.pr and one.commit is None:
@@ -181,10 +181,10 @@ class _Run:
         return self.private or any(one.private for one in there)
 
     def _dataset(self, remote: Remote) -> Wanted:
-        return content.embeddings_repository(self.given, remote, self.repo, self.work, self.replace)
+        return content.embeddings_repository(self.given, remote, self.repo, self.replace)
 
     def _model(self, remote: Remote, commit: str | None) -> Wanted:
-        old = content.published_entry(remote, self.work)
+        old = content.published_entry(remote)
         held = content.artefacts(self.given, old, self.dataset_repo, commit, self.replace)
         return content.model_repository(
             self.given, remote, old, held, self.dataset_repo, self.work, self.replace
@@ -217,9 +217,9 @@ class _Run:
         if tag is None and known is not None:
             return known
         if tag is None and (change.card_only or not change.anything):
-            now = _without_card(look(self.api, self.repo, "model", self.work, revision=commit))
+            now = _without_card(look(self.api, self.repo, "model", revision=commit))
             for name, at in sorted(tags.items(), key=lambda one: (len(one[0]), one[0]), reverse=True)[:_TAGS]:
-                if _without_card(look(self.api, self.repo, "model", self.work, revision=at)) == now:
+                if _without_card(look(self.api, self.repo, "model", revision=at)) == now:
                     return name
         if not change.anything:  # an earlier run did not come to this
             verify(self.api, change, commit, self.work, full=full, say=say)
@@ -251,7 +251,7 @@ class _Run:
     def _proposed(self, change: Change) -> tuple[str, str] | None:
         """An earlier pull request with exactly these files."""
         for ref, commit in change.remote.pulls.items():
-            there = look(self.api, change.wanted.repo, change.wanted.kind, self.work, revision=commit)
+            there = look(self.api, change.wanted.repo, change.wanted.kind, revision=commit)
             if not compare(change.wanted, there, replace_card=True).anything:
                 return ref, commit
         return None

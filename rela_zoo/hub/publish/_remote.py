@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from rela_zoo.digest import file_sha256
 from rela_zoo.errors import HubError
 from rela_zoo.hub.publish._files import CARD, Upload, Wanted, edited, same
-from rela_zoo.remote import MANIFEST, Kind, Manifest, translated
+from rela_zoo.remote import MANIFEST, Kind, Manifest, fetch_file, translated
 
 # Small text files of a repository; anything longer is none of ours.
 _MAX_TEXT_BYTES = 64 << 20
@@ -45,7 +44,7 @@ class Remote:
     pulls: dict[str, str] = field(default_factory=dict)
 
 
-def look(api: HfApi, repo: str, kind: Kind, work: Path, revision: str | None = None) -> Remote:
+def look(api: HfApi, repo: str, kind: Kind, revision: str | None = None) -> Remote:
     """Read the state of a repository; one that is not there, or not visible with this token, has no commit.
 
     Raises:
@@ -68,39 +67,21 @@ def look(api: HfApi, repo: str, kind: Kind, work: Path, revision: str | None = N
             found.pulls = dict(sorted(pulls.items(), key=lambda one: -int(one[0].rpartition("/")[2]))[:_PULLS])
     if MANIFEST in found.tree:
         try:
-            found.manifest = Manifest.parse(fetch(found, MANIFEST, work).read_bytes())
+            found.manifest = Manifest.parse(fetch(found, MANIFEST).read_bytes())
         except HubError:
             found.manifest = None  # somebody else's file, or an old format: replaced as a whole
     if CARD in found.tree:
-        found.card = fetch(found, CARD, work).read_text(encoding="utf-8", errors="replace")
+        found.card = fetch(found, CARD).read_text(encoding="utf-8", errors="replace")
     return found
 
 
-def fetch(remote: Remote, path: str, work: Path) -> Path:
-    """Download one small file of a repository, at its commit, into a folder.
+def fetch(remote: Remote, path: str) -> Path:
+    """One small file of a repository at its commit, checked against the Hub's own digest.
 
     Raises:
-        HubError: too large, out of reach, or other bytes than the Hub's own digest says.
+        HubError: too large, out of reach, or other bytes.
     """
-    if remote.tree[path][1] > _MAX_TEXT_BYTES:
-        raise HubError(
-            f"{path} of {remote.repo} is too large", expected=f"at most {_MAX_TEXT_BYTES} bytes",
-            got=f"{remote.tree[path][1]} bytes",
-        )  # fmt: skip
-    for attempt in (1, 2):
-        with translated(f"{path} of {remote.repo} can't be read", repo=remote.repo, revision=remote.commit):
-            # Not into the user's cache: these are looked at once.
-            got = Path(
-                hf_hub_download(
-                    remote.repo, path, repo_type=remote.kind, revision=remote.commit, cache_dir=work / f"seen-{attempt}"
-                )
-            )
-        if remote.tree[path][0] in Upload(path, got).digests:
-            return got
-    raise HubError(
-        f"{path} of {remote.repo} comes back changed", expected=f"digest {remote.tree[path][0]}",
-        got=f"sha256 {file_sha256(got)}", fix="check the connection (a proxy?), then run the same command again",
-    )  # fmt: skip
+    return fetch_file(remote.repo, path, remote.commit, remote.kind, limit=_MAX_TEXT_BYTES)
 
 
 @dataclass

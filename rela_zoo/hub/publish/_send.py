@@ -132,7 +132,7 @@ def verify(
         HubError: something is missing or differs, named.
     """
     wanted = change.wanted
-    there = look(api, wanted.repo, wanted.kind, work, revision=commit)
+    there = look(api, wanted.repo, wanted.kind, revision=commit)
     for one in wanted.all_files():
         if one.path == CARD and change.card_kept:
             continue
