@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rela_zoo.cli._sizes import human
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
@@ -50,7 +52,7 @@ def pull_command(
     for key in ("embeddings", "transport", "weights"):
         if facts[key]:
             typer.echo(f"{key:10} {facts[key]}")
-    typer.echo(f"{pulled.bytes / 1e6:,.1f} MB of {pulled.spec.id}, every file checked by sha256")
+    typer.echo(f"{human(pulled.bytes)} of {pulled.spec.id}, every file checked by sha256")
 
 
 def fetch_command(

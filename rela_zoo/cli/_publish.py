@@ -198,7 +198,8 @@ def publish_command(
 
 def _show(plan: Plan, err: bool) -> None:
     """File by file, with sizes and the sum."""
-    from rela_zoo.hub.publish._files import human, total_bytes
+    from rela_zoo.cli._sizes import human
+    from rela_zoo.hub.publish._files import total_bytes
 
     def line(text: str = "") -> None:
         typer.echo(text, err=err)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rela_zoo.cli._sizes import human
 from rela_zoo.errors import RegistryError, RelaZooError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _print(found: list[tuple[Assessment, float]], sample: int, images: int) -> N
     for one, rank in found:
         values = (f"{one.scores[key]:.1f}" if key == "rank_me" else f"{one.scores[key]:.2f}" for key in keys)
         scores.add_row(one.prior, f"{rank:.1f}", *values)
-        size = _size(one.embed_bytes)
+        size = human(one.embed_bytes)
         costs.add_row(one.prior, str(one.dim), f"{one.images_per_second:.0f}", _duration(one.embed_seconds), size)
     console = Console()
     console.print(scores, costs)
@@ -124,7 +125,3 @@ def _duration(seconds: float) -> str:
         if seconds < 6000
         else f"{seconds / 3600:.1f} h"
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

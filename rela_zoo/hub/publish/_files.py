@@ -92,16 +92,6 @@ def total_bytes(files: Iterable[Upload]) -> int:
     return sum(one.size for one in files)
 
 
-def human(count: int) -> str:
-    """Bytes for people."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def same(wanted: Mapping[str, Upload], there: Mapping[str, tuple[str, int]]) -> dict[str, bool]:
     """Which files are in a repository already, by its own digests (sha256 of a large file, git's name of a small one).
 

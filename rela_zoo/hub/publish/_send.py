@@ -18,7 +18,7 @@ from huggingface_hub import (
 
 from rela_zoo.digest import file_sha256
 from rela_zoo.errors import HubError
-from rela_zoo.hub.publish._files import CARD, human, total_bytes
+from rela_zoo.hub.publish._files import CARD, total_bytes
 from rela_zoo.hub.publish._remote import Change, look
 from rela_zoo.remote import translated
 
@@ -68,7 +68,7 @@ def _sending(change: Change) -> Iterator[None]:
         if error.status in (402, 403, 413, 507) or "quota" in str(error).lower() or "storage" in str(error).lower():
             raise HubError(
                 f"the Hub refused the upload to {wanted.repo}, and no version was made",
-                expected="room and write access for " + human(total_bytes(change.send)),
+                expected=f"room and write access for {total_bytes(change.send):,} bytes",
                 got=error.got,
                 fix="free or buy storage, or check the token's rights; then " + _AGAIN,
             ) from error
