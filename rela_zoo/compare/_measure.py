@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rela_zoo import similarity
 from rela_zoo.errors import EmbeddingsError
-from rela_zoo.transport import fit_prior_transport
+from rela_zoo.transport import Quality, fit_both_ways
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable
@@ -124,14 +124,20 @@ def measure(
         for j, other in enumerate(names):
             for key, value in _pair(rows[one], rows[other], found, i, j).items():
                 found[key][i, j] = value
-            quality = fit_prior_transport(tables[one], tables[other]).quality
-            assert quality is not None
-            found["transport_r2"][i, j] = quality.r2
-            found["transport_cosine"][i, j] = quality.cosine
-            found["transport_retrieval_at_1"][i, j] = quality.retrieval_at_1
+            if i <= j:
+                there, back = fit_both_ways(tables[one], tables[other])
+                _note(found, there.quality, i, j)
+                _note(found, back.quality, j, i)
             advance(f"{one} → {other}")
     pairs = {key: tuple(tuple(map(float, row)) for row in matrix) for key, matrix in found.items()}
     return Comparison(names, tuple(spaces), pairs, len(common), len(chosen))
+
+
+def _note(found: dict[str, np.ndarray], quality: Quality | None, i: int, j: int) -> None:
+    assert quality is not None  # every fit measures it
+    found["transport_r2"][i, j] = quality.r2
+    found["transport_cosine"][i, j] = quality.cosine
+    found["transport_retrieval_at_1"][i, j] = quality.retrieval_at_1
 
 
 def _pair(x: Tensor, y: Tensor, found: dict[str, np.ndarray], i: int, j: int) -> dict[str, float]:

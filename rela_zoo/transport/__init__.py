@@ -11,7 +11,7 @@ from rela_zoo.transport._file import transport_kind
 from rela_zoo.transport._fit import fit_transport, transport_from_moments
 from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
-from rela_zoo.transport._pair_fit import chain, fit_prior_transport
+from rela_zoo.transport._pair_fit import chain, fit_both_ways, fit_prior_transport
 from rela_zoo.transport._prior import PriorTransport, Quality, Side
 from rela_zoo.transport._student import read_in
 from rela_zoo.transport._target import TargetTransport, TransportStats
@@ -28,6 +28,7 @@ __all__ = [
     "chain",
     "chunk_moments",
     "compose",
+    "fit_both_ways",
     "fit_prior_transport",
     "fit_transport",
     "invert",

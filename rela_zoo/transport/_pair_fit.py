@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 FitMethod = Literal["ridge", "procrustes", "whitened"]
 RETRIEVAL_AMONG = 1000
-# Of every ten samples one is held out for the reported quality, and one chooses the ridge's strength.
+# Of every ten samples one is held out for the reported quality, and one chooses the ridge's strength; the map is then
+# fitted on both of the other parts.
 _PARTS = 10
-_FIT, _CHOOSE, _HELD_OUT = 0, 1, 2
+_FIT, _CHOOSE, _HELD_OUT, _BOTH = 0, 1, 2, 3
 
 
 def fit_prior_transport(
@@ -62,13 +63,52 @@ def fit_prior_transport(
     Raises:
         TransportError: too few samples in common, rows that don't vary.
     """
-    if method not in get_args(FitMethod):
-        raise TransportError("no such method", expected=", ".join(get_args(FitMethod)), got=method)
+    return _fitted(_gathered(source, target, chunk, device, progress), source, target, method)
+
+
+def fit_both_ways(
+    source: EmbeddingTable,
+    target: EmbeddingTable,
+    *,
+    method: FitMethod = "ridge",
+    chunk: int = 8192,
+    device: str | torch.device | None = None,
+    progress: bool | Literal["always"] = False,
+) -> tuple[PriorTransport, PriorTransport]:
+    """The transports from the first table to the second and back, from one pass over both; else `fit_prior_transport`.
+
+    Both are judged on the same samples.
+    """
+    found = _gathered(source, target, chunk, device, progress)
+    back = _Gathered({part: one.swapped() for part, one in found.moments.items()}, found.y, found.x)
+    return _fitted(found, source, target, method), _fitted(back, target, source, method)
+
+
+class _Gathered(NamedTuple):
+    """What one pass over two joined tables leaves behind.
+
+    Attributes:
+        moments: of each part.
+        x: (kept, D) float64, held-out rows of the source.
+        y: (kept, E) float64, those of the target.
+    """
+
+    moments: dict[int, PairMoments]
+    x: Tensor
+    y: Tensor
+
+
+def _gathered(
+    source: EmbeddingTable,
+    target: EmbeddingTable,
+    chunk: int,
+    device: str | torch.device | None,
+    progress: bool | Literal["always"],
+) -> _Gathered:
     here = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     pairs, parts = _joined(source, target)
-    bank = _bank(parts)
+    kept = _Kept(_bank(parts), source.shape[1], target.shape[1], here)
     moments: dict[int, Moments] = {}
-    kept = _Kept(bank, source.shape[1], target.shape[1], here)
     for at, x, y in _chunks(source, target, pairs, chunk, progress):
         x, y, part = x.to(here), y.to(here), parts[at]
         for number in (_FIT, _CHOOSE, _HELD_OUT):
@@ -77,13 +117,19 @@ def fit_prior_transport(
                 one = chunk_moments(torch.cat([x[mine].float(), y[mine].float()], 1))
                 moments[number] = merge_moments(moments[number], one) if number in moments else one
         kept.take(at, x, y)
-    dim = source.shape[1]
-    both = split_moments(merge_moments(moments[_FIT], moments[_CHOOSE]), dim)
-    held_out = split_moments(moments[_HELD_OUT], dim)
-    mapping, strength = _solve(method, split_moments(moments[_FIT], dim), split_moments(moments[_CHOOSE], dim), both)
+    both = merge_moments(moments[_FIT], moments[_CHOOSE])
+    split = {number: split_moments(one, source.shape[1]) for number, one in {**moments, _BOTH: both}.items()}
+    return _Gathered(split, kept.x, kept.y)
+
+
+def _fitted(found: _Gathered, source: EmbeddingTable, target: EmbeddingTable, method: FitMethod) -> PriorTransport:
+    if method not in get_args(FitMethod):
+        raise TransportError("no such method", expected=", ".join(get_args(FitMethod)), got=method)
+    both = found.moments[_BOTH]
+    mapping, strength = _solve(method, found.moments[_FIT], found.moments[_CHOOSE], both)
     # What is judged is what is kept: rounded to float32.
     weight, bias = mapping.weight.float(), mapping.bias.float()
-    quality = _quality(Affine(weight.double(), bias.double()), held_out, kept.x, kept.y)
+    quality = _quality(Affine(weight.double(), bias.double()), found.moments[_HELD_OUT], found.x, found.y)
     return PriorTransport(
         weight.cpu().contiguous(), bias.cpu(), _side(source), _side(target), method, strength, both.rows, quality
     )

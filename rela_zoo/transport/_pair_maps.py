@@ -36,6 +36,10 @@ class PairMoments(NamedTuple):
     xy: Tensor
     yy: Tensor
 
+    def swapped(self) -> PairMoments:
+        """Those of the way back: source and target exchanged."""
+        return PairMoments(self.rows, self.y_mean, self.x_mean, self.yy, self.xy.T, self.xx)
+
 
 def split_moments(moments: Moments, dim: int) -> PairMoments:
     """Moments of rows [x, y] → those of the pair, x being the first `dim` features."""

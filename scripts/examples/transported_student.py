@@ -34,6 +34,7 @@ from rela_zoo.embeddings import EmbeddingTable, write_rows
 from rela_zoo.evaluate import knn_accuracy
 from rela_zoo.hosts.builtin.compose import compose, quieten
 from rela_zoo.hosts.builtin.train import train
+from rela_zoo.recommend import labels_of
 from rela_zoo.transport import TargetTransport, fit_prior_transport, read_in
 
 
@@ -44,11 +45,6 @@ def nearest_mean(bank: Tensor, labels: np.ndarray, rows: Tensor, truth: np.ndarr
     means = torch.stack([bank[torch.from_numpy(labels == one)].mean(0) for one in classes]) - centre
     cosines = torch.nn.functional.normalize(rows - centre, dim=1) @ torch.nn.functional.normalize(means, dim=1).T
     return float((classes[cosines.argmax(1).numpy()] == truth).mean())
-
-
-def labels_of(table: EmbeddingTable) -> np.ndarray:
-    """The digit of each row: the folder in its id."""
-    return np.array([int(one.split("/")[0]) for one in table.ids])
 
 
 def train_student(table: EmbeddingTable, transport: Path, data: Path, prior: str, work: Path, epochs: int) -> Any:
@@ -99,20 +95,17 @@ def measure(prior: str, space: str, work: Path, epochs: int) -> dict[str, dict[s
     method = train_student(tables[prior, "train"], targets_path, folders[0], prior, work, epochs)
     held_out = read_held_out(*folders)
     said = predict(method, held_out.val)
-    bank, labels = (
-        tables[space, "train"].rows(range(len(tables[space, "train"]))).float(),
-        labels_of(tables[space, "train"]),
-    )
 
-    def all_rows(name: str) -> Tensor:
-        table = tables[name, "val"]
+    def all_rows(name: str, part: str) -> Tensor:
+        table = tables[name, part]
         return table.rows(range(len(table)))
 
-    truth = labels_of(tables[space, "val"])
+    bank, labels = all_rows(space, "train").float(), labels_of(tables[space, "train"].ids)
+    truth = labels_of(tables[space, "val"].ids)
     queries = {
         "student, through A to B": (read_in(said, targets, between), held_out.val_labels),
-        "prior A, through A to B": (between(all_rows(prior)), truth),
-        "prior B itself": (all_rows(space).float(), truth),
+        "prior A, through A to B": (between(all_rows(prior, "val")), truth),
+        "prior B itself": (all_rows(space, "val").float(), truth),
         "student, transport of unrelated rows (chance)": (read_in(said, targets, wrong), held_out.val_labels),
     }
     centre = bank.mean(0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rela_zoo.embeddings import EmbeddingTable, write_rows
 from rela_zoo.errors import TransportError
-from rela_zoo.transport import PriorTransport, TargetTransport, chain, fit_prior_transport
+from rela_zoo.transport import PriorTransport, TargetTransport, chain, fit_both_ways, fit_prior_transport
 from rela_zoo.transport._moments import chunk_moments
 from rela_zoo.transport._pair_fit import _CHOOSE, _HELD_OUT, _part
 from rela_zoo.transport._pair_maps import RidgePath, procrustes_map, r_squared, split_moments, whitened_map
@@ -230,3 +230,20 @@ def test_tables_without_common_samples_are_refused_with_examples(tmp_path: Path)
     b = write_rows(tmp_path / "b", [x], [f"b{i}" for i in range(50)], prior={"id": "b"})
     with pytest.raises(TransportError, match=r"'a0'.*'b0'"):
         fit_prior_transport(a, b)
+
+
+@pytest.mark.parametrize("method", ["ridge", "procrustes", "whitened"])
+def test_both_ways_in_one_pass_are_the_two_fits(tmp_path: Path, method) -> None:
+    x, y, _ = _spaces()
+    a, b = _table(tmp_path, x, "a"), _table(tmp_path, y, "b", list(np.random.default_rng(0).permutation(400)))
+    for found, alone in zip(
+        fit_both_ways(a, b, method=method, chunk=37),
+        (fit_prior_transport(a, b, method=method), fit_prior_transport(b, a, method=method)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found.weight, alone.weight, rtol=1e-4, atol=1e-5)
+        assert (found.source, found.target, found.rows_fitted) == (alone.source, alone.target, alone.rows_fitted)
+        assert found.quality is not None
+        assert alone.quality is not None
+        assert found.quality.r2 == pytest.approx(alone.quality.r2, abs=1e-6)
+        assert found.quality.rows_held_out == alone.quality.rows_held_out
