@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo import similarity
+from rela_zoo.digest import sample_order
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.transport import Quality, fit_both_ways
 
@@ -112,7 +112,7 @@ def measure(
     if len(tables) < 2:
         raise EmbeddingsError("there is nothing to compare", expected="at least two priors", got=len(tables))
     common = _common(tables)
-    chosen = sorted(sorted(common, key=_order)[:sample])
+    chosen = sorted(sorted(common, key=sample_order)[:sample])
     rows = {name: _rows(table, chosen) for name, table in tables.items()}
     spaces = []
     for name, table in tables.items():
@@ -178,10 +178,6 @@ def _common(tables: Mapping[str, EmbeddingTable]) -> set[str]:
             fix="embed the same data set with all priors",
         )
     return common
-
-
-def _order(sample: str) -> bytes:
-    return hashlib.blake2b(sample.encode(), digest_size=8).digest()
 
 
 def _rows(table: EmbeddingTable, ids: list[str]) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo import similarity
+from rela_zoo.digest import sample_order
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.evaluate import knn_accuracy, linear_probe
 from rela_zoo.recommend._transferability import h_score, log_me
@@ -107,7 +107,7 @@ def survey(
     if len(source) < _MINIMUM:
         raise EmbeddingsError("too few images to judge priors by", expected=f"at least {_MINIMUM}", got=len(source))
     ids = source.ids
-    picks = sorted(range(len(ids)), key=lambda i: hashlib.blake2b(ids[i].encode(), digest_size=8).digest())[:sample]
+    picks = sorted(range(len(ids)), key=lambda i: sample_order(ids[i]))[:sample]
     labels = labels_of([ids[i] for i in picks]) if labelled else None
     here = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows: dict[str, Tensor] = {}
