@@ -1,4 +1,4 @@
-"""Digests: sha256 of files, for everything that is checked by hash; an order of samples that depends on nothing else."""
+"""Digests: sha256 of files, for everything checked by hash; and an order of samples that depends on nothing else."""
 
 from __future__ import annotations
 
