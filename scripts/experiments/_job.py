@@ -34,7 +34,7 @@ class Job:
     """Where a run finds its data, and on what it runs.
 
     Args:
-        data: folder with train.parquet and test.parquet.
+        data: folder with train.parquet and test.parquet, or with a folder `cifar10` of them.
         priors: folder of public networks, or None.
         cache: folder for decoded images and embeddings.
         device: `cpu`, `cuda`, ….
@@ -42,6 +42,8 @@ class Job:
     """
 
     def __init__(self, data: Path, priors: Path | None, cache: Path, device: torch.device, command: str) -> None:
+        # Either the folder of the files or the one above it.
+        data = data if (data / "train.parquet").is_file() or not (data / "cifar10").is_dir() else data / "cifar10"
         self._data, self._priors, self._cache, self._device, self._command = data, priors, cache, device, command
 
     def run(self, settings: Settings) -> dict[str, Any]:
@@ -72,7 +74,11 @@ class Job:
         student.to(self._device)
         flops = step_flops(settings, target_dim, train.pixels.shape[-1])
         subset = _subset.build(settings, n=len(train), rows=rows)
-        training = Training(settings, student, train, targets, subset, self._augmentations(settings), flops)
+        training = Training(settings, student, train, targets, subset, augmentations(settings, self._device), flops)
+        more = {**prior_cost, "step_flops": flops}
+        if settings["compile"] is True or (settings["compile"] == "auto" and self._device.type == "cuda"):
+            student.compile_backbones()
+            more["warm_up_seconds"] = training.warm_up()
         curve: list[dict[str, Any]] = []
 
         def after_epoch(epoch: int) -> None:
@@ -83,18 +89,7 @@ class Job:
             self._tell(settings, epoch, progress, found)
 
         progress = training.train(after_epoch)
-        return self._row(settings, train, progress, curve, {**prior_cost, "step_flops": flops})
-
-    def _augmentations(self, settings: Settings) -> dict[str, Augmentation]:
-        path = _ROOT / "rela_zoo" / "conf" / "augmentations" / f"{settings['views']}.yaml"
-        own = yaml.safe_load(path.read_text(encoding="utf-8"))
-        mild = {**RELA_VIEW, "crop_size": own[0]["crop_size"], "num_crops": 2}
-        # The stages draw from generators of their own, and so do runs of different seeds.
-        seed = 2 * settings["seed"]
-        return {
-            "own": Augmentation(own, self._device, seed),
-            "accelerated": Augmentation([mild], self._device, seed + 1),
-        }
+        return self._row(settings, train, progress, curve, more)
 
     def _tell(self, settings: Settings, epoch: int, progress: Progress, found: dict[str, float]) -> None:
         accuracies = f", linear {found['linear_accuracy']:.3f}, k-NN {found['knn_accuracy']:.3f}" if found else ""
@@ -123,6 +118,16 @@ class Job:
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
             "command": self._command,
         }
+
+
+def augmentations(settings: Settings, device: torch.device) -> dict[str, Augmentation]:
+    """The views of both stages: the method's own ones, and the accelerated stage's milder ones."""
+    path = _ROOT / "rela_zoo" / "conf" / "augmentations" / f"{settings['views']}.yaml"
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    mild = {**RELA_VIEW, "crop_size": own[0]["crop_size"], "num_crops": 2}
+    # The stages draw from generators of their own, and so do runs of different seeds.
+    seed = 2 * settings["seed"]
+    return {"own": Augmentation(own, device, seed), "accelerated": Augmentation([mild], device, seed + 1)}
 
 
 def _costs(progress: Progress, prior_seconds: float, prior_flops: int) -> dict[str, float]:
