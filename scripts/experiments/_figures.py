@@ -83,7 +83,7 @@ def draw_costs(cells: list[Cell], start: float | None, target: float, path: Path
             )
     axes.axvline(1, color="0.5", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(shown)), [cell.name for cell in shown], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel(f"cost of reaching {target * 100:.1f} %, as a multiple of what BYOL on all data needs")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, loc="lower right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
@@ -22,6 +23,7 @@ from experiments._flops import step_flops
 from experiments._priors import embed, find_prior
 from experiments._probe import evaluate
 from experiments._student import Student
+from rela_zoo import __version__
 from rela_zoo.transport import fit_transport
 from rela_zoo.views import RELA_VIEW
 
@@ -50,8 +52,8 @@ class Job:
         """Train and judge one student; returns its row."""
         train = read_images(self._data / "train.parquet", self._cache, settings["images"], self._device)
         test = read_images(self._data / "test.parquet", self._cache, settings["test_images"], self._device)
-        torch.manual_seed(settings["seed"])
         if settings["method"] == "untrained":
+            torch.manual_seed(settings["seed"])
             backbone = build_backbone(settings["backbone"], settings["stem"], trim=False, size=train.pixels.shape[-1])
             found = evaluate(backbone.to(self._device), train, test, settings["precision"])
             return self._row(settings, train, Progress(), [{"epoch": 0, **_costs(Progress(), 0, 0), **found}], {})
@@ -67,6 +69,8 @@ class Job:
             transport = fit_transport(rows)
             target_dim = transport.max_dim
             prior_cost = {"prior_seconds": embeddings.seconds, "prior_flops": embeddings.flops}
+        # Here, for building a prior draws from the same generator, and a cached one isn't built.
+        torch.manual_seed(settings["seed"])
         student = Student(settings, target_dim, trim=settings["trim"])
         if student.rela_head is not None:
             targets = transport.to(self._device)(rows, dim=student.rela_head.out_features)
@@ -115,7 +119,7 @@ class Job:
             "curve": curve,
             "losses": [round(loss, 5) for loss in progress.losses],
             "hardware": hardware(self._device),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+            "versions": versions(),
             "command": self._command,
         }
 
@@ -137,6 +141,15 @@ def _costs(progress: Progress, prior_seconds: float, prior_flops: int) -> dict[s
         "wall_seconds": round(progress.wall_seconds + prior_seconds, 3),
         "flops": progress.flops + prior_flops,
     }
+
+
+def versions() -> dict[str, str]:
+    """What made a row: packages, and a digest of this folder's modules, for a checkout may be at any commit."""
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("_*.py")):
+        code.update(path.read_bytes())
+    packages = {name: version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **packages, "rela_zoo": __version__, "code": code.hexdigest()[:12]}
 
 
 def hardware(device: torch.device) -> str:

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ import torch  # noqa: E402
 from experiments import _grid, _subset  # noqa: E402
 from experiments._data import Images  # noqa: E402
 from experiments._engine import Training, build_optimizer  # noqa: E402
-from experiments._job import augmentations, hardware  # noqa: E402
+from experiments._job import augmentations, hardware, versions  # noqa: E402
 from experiments._student import Student  # noqa: E402
 
 _SIZE = 32
@@ -127,6 +125,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     cuda = device.type == "cuda"
+    torch.backends.cudnn.benchmark = True
     chosen = {
         "method": arguments.method,
         "backbone": arguments.backbone,
@@ -147,7 +146,7 @@ def main() -> None:
         "settings": {**chosen, "compile": compiled, "steps": steps, "rounds": arguments.rounds, "image_size": _SIZE},
         "rows": rows,
         "hardware": hardware(device),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm")}},
+        "versions": versions(),
         "command": "python scripts/experiments/throughput.py " + " ".join(sys.argv[1:]),
     }
     out = arguments.out or _HERE.parent / "results" / f"throughput-{device.type}.json"
