@@ -1,0 +1,147 @@
+"""One run of the grid, from settings to a row of results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from experiments import _grid, _subset
+from experiments._augment import Augmentation
+from experiments._backbone import build_backbone
+from experiments._data import Images, read_images
+from experiments._engine import Progress, Training
+from experiments._flops import step_flops
+from experiments._priors import embed, find_prior
+from experiments._probe import evaluate
+from experiments._student import Student
+from rela_zoo.transport import fit_transport
+from rela_zoo.views import RELA_VIEW
+
+Settings = dict[str, Any]
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("torch", "torchvision", "timm", "numpy")
+
+
+class Job:
+    """Where a run finds its data, and on what it runs.
+
+    Args:
+        data: folder with train.parquet and test.parquet.
+        priors: folder of public networks, or None.
+        cache: folder for decoded images and embeddings.
+        device: `cpu`, `cuda`, ….
+        command: how to repeat the run, for the record.
+    """
+
+    def __init__(self, data: Path, priors: Path | None, cache: Path, device: torch.device, command: str) -> None:
+        self._data, self._priors, self._cache, self._device, self._command = data, priors, cache, device, command
+
+    def run(self, settings: Settings) -> dict[str, Any]:
+        """Train and judge one student; returns its row."""
+        train = read_images(self._data / "train.parquet", self._cache, settings["images"], self._device)
+        test = read_images(self._data / "test.parquet", self._cache, settings["test_images"], self._device)
+        torch.manual_seed(settings["seed"])
+        if settings["method"] == "untrained":
+            backbone = build_backbone(settings["backbone"], settings["stem"], trim=False, size=train.pixels.shape[-1])
+            found = evaluate(backbone.to(self._device), train, test, settings["precision"])
+            return self._row(settings, train, Progress(), [{"epoch": 0, **_costs(Progress(), 0, 0), **found}], {})
+        return self._train(settings, train, test)
+
+    def _train(self, settings: Settings, train: Images, test: Images) -> dict[str, Any]:
+        rows, targets, prior_cost = None, None, {"prior_seconds": 0.0, "prior_flops": 0}
+        target_dim = None
+        if settings["prior"] is not None:
+            embeddings = embed(find_prior(settings["prior"], self._priors), train, self._cache)
+            started = time.perf_counter()
+            rows = embeddings.rows
+            transport = fit_transport(rows)
+            target_dim = transport.max_dim
+            prior_cost = {"prior_seconds": embeddings.seconds, "prior_flops": embeddings.flops}
+        student = Student(settings, target_dim, trim=settings["trim"])
+        if student.rela_head is not None:
+            targets = transport.to(self._device)(rows, dim=student.rela_head.out_features)
+            prior_cost["prior_seconds"] += time.perf_counter() - started
+        student.to(self._device)
+        flops = step_flops(settings, target_dim, train.pixels.shape[-1])
+        subset = _subset.build(settings, n=len(train), rows=rows)
+        training = Training(settings, student, train, targets, subset, self._augmentations(settings), flops)
+        curve: list[dict[str, Any]] = []
+
+        def after_epoch(epoch: int) -> None:
+            progress, found = training.progress, {}
+            if epoch % settings["eval_every"] == 0 or epoch == settings["epochs"]:
+                found = evaluate(student.backbone, train, test, settings["precision"])
+                curve.append({"epoch": epoch, **_costs(progress, *prior_cost.values()), **found})
+            self._tell(settings, epoch, progress, found)
+
+        progress = training.train(after_epoch)
+        return self._row(settings, train, progress, curve, {**prior_cost, "step_flops": flops})
+
+    def _augmentations(self, settings: Settings) -> dict[str, Augmentation]:
+        path = _ROOT / "rela_zoo" / "conf" / "augmentations" / f"{settings['views']}.yaml"
+        own = yaml.safe_load(path.read_text(encoding="utf-8"))
+        mild = {**RELA_VIEW, "crop_size": own[0]["crop_size"], "num_crops": 2}
+        # The stages draw from generators of their own, and so do runs of different seeds.
+        seed = 2 * settings["seed"]
+        return {
+            "own": Augmentation(own, self._device, seed),
+            "accelerated": Augmentation([mild], self._device, seed + 1),
+        }
+
+    def _tell(self, settings: Settings, epoch: int, progress: Progress, found: dict[str, float]) -> None:
+        accuracies = f", linear {found['linear_accuracy']:.3f}, k-NN {found['knn_accuracy']:.3f}" if found else ""
+        print(
+            f"{_grid.label(settings)}: epoch {epoch}/{settings['epochs']} ({progress.stages[-1]}), "
+            f"loss {progress.losses[-1]:.4f}, {progress.wall_seconds:.1f} s{accuracies}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _row(
+        self, settings: Settings, train: Images, progress: Progress, curve: list[dict[str, Any]], more: dict[str, Any]
+    ) -> dict[str, Any]:
+        last = curve[-1]
+        return {
+            "run": _grid.digest(settings),
+            **settings,
+            "images": len(train),
+            **{key: last[key] for key in last if key != "epoch"},
+            "handover_step": progress.handover_step,
+            "steps_per_epoch": progress.steps_per_epoch,
+            **more,
+            "curve": curve,
+            "losses": [round(loss, 5) for loss in progress.losses],
+            "hardware": hardware(self._device),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+            "command": self._command,
+        }
+
+
+def _costs(progress: Progress, prior_seconds: float, prior_flops: int) -> dict[str, float]:
+    """What a user has paid so far: training and the embedding of the data by the prior, not the judging."""
+    return {
+        "samples_seen": progress.samples_seen,
+        "wall_seconds": round(progress.wall_seconds + prior_seconds, 3),
+        "flops": progress.flops + prior_flops,
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """The machine in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip()
+        for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else [])
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"

@@ -1,0 +1,70 @@
+"""The network that is trained: backbone, the method's parts, a momentum copy, and the head of the accelerated stage."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments._backbone import build_backbone
+from experiments._methods import build_method
+from experiments._subset import weigh
+from rela_zoo.objective import cosine_discrepancy
+
+
+class Student(nn.Module):
+    """One student with the losses of both stages.
+
+    Args:
+        settings: of the run.
+        target_dim: width of the accelerated stage's targets; None for a run without a prior.
+        trim: see `build_backbone`.
+
+    Weights are drawn from torch's global generator, in an order that does not depend on the prior: runs of one seed
+    start from the same backbone and the same heads of the method.
+    """
+
+    def __init__(self, settings: dict[str, Any], target_dim: int | None, *, trim: bool) -> None:
+        super().__init__()
+        self.backbone = build_backbone(settings["backbone"], settings["stem"], trim=trim)
+        dim = int(self.backbone.num_features)
+        self.method = build_method(dim, settings)
+        self.rela_head: nn.Linear | None = None
+        if target_dim is not None:
+            self.rela_head = nn.Linear(dim, min(dim, target_dim))
+            self.rela_head.requires_grad_(settings["head"] == "trained")
+        self.momentum: nn.ModuleList | None = None
+        if self.method.has_momentum:
+            self.momentum = nn.ModuleList([copy.deepcopy(self.backbone), copy.deepcopy(self.method.projector)])
+            self.momentum.requires_grad_(False)
+        # What runs the backbones: replaced by compiled versions where that pays.
+        self.run, self.run_momentum = _call, _call
+
+    def accelerated_losses(self, views: list[Tensor], targets: Tensor) -> Tensor:
+        """Views (B, 3, H, W) and targets (B, k) → the accelerated loss of each sample, (B,) float32."""
+        assert self.rela_head is not None
+        losses = [cosine_discrepancy(self.rela_head(self.run(self.backbone, view)), targets) for view in views]
+        return torch.stack(losses).mean(0)
+
+    def own_loss(self, views: list[Tensor], progress: float, weights: Tensor | None = None) -> Tensor:
+        """The method's own loss of a batch, a scalar; sample weights (B,) scale the gradient at the features."""
+        targets: list[Tensor] = []
+        if self.momentum is not None:
+            backbone, projector = self.momentum
+            with torch.no_grad():
+                targets = [projector(self.run_momentum(backbone, view)) for view in views]
+        features = [weigh(self.run(self.backbone, view), weights) for view in views]
+        return self.method(features, targets, progress)
+
+    @torch.no_grad()
+    def update_momentum(self, tau: float) -> None:
+        """Momentum parameters ← tau · momentum + (1 − tau) · online; buffers are the momentum network's own."""
+        if self.momentum is not None:
+            online = [*self.backbone.parameters(), *self.method.projector.parameters()]
+            torch._foreach_lerp_(list(self.momentum.parameters()), online, 1.0 - tau)
+
+
+def _call(network: nn.Module, images: Tensor) -> Tensor:
+    return network(images)
