@@ -19,7 +19,7 @@ from rela_zoo.config import RelaConfig, parse_rela
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.method._preflight import preflight
 from rela_zoo.method._run import OtherData, RelaRun
-from rela_zoo.method._weights import scale_gradients
+from rela_zoo.selection.weights import scale_gradients
 
 Method = TypeVar("Method", bound=type)
 ConfigCheck = Callable[[Any], list[Problem]]

@@ -10,14 +10,14 @@ from torch import nn
 
 from rela_zoo import with_rela
 from rela_zoo.errors import ConfigError, RelaZooError
-from rela_zoo.method._weights import scale_gradients
 from rela_zoo.selection.record import read_epoch, read_info
+from rela_zoo.selection.weights import scale_gradients
 
 Wrapped = with_rela(host.Method)
 CURRICULUM = {
     "name": "curriculum",
     "phases": [{"name": "hard", "until": 0.5}, {"name": "loss"}],
-    "growth": 2.0,
+    "growth": 3.0,
 }
 
 
