@@ -59,10 +59,20 @@ class RelaRun:
             from rela_zoo.embeddings import image_source
 
             source = image_source(dataset)
+        device, rank = trainer.strategy.root_device, trainer.global_rank
         if config.needs_embeddings:
-            device, rank = trainer.strategy.root_device, trainer.global_rank
             self._targets = resolve_targets(config, source, device=device, rank=rank, say=say)
-        subset = run_subset(config, trainer, len(dataset), seed, source, self._targets, say)
+        subset = run_subset(
+            config,
+            n=len(dataset),
+            seed=seed,
+            epochs=trainer.max_epochs,
+            source=source,
+            targets=self._targets,
+            device=device,
+            rank=rank,
+            say=say,
+        )
         if config.accelerates:
             self._build_head(module, seed)
         if other is not None:

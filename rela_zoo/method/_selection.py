@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
 
 from rela_zoo.config import RelaConfig
 from rela_zoo.errors import ConfigError, Problem, SelectionError
@@ -16,22 +18,27 @@ if TYPE_CHECKING:
 
 def run_subset(
     config: RelaConfig,
-    trainer: Any,
+    *,
     n: int,
     seed: int,
+    epochs: int | None,
     source: ImageSource | None,
     targets: Targets | None,
-    say: Callable[[str], None],
+    device: torch.device,
+    rank: int = 0,
+    say: Callable[[str], None] = print,
 ) -> Subset:
     """The subsets that a run trains on, recorded if the configuration says so.
 
     Args:
         config: of the run.
-        trainer: of the run; asked for its number of epochs, rank and device.
         n: samples of the data set.
         seed: of the draws.
+        epochs: of the training; None or negative for a training without a set number of them.
         source: the samples by id; needed to replay or record.
         targets: the prior's rows; needed by policies that look at them.
+        device: where clusters and the like are computed.
+        rank: of this process; only the first computes and records.
         say: takes lines of text for the user.
 
     Raises:
@@ -40,20 +47,13 @@ def run_subset(
     """
     from rela_zoo.selection import build_subset
 
-    selection, epochs = config.selection, trainer.max_epochs
-    space = None
+    selection, space = config.selection, None
     if selection.needs_embeddings:
         from rela_zoo.selection.space import TableSpace
 
         assert targets is not None
-        space = TableSpace(
-            targets.table,
-            targets.transport,
-            targets.positions,
-            device=trainer.strategy.root_device,
-            wait=None if trainer.global_rank == 0 else wait_for,
-            say=say,
-        )
+        table, transport, wait = targets.table, targets.transport, None if rank == 0 else wait_for
+        space = TableSpace(table, transport, targets.positions, device=device, wait=wait, say=say)
     ids = source.ids if source is not None else None
     try:
         subset = build_subset(
@@ -72,7 +72,7 @@ def run_subset(
     except ValueError as error:
         fix = "raise rela.data_ratio"
         raise ConfigError([Problem("rela.data_ratio", "at least one sample an epoch", str(error), fix)]) from error
-    if selection.record is not None and trainer.global_rank == 0:
+    if selection.record is not None and rank == 0:
         from rela_zoo.selection.record import RecordedSubset, SubsetWriter
 
         assert ids is not None
