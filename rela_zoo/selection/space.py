@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from rela_zoo.selection._clusters import default_clusters
+from rela_zoo.selection._centres import MOST_CENTRES, k_centres
+from rela_zoo.selection._clusters import default_clusters, k_means
+from rela_zoo.selection._duplicates import near_duplicates
 from rela_zoo.selection._geometry import (
     Geometry,
     KeyParts,
@@ -27,8 +30,45 @@ if TYPE_CHECKING:
 
 # Cells say nothing about a run, so they have a seed of their own and serve every seed of the draws.
 _SEED = 0
-# So many centres are found in a minute or two at ImageNet's size; see scripts/bench/bench_selection.py.
-MOST_CENTRES = 4096
+
+
+def cluster_count(asked: int | None, n: int) -> int:
+    """How many clusters n samples get."""
+    return default_clusters(n) if asked is None else min(asked, n)
+
+
+def centre_count(asked: int, n: int) -> int:
+    """How many centres n samples get."""
+    return min(asked, n, MOST_CENTRES)
+
+
+class MemorySpace:
+    """Clusters, cells and near-duplicates of points in memory: computed anew whenever asked for.
+
+    Args:
+        rows: (N, D) float, the prior's embeddings in the order of the data set.
+        transport: fitted on them: mean and components span the space.
+        device: where products are made.
+    """
+
+    def __init__(self, rows: Tensor, transport: TargetTransport, *, device: str | torch.device | None = None) -> None:
+        self._rows, self._transport, self._device = rows, transport, device
+
+    def clusters(self, count: int | None, dims: int) -> tuple[np.ndarray, np.ndarray]:
+        """k-means: labels (N,) int32 and distances (N,) float32 to the own centroid; None takes √N clusters."""
+        found = k_means(self._points(dims), cluster_count(count, len(self._rows)), _SEED, device=self._device)
+        return found.labels, found.distances
+
+    def cells(self, count: int, dims: int) -> np.ndarray:
+        """(N,) int32: the nearest of `count` centres, at most, that are spread evenly over the space."""
+        return k_centres(self._points(dims), centre_count(count, len(self._rows)), _SEED, device=self._device).labels
+
+    def duplicates(self, threshold: float, clusters: int | None, dims: int) -> np.ndarray:
+        """(N,) int32: groups of near-duplicates; a sample without any is a group of its own."""
+        return near_duplicates(self._points(dims), self.clusters(clusters, dims)[0], threshold, device=self._device)
+
+    def _points(self, dims: int) -> np.ndarray:
+        return principal_points(self._rows, None, self._transport, dims, device=self._device)
 
 
 class TableSpace:
@@ -60,22 +100,18 @@ class TableSpace:
 
     def clusters(self, count: int | None, dims: int) -> tuple[np.ndarray, np.ndarray]:
         """k-means: labels (N,) int32 and distances (N,) float32 to the own centroid; None takes √N clusters."""
-        found = self._find("clusters", self._clusters(count), dims, None)
+        found = self._find("clusters", cluster_count(count, len(self._positions)), dims, None)
         return found.labels, found.distances
 
     def cells(self, count: int, dims: int) -> np.ndarray:
         """(N,) int32: the nearest of `count` centres, at most, that are spread evenly over the space."""
-        return self._find("centres", min(count, MOST_CENTRES, len(self._positions)), dims, None).labels
+        return self._find("centres", centre_count(count, len(self._positions)), dims, None).labels
 
     def duplicates(self, threshold: float, clusters: int | None, dims: int) -> np.ndarray:
         """(N,) int32: groups of near-duplicates; a sample without any is a group of its own."""
-        groups = self._find("duplicates", self._clusters(clusters), dims, threshold).groups
+        groups = self._find("duplicates", cluster_count(clusters, len(self._positions)), dims, threshold).groups
         assert groups is not None
         return groups
-
-    def _clusters(self, count: int | None) -> int:
-        n = len(self._positions)
-        return default_clusters(n) if count is None else min(count, n)
 
     def _find(self, kind: Kind, cells: int, dims: int, threshold: float | None) -> Geometry:
         dims = min(dims, self._transport.max_dim)
