@@ -12,6 +12,7 @@ import yaml
 
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.paths import packaged_configs
+from rela_zoo.selection import SelectionConfig, parse_selection
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class RelaConfig:
     head: str
     handover: str | float
     handover_at: str
-    selection: str
+    selection: SelectionConfig
     preprocessing: str
     augmentations: str | tuple[Mapping[str, Any], ...]
     verify: int
@@ -35,6 +36,11 @@ class RelaConfig:
     def accelerates(self) -> bool:
         """Whether there is an accelerated stage at all: a prior, and a handover that isn't at the very start."""
         return self.prior is not None and self.handover != 0.0
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether the prior's embeddings are used at all: as targets, or to choose samples."""
+        return self.accelerates or self.selection.needs_embeddings
 
 
 @lru_cache(maxsize=1)
@@ -46,7 +52,6 @@ def rela_defaults() -> Mapping[str, Any]:
 _CHOICES: dict[str, tuple[str, ...]] = {
     "head": ("frozen", "trained"),
     "handover_at": ("epoch", "step"),
-    "selection": ("uniform",),
     "preprocessing": ("upstream", "rela-reference"),
 }
 
@@ -55,7 +60,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _check(values: Mapping[str, Any]) -> list[Problem]:
+def _check(values: dict[str, Any]) -> list[Problem]:
+    """Find every problem; puts the parsed selection into the place of the given one."""
     problems = []
 
     def wrong(key: str, expected: str, fix: str) -> None:
@@ -64,7 +70,8 @@ def _check(values: Mapping[str, Any]) -> list[Problem]:
     for key, choices in _CHOICES.items():
         if values[key] not in choices:
             wrong(key, " or ".join(choices), f"set rela.{key}={choices[0]}")
-    if not _is_number(values["data_ratio"]) or not 0 < values["data_ratio"] <= 1:
+    ratio_fits = _is_number(values["data_ratio"]) and 0 < values["data_ratio"] <= 1
+    if not ratio_fits:
         wrong("data_ratio", "a number in (0, 1]", "set rela.data_ratio=0.2 for a fifth of the data in each epoch")
     handover = values["handover"]
     if handover != "adaptive" and not (_is_number(handover) and 0 <= handover <= 1):
@@ -76,6 +83,15 @@ def _check(values: Mapping[str, Any]) -> list[Problem]:
         for key in ("embeddings", "transport"):
             if values[key] is not None:
                 wrong(key, "null when rela.prior is null", f"name the prior they come from, or set rela.{key}=null")
+    given = values["selection"]
+    selection, found = parse_selection(given, float(values["data_ratio"]) if ratio_fits else 0.0)
+    problems += found
+    if selection.needs_embeddings and values["prior"] is None:
+        wrong("selection", "uniform without a prior, whose embeddings it looks at", "name a prior in rela.prior")
+    if selection.needs_losses and (values["prior"] is None or handover == 0):
+        expected = "a policy that doesn't look at the losses of the accelerated stage, where there is none"
+        wrong("selection", expected, "name a prior, with a handover later than 0, or choose another policy")
+    values["selection"] = selection
     if isinstance(values["verify"], bool) or not isinstance(values["verify"], int) or values["verify"] < 0:
         wrong("verify", "a number of samples ≥ 0", "set rela.verify=8, or 0 to turn the check off")
     seed = values["seed"]

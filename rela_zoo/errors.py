@@ -50,6 +50,10 @@ class TransportError(RelaZooError):
     """A transport can't be fitted, read, or applied to these rows."""
 
 
+class SelectionError(RelaZooError):
+    """Subsets can't be drawn as asked for, or recorded ones don't fit the data at hand."""
+
+
 class HubError(RelaZooError):
     """The Hugging Face Hub can't be reached, refuses, or holds something else than was promised.
 

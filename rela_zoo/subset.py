@@ -11,13 +11,78 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
+
+
+class Draw(NamedTuple):
+    """The samples of one epoch.
+
+    Attributes:
+        indices: (k,) int64, distinct positions in the data set, in the order of training.
+        weights: (k,) float32, factors of their losses, or None for no weights.
+    """
+
+    indices: Tensor
+    weights: Tensor | None
+
+
+class Subset(Protocol):
+    """Which samples each epoch trains on: a function of seed, epoch and a state that is the same on every rank.
+
+    Attributes:
+        n: samples in the data set.
+        ratio: fraction of them in an epoch, on average.
+        seed: of the draws.
+        counts: samples of each epoch of the training, or None if all epochs are of one size.
+    """
+
+    n: int
+    ratio: float
+    seed: int
+    counts: tuple[int, ...] | None
+
+    @property
+    def described(self) -> dict[str, object]:
+        """Name and options of the selection policy, as plain data."""
+        ...
+
+    @property
+    def losses(self) -> Any:
+        """`RunningLosses` to be fed while training, or None."""
+        ...
+
+    def __len__(self) -> int:
+        """Samples of an epoch, on average."""
+        ...
+
+    def count(self, epoch: int) -> int:
+        """Samples of this epoch."""
+        ...
+
+    def draw(self, epoch: int) -> Draw:
+        """The samples of this epoch."""
+        ...
+
+
+def subset_size(n: int, ratio: float) -> int:
+    """floor(ratio·n), the samples of an epoch.
+
+    Raises:
+        ValueError: if `ratio` is outside (0, 1], or none would be left.
+    """
+    if not 0.0 < ratio <= 1.0:
+        raise ValueError(f"expected a ratio in (0, 1], got {ratio}")
+    # The tolerance keeps 0.29 * 100 = 28.999999999999996 from losing a sample.
+    size = math.floor(ratio * n + 1e-9)
+    if size < 1:
+        raise ValueError(f"a ratio of {ratio} of {n} samples leaves none; expected at least one")
+    return size
 
 
 class EpochSubset:
@@ -35,16 +100,27 @@ class EpochSubset:
     """
 
     def __init__(self, n: int, ratio: float, seed: int) -> None:
-        if not 0.0 < ratio <= 1.0:
-            raise ValueError(f"expected a ratio in (0, 1], got {ratio}")
-        # The tolerance keeps 0.29 * 100 = 28.999999999999996 from losing a sample.
-        self._count = math.floor(ratio * n + 1e-9)
-        if self._count < 1:
-            raise ValueError(f"a ratio of {ratio} of {n} samples leaves none; expected at least one")
+        self._count = subset_size(n, ratio)
         self.n, self.ratio, self.seed = n, ratio, seed
+        self.counts: tuple[int, ...] | None = None
+
+    # What the other subsets say of themselves; this one has no state and one size.
+    losses = None
+
+    @property
+    def described(self) -> dict[str, object]:
+        return {"name": "uniform"}
 
     def __len__(self) -> int:
         return self._count
+
+    def count(self, epoch: int) -> int:
+        """Samples of `epoch`: always the same number."""
+        return self._count
+
+    def draw(self, epoch: int) -> Draw:
+        """The samples of `epoch` ≥ 0, without weights."""
+        return Draw(self.indices(epoch), None)
 
     def indices(self, epoch: int) -> Tensor:
         """Positions of the samples of `epoch` ≥ 0: (floor(ratio·n),) int64, distinct, in the order of training."""
@@ -68,26 +144,30 @@ class SubsetSampler(DistributedSampler):
         rank: of this process, in [0, num_replicas).
 
     Raises:
-        ValueError: if a rank would get less than one full batch.
+        ValueError: if a rank would get less than one full batch in any epoch.
     """
 
-    def __init__(self, subset: EpochSubset, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
+    def __init__(self, subset: Subset, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
         # The parent's __init__ asks for a data set and an initialised process group; neither is needed here.
         self.subset, self.batch_size = subset, batch_size
         self.num_replicas, self.rank = num_replicas, rank
-        self.num_samples = len(subset) // num_replicas
-        self.total_size = self.num_samples * num_replicas
         self.drop_last, self.shuffle, self.seed = True, True, subset.seed
         self.epoch = 0
         self._own_from_batch: int | None = None
-        if self.num_samples < batch_size:
+        self._weights: Tensor | None = None
+        smallest = len(subset) if subset.counts is None else min(subset.counts)
+        if smallest // num_replicas < batch_size:
             raise ValueError(
-                f"an epoch's subset has {len(subset)} samples, {self.num_samples} on each of {num_replicas} ranks: "
-                f"less than one batch of {batch_size}"
+                f"an epoch's subset has {smallest} samples, {smallest // num_replicas} on each of {num_replicas} "
+                f"ranks: less than one batch of {batch_size}"
             )
 
+    def length(self, epoch: int) -> int:
+        """Samples of this rank in `epoch`."""
+        return self.subset.count(epoch) // self.num_replicas
+
     def __len__(self) -> int:
-        return self.num_samples
+        return self.length(self.epoch)
 
     def own_stage_from(self, batch: int | None) -> None:
         """Let the method's own stage begin at this batch of the epoch; 0 means from its start, None not at all."""
@@ -103,14 +183,30 @@ class SubsetSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         epoch, n = self.epoch, self.subset.n
-        indices = self.subset.indices(epoch)[self.rank : self.total_size : self.num_replicas].tolist()
+        draw, total = self.subset.draw(epoch), self.length(epoch) * self.num_replicas
+        self._weights = None
+        if draw.weights is not None:
+            self._weights = torch.zeros(n)
+            self._weights[draw.indices] = draw.weights
+        indices = draw.indices[self.rank : total : self.num_replicas].tolist()
         for position, index in enumerate(indices):
             # Asked for every sample, for a handover may come while the epoch is under way.
             yield index + n * (int(self.in_own_stage(position // self.batch_size)) + 2 * epoch)
 
+    def weights(self, indices: Tensor) -> Tensor | None:
+        """Weights of samples of the epoch under way: (B,) int64 on the CPU → (B,) float32, or None for no weights."""
+        return None if self._weights is None else self._weights[indices]
+
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold to go on with the same subsets."""
-        return {"n": self.subset.n, "ratio": self.subset.ratio, "seed": self.subset.seed, "epoch": self.epoch}
+        """What a checkpoint must hold to go on with the same subsets; the losses a policy looks at lie elsewhere."""
+        subset = self.subset
+        return {
+            "n": subset.n,
+            "ratio": subset.ratio,
+            "seed": subset.seed,
+            "selection": subset.described,
+            "epoch": self.epoch,
+        }
 
 
 @contextmanager

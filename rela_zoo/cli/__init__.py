@@ -25,6 +25,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_compare",
     "_recommend",
     "_publish",
+    "_subset",
     "_pretrain",
     "_demo",
     "_run",

@@ -103,7 +103,7 @@ def _cached_embeddings(
     prior = load_prior(config.prior, preprocessing=config.preprocessing)
     index = cache_folder(prior, source) / INDEX
     if rank != 0:
-        _wait_for(index)
+        wait_for(index)
     fresh = not index.is_file()
     if fresh:
         say(f"rela_zoo: embedding {len(source)} images with {prior.spec.id} → {index.parent}")
@@ -113,14 +113,14 @@ def _cached_embeddings(
     return table, [weights_artefact(prior.spec, revision, digest)] if prior.spec.has_weights else [], fresh
 
 
-def _wait_for(path: Path, poll_seconds: float = 1.0) -> None:
+def wait_for(path: Path, poll_seconds: float = 1.0) -> None:
     """Wait until another process has written `path`; gives up when the process that started this one is gone."""
     # A barrier would time out on a large data set, so the finished file itself is the signal.
     parent = os.getppid()
     while not path.exists():
         if os.getppid() != parent:
             raise EmbeddingsError(
-                "the process that was making the embeddings has ended",
+                "the process that was making an artefact has ended",
                 expected=f"{path}",
                 fix="see the error of rank 0; a new start resumes from the finished shards",
             )
@@ -215,5 +215,5 @@ def _transport(
             path.parent.mkdir(parents=True, exist_ok=True)
             fit_transport(table).save(path)
         else:
-            _wait_for(path)
+            wait_for(path)
     return TargetTransport.load(path), []

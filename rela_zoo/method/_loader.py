@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rela_zoo.errors import ConfigError, Problem
-from rela_zoo.subset import EpochSubset, StagedDataset, SubsetSampler
+from rela_zoo.subset import StagedDataset, Subset, SubsetSampler
 
 
 def train_loader(trainer: Any) -> DataLoader:
@@ -29,14 +31,25 @@ def base_dataset(loader: DataLoader) -> Any:
     return loader.dataset.base if isinstance(loader.dataset, StagedDataset) else loader.dataset
 
 
-def rebuild_loader(
-    trainer: Any, *, ratio: float, seed: int, accelerated_views: Any | None
-) -> tuple[SubsetSampler, DataLoader]:
+def subset_sampler(subset: Subset, batch_size: int, trainer: Any) -> SubsetSampler:
+    """The sampler of this rank.
+
+    Raises:
+        ConfigError: an epoch's subset is smaller than one batch.
+    """
+    try:
+        return SubsetSampler(subset, batch_size, num_replicas=trainer.world_size, rank=trainer.global_rank)
+    except ValueError as error:
+        fix = "raise rela.data_ratio, or lower optimizer.batch_size"
+        raise ConfigError([Problem("rela.data_ratio", "at least one batch in every epoch", str(error), fix)]) from error
+
+
+def rebuild_loader(trainer: Any, subset: Subset, *, accelerated_views: Any | None) -> tuple[SubsetSampler, DataLoader]:
     """Put a loader over epoch subsets in the place of the trainer's own; everything else about it stays.
 
     Args:
-        ratio: fraction of the data in each epoch, in (0, 1].
-        seed: of subsets and views.
+        trainer: of the run.
+        subset: which samples each epoch has; its seed is that of the views too.
         accelerated_views: transform of the accelerated stage, or None for the host's own throughout.
 
     Raises:
@@ -50,12 +63,7 @@ def rebuild_loader(
     if batch_size is None:
         fix = "give the DataLoader a batch_size"
         raise ConfigError([Problem("optimizer.batch_size", "a DataLoader with a batch size", "its own batches", fix)])
-    try:
-        subset = EpochSubset(len(dataset), ratio, seed)
-        sampler = SubsetSampler(subset, batch_size, num_replicas=trainer.world_size, rank=trainer.global_rank)
-    except ValueError as error:
-        fix = "raise rela.data_ratio, or lower optimizer.batch_size"
-        raise ConfigError([Problem("rela.data_ratio", "at least one batch in every epoch", str(error), fix)]) from error
+    sampler = subset_sampler(subset, batch_size, trainer)
     workers: dict[str, Any] = {}
     if old.num_workers:
         workers = {
@@ -64,7 +72,7 @@ def rebuild_loader(
             "multiprocessing_context": old.multiprocessing_context,
         }
     new: DataLoader = DataLoader(
-        StagedDataset(dataset, accelerated_views, seed),
+        StagedDataset(dataset, accelerated_views, subset.seed),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=old.num_workers,
@@ -88,8 +96,24 @@ def batches_in_flight(loader: DataLoader) -> int:
     return workers + 2
 
 
-def optimiser_steps(trainer: Any, loader: DataLoader) -> int:
-    """Optimiser steps of one epoch: Lightning makes one at its last batch even if fewer micro-batches have gathered."""
-    limit, batches = trainer.limit_train_batches, len(loader)
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    return -(-batches // trainer.accumulate_grad_batches)
+def optimiser_steps(trainer: Any, sampler: SubsetSampler, epochs: int) -> int:
+    """Optimiser steps of the first `epochs` epochs.
+
+    Lightning makes one at the last batch of an epoch even if fewer micro-batches have gathered.
+    """
+    limit = trainer.limit_train_batches
+
+    def steps(epoch: int) -> int:
+        batches = sampler.length(epoch) // sampler.batch_size
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return -(-batches // trainer.accumulate_grad_batches)
+
+    return epochs * steps(0) if sampler.subset.counts is None else sum(steps(epoch) for epoch in range(epochs))
+
+
+def without_waiting(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; from ordinary memory the copy would wait for a GPU."""
+    if tensor.device == device:
+        return tensor
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)

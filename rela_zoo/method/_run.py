@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from torch import Tensor, nn
 from rela_zoo.config import RelaConfig
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
 from rela_zoo.method._artefacts import Targets, resolve_targets
-from rela_zoo.method._loader import base_dataset, rebuild_loader, train_loader
+from rela_zoo.method._epochs import let_epochs_differ
+from rela_zoo.method._loader import base_dataset, rebuild_loader, train_loader, without_waiting
+from rela_zoo.method._selection import run_subset
 from rela_zoo.method._stage import StageControl
 from rela_zoo.objective import cosine_discrepancy
+from rela_zoo.subset import Subset, SubsetSampler
 from rela_zoo.views import RELA_VIEW, build_views, find_normalisation
 
-# A module → None, or an object with `source` (an ImageSource) and `rebuild(config, seed)` → (sampler, loader).
+# A module → None, or an object with `source` (an ImageSource) and `rebuild(config, subset)` → (sampler, loader).
 OtherData = Callable[[Any], Any]
 
 
@@ -33,6 +37,7 @@ class RelaRun:
         self._config, self._other_data = config, other_data
         self._targets: Targets | None = None
         self._stage: StageControl | None = None
+        self._sampler: SubsetSampler | None = None
         self._indexes: Tensor | None = None
         self._dim = 0
 
@@ -48,27 +53,41 @@ class RelaRun:
         seed = config.seed if config.seed is not None else int(module.cfg.get("seed", None) or 0)
         other = self._other_data(module) if self._other_data is not None else None
         dataset = base_dataset(train_loader(trainer)) if other is None else other.source
-        if config.accelerates:
+        say = partial(_say, module)
+        source: Any = None
+        if config.needs_embeddings or config.selection.needs_ids:
             from rela_zoo.embeddings import image_source
 
-            self._targets = resolve_targets(
-                config,
-                image_source(dataset),
-                device=trainer.strategy.root_device,
-                rank=trainer.global_rank,
-                say=lambda text: _say(module, text),
-            )
+            source = image_source(dataset)
+        device, rank = trainer.strategy.root_device, trainer.global_rank
+        if config.needs_embeddings:
+            self._targets = resolve_targets(config, source, device=device, rank=rank, say=say)
+        subset = run_subset(
+            config,
+            n=len(dataset),
+            seed=seed,
+            epochs=trainer.max_epochs,
+            source=source,
+            targets=self._targets,
+            device=device,
+            rank=rank,
+            say=say,
+        )
+        if config.accelerates:
             self._build_head(module, seed)
         if other is not None:
-            sampler, loader = other.rebuild(config, seed)
+            sampler, loader = other.rebuild(config, subset)
         else:
             views = self._accelerated_views(module, dataset) if config.accelerates else None
-            sampler, loader = rebuild_loader(trainer, ratio=config.data_ratio, seed=seed, accelerated_views=views)
+            sampler, loader = rebuild_loader(trainer, subset, accelerated_views=views)
+        self._sampler = sampler
+        if subset.counts is not None:
+            let_epochs_differ(trainer, sampler)
         self._stage = StageControl(config, sampler, trainer, loader)
         if config.accelerates and hasattr(trainer.strategy, "_ddp_kwargs"):
             # Projectors have no gradient in the accelerated stage, a trained head none after it.
             trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
-        _say(module, self._banner(len(dataset), len(sampler) * trainer.world_size))
+        say(self._banner(subset))
 
     def record_artefacts(self, module: Any) -> None:
         """Write `rela.lock` into the run's folder, once the host knows it; with --locked, compare with it instead.
@@ -121,19 +140,25 @@ class RelaRun:
             raise ConfigError([Problem("rela.augmentations", f"{module.num_large_crops} views", f"{count}", fix)])
         return views
 
-    def _banner(self, samples: int, subset: int) -> str:
+    def _banner(self, subset: Subset) -> str:
         config, lines = self._config, []
-        ratio = f"{config.data_ratio:g} of {samples} samples: {subset} in each epoch, drawn afresh"
+        of = f"{config.data_ratio:g} of {subset.n} samples"
+        ratio = f"{of}: {len(subset)} in each epoch, drawn afresh"
+        if subset.counts is not None:
+            ratio = f"{of} on average, from {subset.counts[0]} to {subset.counts[-1]} in an epoch, drawn afresh"
+        if config.selection.name != "uniform":
+            ratio += f"; selection {config.selection}"
         if self._targets is None:
             return f"rela_zoo is active · no prior: the method's own stage from the start\n  data    {ratio}"
         table, transport = self._targets.table, self._targets.transport
-        rule = f"handover {config.handover}, at the next {config.handover_at}"
-        explained = sum(transport.stats.explained_variance_ratio[: self._dim])
         lines.append(f"rela_zoo is active · prior {config.prior} ({config.preprocessing} preprocessing)")
         lines.append(f"  rows    {table.shape[0]} × {table.shape[1]}, digest {table.digest[:12]}")
-        lines.append(f"  targets {self._dim} dimensions, {explained:.1%} of the variance; head {config.head}")
+        if config.accelerates:
+            explained = sum(transport.stats.explained_variance_ratio[: self._dim])
+            lines.append(f"  targets {self._dim} dimensions, {explained:.1%} of the variance; head {config.head}")
         lines.append(f"  data    {ratio}")
-        lines.append(f"  stages  accelerated first; {rule}")
+        rule = f"accelerated first; handover {config.handover}, at the next {config.handover_at}"
+        lines.append(f"  stages  {rule if config.accelerates else 'the method’s own from the start'}")
         return "\n".join(lines)
 
     # ── batch by batch ────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,6 +183,14 @@ class RelaRun:
         """Remember which samples the next batch holds, while their indexes are on the CPU."""
         self._indexes = indexes if isinstance(indexes, Tensor) else None
 
+    def weights(self, device: torch.device) -> Tensor | None:
+        """Weights of the batch's samples: (B,) float32 on `device`, or None for no weights."""
+        assert self._sampler is not None
+        if self._indexes is None:
+            return None
+        weights = self._sampler.weights(self._indexes.cpu())
+        return None if weights is None else without_waiting(weights, device)
+
     def own_stage(self, module: Any, batch_idx: int) -> bool:
         """Called with each batch; whether it gets the method's own loss."""
         assert self._stage is not None
@@ -165,23 +198,24 @@ class RelaRun:
             _say(module, f"rela_zoo: handover to {module.cfg.method} at step {self._stage.handover_step}")
         return self._stage.in_own_stage(batch_idx)
 
-    def loss(self, module: Any, features: list[Tensor]) -> Tensor:
-        """The accelerated loss of one batch: mean over views and samples of 1 − cos (scalar).
+    def loss(self, module: Any, features: list[Tensor], weights: Tensor | None) -> Tensor:
+        """The accelerated loss of one batch: mean over views and samples of 1 − cos, weighted (scalar).
 
         Args:
             module: the wrapped method.
             features: of each view, (B, features_dim), with gradient.
+            weights: (B,) of the samples, or None.
         """
-        targets, stage = self._targets, self._stage
+        targets, stage, indexes = self._targets, self._stage, self._indexes
         assert targets is not None
         assert stage is not None
-        assert self._indexes is not None
-        rows = targets.rows(self._indexes.cpu())
-        if features[0].is_cuda:
-            rows = rows.pin_memory()  # else the copy would wait for the GPU
-        rows = rows.to(features[0].device, non_blocking=True)
+        assert indexes is not None
+        device = features[0].device
+        rows = without_waiting(targets.rows(indexes.cpu()), device)
         wanted = targets.transport(rows, dim=self._dim)
-        loss = torch.stack([cosine_discrepancy(module.rela_head(f), wanted).mean() for f in features]).mean()
+        losses = torch.stack([cosine_discrepancy(module.rela_head(f), wanted) for f in features]).mean(dim=0)
+        stage.observe(indexes, losses.detach())
+        loss = losses.mean() if weights is None else (weights * losses).mean()
         stage.record(loss.detach())
         module.log("train_rela_loss", loss, on_epoch=True, sync_dist=True)
         return loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,24 +11,30 @@ from torch.utils.data import DataLoader
 
 from rela_zoo.config import RelaConfig
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
-from rela_zoo.method._loader import batches_in_flight, optimiser_steps
+from rela_zoo.method._loader import batches_in_flight, optimiser_steps, without_waiting
 from rela_zoo.objective import AdaptiveHandover, ConstantHandover, Handover
 from rela_zoo.subset import SubsetSampler
 
 
-def _handover_rule(config: RelaConfig, trainer: Any, loader: DataLoader) -> Handover:
+def _handover_rule(config: RelaConfig, trainer: Any, sampler: SubsetSampler) -> Handover:
     """The rule of the configuration, sized for this run."""
     if config.handover == "adaptive":
         return AdaptiveHandover()
-    fraction, epochs, per_epoch = float(config.handover), trainer.max_epochs, optimiser_steps(trainer, loader)
+    fraction, epochs = float(config.handover), trainer.max_epochs
     if fraction == 1.0:
         return ConstantHandover(None)
     if epochs is None or epochs < 0:
         fix = "set max_epochs, or rela.handover=adaptive"
         raise ConfigError([Problem("max_epochs", "a number, for rela.handover is a fraction of it", f"{epochs}", fix)])
     if config.handover_at == "epoch":
-        return ConstantHandover(int(fraction * epochs) * per_epoch)
-    return ConstantHandover(int(fraction * epochs * per_epoch))
+        return ConstantHandover(optimiser_steps(trainer, sampler, int(fraction * epochs)))
+    return ConstantHandover(int(fraction * optimiser_steps(trainer, sampler, epochs)))
+
+
+def _sum_over_ranks(trainer: Any) -> Callable[[Tensor], Tensor]:
+    """A tensor of each rank → a new one, their sum."""
+    # Lightning reduces in place.
+    return lambda tensor: trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
 
 
 class StageControl:
@@ -49,7 +56,7 @@ class StageControl:
 
     def __init__(self, config: RelaConfig, sampler: SubsetSampler, trainer: Any, loader: DataLoader) -> None:
         self._config, self._sampler, self._in_flight = config, sampler, batches_in_flight(loader)
-        self._handover = _handover_rule(config, trainer, loader)
+        self._handover = _handover_rule(config, trainer, sampler)
         self._pending: list[Tensor] = []
         self._counted_steps = 0
         at_once = not config.accelerates or self._handover.handed_over
@@ -65,6 +72,12 @@ class StageControl:
     def record(self, loss: Tensor) -> None:
         """Note the accelerated loss (scalar, detached) of one micro-batch of this rank."""
         self._pending.append(loss)
+
+    def observe(self, indexes: Tensor, losses: Tensor) -> None:
+        """Note the accelerated losses (B,) of samples with these indexes (B,), if the selection looks at them."""
+        running = self._sampler.subset.losses
+        if running is not None:
+            running.observe(without_waiting(indexes, losses.device), losses)
 
     def fold(self, trainer: Any) -> None:
         """Take the noted losses into the averages if the trainer has made an optimiser step since."""
@@ -89,7 +102,7 @@ class StageControl:
         """Decide, where a decision is due: at the end of an epoch, or in it, when reading the rule is cheap enough."""
         self.fold(trainer)
         if trainer.is_last_batch:
-            self._decide_at_epoch_end()
+            self._end_epoch(trainer)
         elif (
             self._config.handover_at == "step"
             and self._own_from_batch is None
@@ -98,9 +111,16 @@ class StageControl:
         ):
             self._begin_own(batch + 1 + self._in_flight)
 
-    def _decide_at_epoch_end(self) -> None:
+    def _end_epoch(self, trainer: Any) -> None:
+        """Decide, and let the next epoch's draw know this one's losses. A second call changes nothing."""
         if self._own_from_batch is not None or self._handover.handed_over:
             self._begin_own(0)
+        running = self._sampler.subset.losses
+        if running is not None:
+            running.end_epoch(_sum_over_ranks(trainer))
+        if self._sampler.subset.counts is not None:
+            # The next epoch is of another length, for which Lightning asks before it tells the sampler the epoch.
+            self._sampler.set_epoch(trainer.current_epoch + 1)
 
     def _begin_own(self, batch: int) -> None:
         self._own_from_batch = batch
@@ -116,7 +136,8 @@ class StageControl:
         """Everything that decides the stage from here on; folds first."""
         self.fold(trainer)
         if trainer.is_last_batch:
-            self._decide_at_epoch_end()
+            self._end_epoch(trainer)
+        running = self._sampler.subset.losses
         return {
             "handover": self._handover.state_dict(),
             "own_from_batch": self._own_from_batch,
@@ -125,6 +146,7 @@ class StageControl:
             "counted_steps": self._counted_steps,
             "pending": [loss.cpu() for loss in self._pending],
             "sampler": self._sampler.state_dict(),
+            "losses": None if running is None else running.state_dict(_sum_over_ranks(trainer)),
         }
 
     def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
@@ -133,13 +155,15 @@ class StageControl:
         Raises:
             RelaZooError: if the subsets would be others than those of the run so far.
         """
-        now, then = self._sampler.state_dict(), state["sampler"]
-        if any(now[key] != then[key] for key in ("n", "ratio", "seed")):
+        # Checkpoints written before there were policies don't name one.
+        now, then = self._sampler.state_dict(), {"selection": {"name": "uniform"}, **state["sampler"]}
+        kept = ("n", "ratio", "seed", "selection")
+        if any(now[key] != then[key] for key in kept):
             raise RelaZooError(
                 "this checkpoint drew other subsets",
-                expected=f"{then['n']} samples, ratio {then['ratio']}, seed {then['seed']}",
-                got=f"{now['n']} samples, ratio {now['ratio']}, seed {now['seed']}",
-                fix="resume with the data, rela.data_ratio and seed of that run, or start a new one",
+                expected=", ".join(f"{key} {then[key]}" for key in kept),
+                got=", ".join(f"{key} {now[key]}" for key in kept),
+                fix="resume with the data, rela.data_ratio, selection and seed of that run, or start a new one",
             )
         self._sampler.set_epoch(epoch)
         self._handover.load_state_dict(state["handover"])
@@ -148,3 +172,6 @@ class StageControl:
         self._pending = list(state["pending"])
         self._own_from_batch = state["own_from_batch"]
         self._sampler.own_stage_from(self._own_from_batch)
+        running = self._sampler.subset.losses
+        if running is not None:
+            running.load_state_dict(state["losses"], self._sampler.rank)

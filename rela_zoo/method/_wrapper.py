@@ -19,6 +19,7 @@ from rela_zoo.config import RelaConfig, parse_rela
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.method._preflight import preflight
 from rela_zoo.method._run import OtherData, RelaRun
+from rela_zoo.selection.weights import scale_gradients
 
 Method = TypeVar("Method", bound=type)
 ConfigCheck = Callable[[Any], list[Problem]]
@@ -64,7 +65,7 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None, other_data
         check: what the host knows to be wrong with a whole configuration; called only if it has a `rela` section.
         other_data: how the host gives training data that come otherwise than by a DataLoader: called with the module
             in `setup`, it returns None, or an object with `source` (an ImageSource in the order of the indexes) and
-            `rebuild(config, seed)`, which puts a loader in place and returns its SubsetSampler and the loader.
+            `rebuild(config, subset)`, which puts a loader in place and returns its SubsetSampler and the loader.
 
     Returns:
         The subclass; `method_class` itself if it is one already.
@@ -90,6 +91,8 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None, other_data
             super().__init__(cfg, *args, **kwargs)
             self._rela = None if config is None else RelaRun(config, other_data)
             self._accelerating = False
+            # Of the samples of the batch under way, or None for no weights.
+            self._sample_weights: Tensor | None = None
 
         def setup(self, stage: str | None = None) -> None:
             super().setup(stage)
@@ -116,8 +119,11 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None, other_data
             return epoch if run is None else run.own_epoch(epoch)
 
         def forward(self, X: Tensor) -> dict[str, Any]:
-            # In the accelerated stage only backbone and online classifier run: no projector, no predictor.
-            return basic.forward(self, X) if self._accelerating else super().forward(X)
+            if self._accelerating:
+                # Only backbone and online classifier run: no projector, no predictor. The features' loss has its
+                # weights already.
+                return scale_gradients(basic.forward(self, X), self._sample_weights, only=("logits",))
+            return scale_gradients(super().forward(X), self._sample_weights)
 
         def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
             # Rows are looked up by indexes that are still on the CPU: reading them back would stall the GPU.
@@ -126,14 +132,24 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None, other_data
             return super().on_before_batch_transfer(batch, dataloader_idx)
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            if self._rela is None or self._rela.own_stage(self, batch_idx):
+            if self._rela is None:
                 return super().training_step(batch, batch_idx)
+            own_stage = self._rela.own_stage(self, batch_idx)
+            self._sample_weights = self._rela.weights(batch[-1].device)
+            try:
+                if own_stage:
+                    return super().training_step(batch, batch_idx)
+                return self._accelerated_step(self._rela, batch, batch_idx)
+            finally:
+                self._sample_weights = None
+
+        def _accelerated_step(self, run: RelaRun, batch: Any, batch_idx: int) -> Tensor:
             indexes, views, targets = batch
             views = [views] if isinstance(views, Tensor) else views[: self.num_large_crops]
             with self._large_crops_only():
                 base = basic if momentum is None or self.momentum_classifier is None else momentum
                 out = base.training_step(self, [indexes, views, targets], batch_idx)
-            return out["loss"] + self._rela.loss(self, out["feats"])
+            return out["loss"] + run.loss(self, out["feats"], self._sample_weights)
 
         @contextmanager
         def _large_crops_only(self) -> Iterator[None]:
@@ -167,6 +183,13 @@ def with_rela(method_class: Method, check: ConfigCheck | None = None, other_data
             return momentum.momentum_forward(self, X) if self._accelerating else own(X)
 
         WithRela.momentum_forward = momentum_forward
+
+    if hasattr(method_class, "multicrop_forward"):
+
+        def multicrop_forward(self: Any, X: Tensor) -> dict[str, Any]:
+            return scale_gradients(super(WithRela, self).multicrop_forward(X), self._sample_weights)
+
+        WithRela.multicrop_forward = multicrop_forward
 
     WithRela.__name__ = method_class.__name__
     WithRela.__qualname__ = method_class.__qualname__

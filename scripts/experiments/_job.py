@@ -61,7 +61,7 @@ class Job:
         return self._train(settings, train, test)
 
     def _train(self, settings: Settings, train: Images, test: Images) -> dict[str, Any]:
-        rows, targets, prior_cost = None, None, {"prior_seconds": 0.0, "prior_flops": 0}
+        rows, transport, targets, prior_cost = None, None, None, {"prior_seconds": 0.0, "prior_flops": 0}
         target_dim = None
         if settings["prior"] is not None:
             embeddings = embed(find_prior(settings["prior"], self._priors), train, self._cache)
@@ -78,7 +78,10 @@ class Job:
             prior_cost["prior_seconds"] += time.perf_counter() - started
         student.to(self._device)
         flops = step_flops(settings, target_dim, train.pixels.shape[-1])
-        subset = _subset.build(settings, n=len(train), rows=rows)
+        started = time.perf_counter()
+        subset = _subset.build(settings, n=len(train), rows=rows, transport=transport, device=self._device)
+        # What the policy computes at the start is part of what using the prior costs.
+        prior_cost["prior_seconds"] += time.perf_counter() - started
         training = Training(settings, student, train, targets, subset, augmentations(settings, self._device), flops)
         more = {**prior_cost, "step_flops": flops}
         if settings["compile"] is True or (settings["compile"] == "auto" and self._device.type == "cuda"):

@@ -27,11 +27,15 @@ class Method(nn.Module):
     has_momentum = True
     projector: nn.Module
 
-    def forward(self, features: list[Tensor], targets: list[Tensor], progress: float) -> Tensor:
+    def outputs(self, features: Tensor) -> Tensor:
+        """What the loss looks at: features (B, D) of a view → (B, K)."""
+        return self.projector(features)
+
+    def forward(self, outputs: list[Tensor], targets: list[Tensor], progress: float) -> Tensor:
         """The loss of a batch, a scalar.
 
         Args:
-            features: a (B, D) for each of two views.
+            outputs: a (B, K) for each of two views, see `outputs`.
             targets: a (B, K) for each view, from the momentum backbone and projector; empty without them.
             progress: fraction of the epochs done, in [0, 1).
         """
@@ -47,8 +51,12 @@ class Byol(Method):
         self.projector = _mlp(dim, hidden, out)
         self.predictor = _mlp(out, hidden, out)
 
-    def forward(self, features: list[Tensor], targets: list[Tensor], progress: float) -> Tensor:
-        first, second = (self.predictor(self.projector(x)) for x in features)
+    def outputs(self, features: Tensor) -> Tensor:
+        """Predictions of the momentum network's projections."""
+        return self.predictor(self.projector(features))
+
+    def forward(self, outputs: list[Tensor], targets: list[Tensor], progress: float) -> Tensor:
+        first, second = outputs
         return (byol_loss(first, targets[1]) + byol_loss(second, targets[0])) / 2
 
 
@@ -62,8 +70,8 @@ class SimClr(Method):
         self.projector = _mlp(dim, settings["hidden_dim"], settings["output_dim"])
         self._temperature = settings["temperature"]
 
-    def forward(self, features: list[Tensor], targets: list[Tensor], progress: float) -> Tensor:
-        first, second = (self.projector(x) for x in features)
+    def forward(self, outputs: list[Tensor], targets: list[Tensor], progress: float) -> Tensor:
+        first, second = outputs
         return nt_xent_loss(first, second, self._temperature)
 
 
@@ -80,10 +88,10 @@ class Dino(Method):
         self.register_buffer("centre", torch.zeros(settings["prototypes"]))
         self.centre: Tensor
 
-    def forward(self, features: list[Tensor], targets: list[Tensor], progress: float) -> Tensor:
+    def forward(self, outputs: list[Tensor], targets: list[Tensor], progress: float) -> Tensor:
         cold, warm = self._TEMPERATURES
         temperature = cold + (warm - cold) * min(1.0, progress / self._WARM)
-        loss = dino_loss([self.projector(x) for x in features], targets, self.centre, temperature)
+        loss = dino_loss(outputs, targets, self.centre, temperature)
         mean = torch.cat(targets).float().mean(0)
         self.centre = self.centre * self._CENTRE_MOMENTUM + mean * (1 - self._CENTRE_MOMENTUM)
         return loss

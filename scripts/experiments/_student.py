@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from experiments._backbone import build_backbone
 from experiments._methods import build_method
-from experiments._subset import weigh
 from rela_zoo.objective import cosine_discrepancy
+from rela_zoo.selection.weights import scale_gradients
 
 Network = Callable[[Tensor], Tensor]
 
@@ -54,13 +54,13 @@ class Student(nn.Module):
         return torch.stack(losses).mean(0)
 
     def own_loss(self, views: list[Tensor], progress: float, weights: Tensor | None = None) -> Tensor:
-        """The method's own loss of a batch, a scalar; sample weights (B,) scale the gradient at the features."""
+        """The method's own loss of a batch, a scalar; weights (B,) scale the gradients that enter the network."""
         targets: list[Tensor] = []
         if self.momentum is not None:
             with torch.no_grad():
                 targets = [self.momentum[1](self._target(view)) for view in views]
-        features = [weigh(self._online(view), weights) for view in views]
-        return self.method(features, targets, progress)
+        outputs = {str(i): self.method.outputs(self._online(view)) for i, view in enumerate(views)}
+        return self.method(list(scale_gradients(outputs, weights).values()), targets, progress)
 
     def compile_backbones(self) -> None:
         """Run the backbones through torch.compile from now on; the weights stay where they are."""

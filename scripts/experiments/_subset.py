@@ -2,81 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from rela_zoo.subset import EpochSubset
+from rela_zoo.selection import build_subset, parse_selection
+from rela_zoo.selection.space import MemorySpace
+from rela_zoo.subset import Draw, Subset
+from rela_zoo.transport import TargetTransport
 
 
-@dataclass(frozen=True)
-class Draw:
-    """The samples of one epoch.
+class Draws:
+    """What the training loop asks of a policy.
 
-    Attributes:
-        indices: (k,) int64 on the CPU, in the order of training.
-        weights: (k,) float32 of the samples' losses, or None where all count alike.
+    Args:
+        subset: of the policy; its epochs are of one size.
     """
 
-    indices: Tensor
-    weights: Tensor | None = None
-
-
-class Subset(Protocol):
-    """What the training loop asks of a policy."""
+    def __init__(self, subset: Subset) -> None:
+        self._subset = subset
 
     def draw(self, epoch: int) -> Draw:
         """The samples of `epoch` ≥ 0; the same number in every epoch."""
-        ...
+        return self._subset.draw(epoch)
 
     def observe(self, indices: Tensor, losses: Tensor) -> None:
         """Take the accelerated losses (B,) of a batch of samples `indices` (B,), both on the device."""
-        ...
+        if self._subset.losses is not None:
+            self._subset.losses.observe(indices, losses)
 
     def end_epoch(self) -> None:
         """The epoch is over; the host may read from the device now."""
-        ...
+        if self._subset.losses is not None:
+            self._subset.losses.end_epoch(lambda sums: sums)
 
 
-class _Uniform:
-    """A fresh uniform draw each epoch."""
-
-    def __init__(self, n: int, ratio: float, seed: int) -> None:
-        self._subset = EpochSubset(n, ratio, seed)
-
-    def draw(self, epoch: int) -> Draw:
-        return Draw(self._subset.indices(epoch))
-
-    def observe(self, indices: Tensor, losses: Tensor) -> None:
-        pass
-
-    def end_epoch(self) -> None:
-        pass
-
-
-def build(settings: dict[str, Any], *, n: int, rows: Tensor | None) -> Subset:
+def build(
+    settings: dict[str, Any],
+    *,
+    n: int,
+    rows: Tensor | None,
+    transport: TargetTransport | None,
+    device: torch.device,
+) -> Draws:
     """The policy of a run.
 
     Args:
         settings: of the run: `selection`, `data_ratio`, `seed`, `epochs`.
         n: training images.
         rows: (n, D) embeddings by the prior, None without one.
+        transport: fitted on them, None without a prior.
+        device: where clusters and the like are computed.
 
     Raises:
-        ValueError: for a policy that is not there.
+        ValueError: for a policy that is not there, or whose epochs differ in size.
     """
-    if settings["selection"] == "uniform":
-        return _Uniform(n, settings["data_ratio"], settings["seed"])
-    raise ValueError(f"expected the selection `uniform`, got {settings['selection']!r}")
-
-
-def weigh(features: Tensor, weights: Tensor | None) -> Tensor:
-    """Let each sample's weight (B,) scale the gradient at its features (B, D); the values stay as they are.
-
-    So weights act in a method's own stage, whose loss is not a sum over samples.
-    """
-    if weights is not None and features.requires_grad:
-        scale = weights.view(-1, 1)
-        features.register_hook(lambda gradient: gradient * scale.to(gradient.dtype))
-    return features
+    config, problems = parse_selection(settings["selection"], settings["data_ratio"], "selection")
+    if problems:
+        raise ValueError("\n".join(str(problem) for problem in problems))
+    space = None
+    if rows is not None and transport is not None:
+        space = MemorySpace(rows, transport, device=device)
+    ratio, seed, epochs = settings["data_ratio"], settings["seed"], settings["epochs"]
+    subset = build_subset(config, n=n, ratio=ratio, seed=seed, epochs=epochs, space=space)
+    if subset.counts is not None:
+        raise ValueError("expected a curriculum without `growth`: here all epochs are of one size")
+    return Draws(subset)

@@ -44,12 +44,12 @@ def test_every_method_teaches_all_of_its_parts(name: str, pair: tuple[torch.Tens
     torch.manual_seed(0)
     method = build_method(16, {**DEFAULTS, "method": name, "hidden_dim": 8, "output_dim": 4, "prototypes": 6})
     targets = [method.projector(x).detach() for x in pair] if method.has_momentum else []
-    method(list(pair), targets, 0.0).backward()
+    method([method.outputs(x) for x in pair], targets, 0.0).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
 
 
 def test_the_centre_follows_the_teacher() -> None:
     method = build_method(4, {**DEFAULTS, "method": "dino", "hidden_dim": 8, "output_dim": 4, "prototypes": 6})
     targets = [torch.ones(5, 6), 3 * torch.ones(5, 6)]
-    method([torch.randn(5, 4), torch.randn(5, 4)], targets, 0.0)
+    method([torch.randn(5, 6), torch.randn(5, 6)], targets, 0.0)
     torch.testing.assert_close(method.centre, torch.full((6,), 0.2))

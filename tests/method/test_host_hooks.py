@@ -80,12 +80,12 @@ def test_data_that_come_otherwise_are_joined_and_rebuilt_by_the_host():
             self._trainer = module.trainer
             self.source = image_source(host.Images())
 
-        def rebuild(self, config, seed):
-            asked.append((config.data_ratio, seed))
-            return rebuild_loader(self._trainer, ratio=config.data_ratio, seed=seed, accelerated_views=None)
+        def rebuild(self, config, subset):
+            asked.append((config.data_ratio, subset.ratio, subset.seed))
+            return rebuild_loader(self._trainer, subset, accelerated_views=None)
 
     module, run = _fit(with_rela(host.Method, other_data=Other), {"handover": 0.5, "data_ratio": 0.5})
-    assert asked == [(0.5, 3)]
+    assert asked == [(0.5, 0.5, 3)]
     assert run.global_step == 24
     assert module._rela.handover_step == 12
 

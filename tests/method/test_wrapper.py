@@ -91,7 +91,7 @@ def test_the_loss_is_the_mean_over_views_and_samples_of_one_minus_cosine():
     with torch.no_grad():
         features = [module.backbone(v) for v in views]
         module.log = lambda *args, **kwargs: None
-        assert float(module._rela.loss(module, features)) == pytest.approx(total / (2 * len(indexes)), abs=1e-5)
+        assert float(module._rela.loss(module, features, None)) == pytest.approx(total / (2 * len(indexes)), abs=1e-5)
 
 
 def test_each_epoch_sees_its_own_subset_and_no_other():

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from rela_zoo.config import RelaConfig
-from rela_zoo.errors import ConfigError, Problem
-from rela_zoo.subset import EpochSubset, SubsetSampler
+from rela_zoo.method import subset_sampler
+from rela_zoo.subset import Subset, SubsetSampler
 from rela_zoo.views import RELA_VIEW
 
 
@@ -45,20 +45,13 @@ class DaliData:
         root = str(data.train_data_path)
         self.source = FileSource(root, relative_ids(root, self._files))
 
-    def rebuild(self, config: RelaConfig, seed: int) -> tuple[SubsetSampler, Any]:
+    def rebuild(self, config: RelaConfig, subset: Subset) -> tuple[SubsetSampler, Any]:
         """Put a loader over epoch subsets in the place of the data module's own.
 
         Raises:
-            ConfigError: the subset is smaller than one batch.
+            ConfigError: a subset is smaller than one batch.
         """
-        trainer = self._method.trainer
-        try:
-            subset = EpochSubset(len(self._files), config.data_ratio, seed)
-            sampler = SubsetSampler(subset, self._data.batch_size, trainer.world_size, trainer.global_rank)
-        except ValueError as error:
-            fix = "raise rela.data_ratio, or lower optimizer.batch_size"
-            problem = Problem("rela.data_ratio", "at least one batch in every epoch", str(error), fix)
-            raise ConfigError([problem]) from error
+        sampler = subset_sampler(subset, self._data.batch_size, self._method.trainer)
         accelerated = self._accelerated_transforms(config) if config.accelerates else self._data.transforms
         loader = _EpochLoader(self._data, self._builder, self._files, sampler, accelerated)
         self._data.train_loader = loader

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 
 from rela_zoo.subset import EpochSubset
@@ -40,17 +41,24 @@ if __name__ == "__main__":
 """
 
 
-def configurations(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """SimCLR, and BYOL with the accelerated stage in the first epoch and its own in the second."""
+def configurations(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """SimCLR; BYOL with the accelerated stage in the first epoch, its own in the second; SimSiam drawing by losses."""
     config["optimizer"]["batch_size"] = 4
     simclr = {**config, "method": "simclr", "method_kwargs": {"proj_hidden_dim": 32, "proj_output_dim": 16}}
     byol = {**config, "rela": {"prior": "random-resnet18", "data_ratio": 0.7, "handover": 0.5}}
+    selection = {"name": "loss", "momentum": 0.0, "record": str(folder)}
+    simsiam = {**byol, "method": "simsiam", "rela": {**byol["rela"], "selection": selection}}
+    simsiam["method_kwargs"] = {"proj_hidden_dim": 32, "proj_output_dim": 16, "pred_hidden_dim": 16}
     # The spelling that solo-learn takes, and the natural one.
-    return [{**simclr, "devices": "02", "strategy": "ddp"}, {**byol, "devices": 2, "strategy": "ddp"}]
+    return [
+        {**simclr, "devices": "02", "strategy": "ddp"},
+        {**byol, "devices": 2, "strategy": "ddp"},
+        {**simsiam, "devices": 2, "strategy": "ddp"},
+    ]
 
 
 def test_two_processes(config: dict[str, Any], tmp_path: Path) -> None:
-    runs = configurations(config)
+    runs = configurations(config, tmp_path / "subsets")
     (tmp_path / "config.json").write_text(json.dumps(runs))
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {key: value for key, value in os.environ.items() if key != "LOCAL_RANK"}
@@ -68,6 +76,11 @@ def test_two_processes(config: dict[str, Any], tmp_path: Path) -> None:
         subset = EpochSubset(24, run.get("rela", {}).get("data_ratio", 1.0), seed=run["seed"])
         for epoch in (0, 1):
             drawn = subset.indices(epoch).tolist()
+            if name == "simsiam":
+                # Drawn by the losses that both ranks have seen, and recorded by the first.
+                table = pq.read_table(tmp_path / "subsets" / f"epoch-{epoch:05d}.parquet")
+                drawn = table.column("index").to_pylist()
+                assert (len(set(table.column("weight").to_pylist())) > 1) == (epoch == 1)
             mine, yours = ([i for at, batch in seen if at == epoch for i in batch] for seen, _, _ in ranks)
             assert len(mine) == len(yours) == len(subset) // 2 // 4 * 4
             assert not set(mine) & set(yours)
