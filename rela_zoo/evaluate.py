@@ -185,7 +185,7 @@ def knn_accuracy(
     solo-learn. Ties go to the smaller label.
 
     Args:
-        train_x: (N, D) float.
+        train_x: (N, D) float; a tensor's device is where distances are computed.
         train_y: (N,) int.
         test_x: (M, D) float.
         test_y: (M,) int.
@@ -201,13 +201,14 @@ def knn_accuracy(
         raise ValueError(f"expected distance 'cosine' or 'euclidean', got {distance!r}")
     if k < 1:
         raise ValueError(f"expected k ≥ 1, got {k}")
+    device = train_x.device if isinstance(train_x, torch.Tensor) else torch.device("cpu")
     train_x, train_y, test_x, test_y = _checked(train_x, train_y, test_x, test_y)
-    bank, queries = torch.from_numpy(train_x), torch.from_numpy(test_x)
+    bank, queries = torch.from_numpy(train_x).to(device), torch.from_numpy(test_x).to(device)
     if distance == "cosine":
         bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
     # Any integers may be labels; votes are counted by rank among those seen in training.
     labels, positions = np.unique(train_y, return_inverse=True)
-    ranks = torch.from_numpy(positions.reshape(-1))
+    ranks = torch.from_numpy(positions.reshape(-1)).to(device)
     right = 0
     for start in range(0, len(queries), chunk):
         part = queries[start : start + chunk]
@@ -218,7 +219,7 @@ def knn_accuracy(
         else:
             near = torch.cdist(part, bank).topk(min(k, len(bank)), dim=1, largest=False)
             weights = 1.0 / (near.values.double() + 1e-5)
-        votes = torch.zeros(len(part), len(labels), dtype=torch.float64)
+        votes = torch.zeros(len(part), len(labels), dtype=torch.float64, device=device)
         votes.scatter_add_(1, ranks[near.indices], weights)
-        right += int((labels[votes.argmax(dim=1).numpy()] == test_y[start : start + chunk]).sum())
+        right += int((labels[votes.argmax(dim=1).cpu().numpy()] == test_y[start : start + chunk]).sum())
     return right / len(test_y)

@@ -14,7 +14,7 @@ from torch import Tensor
 from experiments._augment import Augmentation
 from experiments._data import Images
 from experiments._student import Student
-from experiments._subset import Subset
+from experiments._subset import Draws
 from rela_zoo.objective import AdaptiveHandover
 
 Settings = dict[str, Any]
@@ -27,6 +27,7 @@ class Progress:
     step: int = 0
     samples_seen: int = 0
     wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of all threads
     flops: int = 0
     handover_step: int | None = None
     losses: list[float] = field(default_factory=list)  # mean of each epoch
@@ -69,7 +70,7 @@ class Training:
         student: Student,
         images: Images,
         targets: Tensor | None,
-        subset: Subset,
+        subset: Draws,
         augmentations: dict[str, Augmentation],
         flops: dict[str, int],
     ) -> None:
@@ -92,17 +93,40 @@ class Training:
     def train(self, after_epoch: Callable[[int], None]) -> Progress:
         """Train all epochs; `after_epoch` is called after each, and its time is not counted."""
         for epoch in range(self._settings["epochs"]):
-            started = time.perf_counter()
-            losses = self._epoch(epoch).tolist()
+            started, worked = time.perf_counter(), time.process_time()
+            losses = self.epoch(epoch).tolist()
             self._subset.end_epoch()
             self.progress.wall_seconds += time.perf_counter() - started
+            self.progress.cpu_seconds += time.process_time() - worked
             self._account(losses)
             self._hand_over(epoch, losses)
             after_epoch(epoch + 1)
         return self.progress
 
-    def _epoch(self, epoch: int) -> Tensor:
-        """One epoch; returns the losses of its steps, still on the device."""
+    def warm_up(self) -> float:
+        """Make compilers and kernel searches do their work before the clock runs; the student stays as it is.
+
+        Returns:
+            Seconds it took.
+        """
+        started = time.perf_counter()
+        state = {name: value.clone() for name, value in self._student.state_dict().items()}
+        batch, size = self._settings["batch_size"], self._images.pixels.shape[-1]
+        views = [torch.zeros(batch, 3, size, size, device=self._device) for _ in range(2)]
+        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        self._student.train()
+        for accelerated in (True, False) if self._targets is not None else (False,):
+            targets = self._targets[:batch] if accelerated else None
+            for _ in range(2):
+                self._loss(views, targets, None, 0)[0].backward()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._student.load_state_dict(state)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - started
+
+    def epoch(self, epoch: int) -> Tensor:
+        """One epoch; returns the losses of its steps (steps,), still on the device."""
         batch = self._settings["batch_size"]
         drawn = self._subset.draw(epoch)
         order = drawn.indices.to(self._device)
@@ -115,15 +139,10 @@ class Training:
         return losses
 
     def _step(self, indices: Tensor, weights: Tensor | None, epoch: int) -> Tensor:
-        settings, student = self._settings, self._student
-        stage = "accelerated" if self._accelerated else "own"
-        views = self._augmentations[stage](self._images.pixels[indices])
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=settings["precision"] == "bfloat16"):
-            if self._accelerated:
-                each = student.accelerated_losses(views, self._targets[indices])
-                loss = each.mean() if weights is None else (each * weights).mean()
-            else:
-                loss = student.own_loss(views, epoch / settings["epochs"], weights)
+        settings = self._settings
+        views = self._augmentations[self.stage](self._images.pixels[indices])
+        targets = self._targets[indices] if self._accelerated else None
+        loss, each = self._loss(views, targets, weights, epoch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         rate = learning_rate(self.progress.step, self._total, settings["lr"], settings["warmup"])
@@ -131,19 +150,33 @@ class Training:
             group["lr"] = rate
         self._optimizer.step()
         if settings["tau"] is not None:
-            student.update_momentum(momentum_tau(self.progress.step, self._total, settings["tau"]))
+            self._student.update_momentum(momentum_tau(self.progress.step, self._total, settings["tau"]))
         self.progress.step += 1
-        if self._accelerated:
-            self._subset.observe(indices, each.detach())
-            return each.detach().mean()
+        if each is not None:
+            self._subset.observe(indices, each)
         return loss.detach()
 
+    def _loss(
+        self, views: list[Tensor], targets: Tensor | None, weights: Tensor | None, epoch: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """The loss to go down, a scalar; and in the accelerated stage, where there are targets, that of each sample."""
+        settings, student = self._settings, self._student
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=settings["precision"] == "bfloat16"):
+            if targets is None:
+                return student.own_loss(views, epoch / settings["epochs"], weights), None
+            each = student.accelerated_losses(views, targets)
+            return (each.mean() if weights is None else (each * weights).mean()), each.detach()
+
+    @property
+    def stage(self) -> str:
+        """`accelerated` or `own`."""
+        return "accelerated" if self._accelerated else "own"
+
     def _account(self, losses: list[float]) -> None:
-        stage = "accelerated" if self._accelerated else "own"
         self.progress.samples_seen += len(losses) * self._settings["batch_size"]
-        self.progress.flops += len(losses) * self._flops[stage]
+        self.progress.flops += len(losses) * self._flops[self.stage]
         self.progress.losses.append(sum(losses) / len(losses))
-        self.progress.stages.append(stage)
+        self.progress.stages.append(self.stage)
         if not math.isfinite(self.progress.losses[-1]):
             raise ValueError("the loss is not finite: the run diverged; try a smaller lr")
 

@@ -132,6 +132,8 @@ def check(settings: Settings) -> list[str]:
     handover = settings["handover"]
     if handover != "adaptive" and not (_is_number(handover) and 0 <= handover <= 1):
         problems.append(f"handover: expected `adaptive` or a fraction in [0, 1], got {handover!r}")
+    if settings["compile"] not in (True, False, "auto"):
+        problems.append(f"compile: expected true, false or auto, got {settings['compile']!r}")
     if not isinstance(settings["seed"], int):
         problems.append(f"seed: expected a whole number, got {settings['seed']!r}")
     return problems

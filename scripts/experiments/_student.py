@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from experiments._backbone import build_backbone
 from experiments._methods import build_method
 from rela_zoo.objective import cosine_discrepancy
 from rela_zoo.selection.weights import scale_gradients
+
+Network = Callable[[Tensor], Tensor]
 
 
 class Student(nn.Module):
@@ -39,24 +42,32 @@ class Student(nn.Module):
         if self.method.has_momentum:
             self.momentum = nn.ModuleList([copy.deepcopy(self.backbone), copy.deepcopy(self.method.projector)])
             self.momentum.requires_grad_(False)
-        # What runs the backbones: replaced by compiled versions where that pays.
-        self.run, self.run_momentum = _call, _call
+        self._online: Network = lambda images: self.backbone(images)
+        self._target: Network = lambda images: self.momentum[0](images)
 
     def accelerated_losses(self, views: list[Tensor], targets: Tensor) -> Tensor:
         """Views (B, 3, H, W) and targets (B, k) → the accelerated loss of each sample, (B,) float32."""
         assert self.rela_head is not None
-        losses = [cosine_discrepancy(self.rela_head(self.run(self.backbone, view)), targets) for view in views]
+        losses = [cosine_discrepancy(self.rela_head(self._online(view)), targets) for view in views]
         return torch.stack(losses).mean(0)
 
     def own_loss(self, views: list[Tensor], progress: float, weights: Tensor | None = None) -> Tensor:
         """The method's own loss of a batch, a scalar; weights (B,) scale the gradients that enter the network."""
         targets: list[Tensor] = []
         if self.momentum is not None:
-            backbone, projector = self.momentum
             with torch.no_grad():
-                targets = [projector(self.run_momentum(backbone, view)) for view in views]
-        outputs = {str(i): self.method.outputs(self.run(self.backbone, view)) for i, view in enumerate(views)}
+                targets = [self.momentum[1](self._target(view)) for view in views]
+        outputs = {str(i): self.method.outputs(self._online(view)) for i, view in enumerate(views)}
         return self.method(list(scale_gradients(outputs, weights).values()), targets, progress)
+
+    def compile_backbones(self) -> None:
+        """Run the backbones through torch.compile from now on; the weights stay where they are."""
+        # Inside functions, lest the compiled modules be registered as further parts of this one.
+        online = torch.compile(self.backbone)
+        self._online = lambda images: online(images)
+        if self.momentum is not None:
+            target = torch.compile(self.momentum[0])
+            self._target = lambda images: target(images)
 
     @torch.no_grad()
     def update_momentum(self, tau: float) -> None:
@@ -64,7 +75,3 @@ class Student(nn.Module):
         if self.momentum is not None:
             online = [*self.backbone.parameters(), *self.method.projector.parameters()]
             torch._foreach_lerp_(list(self.momentum.parameters()), online, 1.0 - tau)
-
-
-def _call(network: nn.Module, images: Tensor) -> Tensor:
-    return network(images)

@@ -88,6 +88,7 @@ def _make(arguments: argparse.Namespace, run: _grid.Settings) -> dict:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.backends.cudnn.benchmark = True
     command = (
         f"python scripts/experiments/run.py {_public(arguments.grid)} --data DIR --priors DIR --run {_grid.digest(run)}"
     )

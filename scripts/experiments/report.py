@@ -1,0 +1,154 @@
+"""Tables and figures of a results file.
+
+    python scripts/experiments/report.py scripts/experiments/results/cpu.jsonl --out scripts/experiments/results/cpu
+
+Writes report.md and PNGs into the folder. Accuracies are mean ± sample standard deviation over seeds. Costs count what
+a user pays: training, and embedding the data with the prior; judging the network is left out. The cost of reaching an
+accuracy is read off the mean curve, by a straight line between judgements; full-data BYOL is held to the same rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+_HERE = Path(__file__).resolve()
+sys.path[:0] = [str(_HERE.parents[2]), str(_HERE.parents[1])]
+
+from experiments import _results  # noqa: E402
+from experiments._figures import draw_accuracies, draw_costs, draw_curves  # noqa: E402
+from experiments._summary import COSTS, Cell, cells, cost_to_reach, mean_sd  # noqa: E402
+
+_MOST_CURVES = 8  # in one figure, or nobody can tell them apart
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="JSON lines written by run.py")
+    parser.add_argument("--out", type=Path, required=True, help="folder")
+    arguments = parser.parse_args(argv)
+    rows = _results.read(arguments.results)
+    if not rows:
+        print(f"error: expected results in {arguments.results}, found none; run.py makes them", file=sys.stderr)
+        return 2
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    found = cells(rows)
+    (arguments.out / "report.md").write_text(page(found, draw_all(found, arguments.out)), encoding="utf-8")
+    print(arguments.out / "report.md")
+    return 0
+
+
+def untrained_accuracy(found: list[Cell]) -> float | None:
+    """Mean linear accuracy of the untrained student; None without such runs."""
+    return next(
+        (mean_sd(cell.values("linear_accuracy"))[0] for cell in found if not cell.rows[0]["curve"][-1]["epoch"]), None
+    )
+
+
+def reference_accuracy(found: list[Cell]) -> float | None:
+    """Mean linear accuracy of BYOL on all of the data; None without such runs."""
+    return next((mean_sd(cell.values("linear_accuracy"))[0] for cell in found if cell.is_reference), None)
+
+
+def draw_all(found: list[Cell], out: Path) -> list[str]:
+    """All figures that the cells allow; returns the names of the files."""
+    start, target = untrained_accuracy(found), reference_accuracy(found)
+    trained = [cell for cell in found if cell.settings["method"] != "untrained"]
+    plain = [
+        cell
+        for cell in trained
+        if cell.settings["method"] == "byol"
+        and cell.settings["selection"] == "uniform"
+        and cell.settings["head"] in (None, "frozen")
+        and cell.settings["handover"] in (None, "adaptive")
+    ]
+    # The full-data baseline first, then the ratio with the most cells: that is where the comparison lies.
+    ratios = [cell.settings["data_ratio"] for cell in plain]
+    commonest = max(ratios, key=ratios.count, default=None)
+    plain.sort(key=lambda cell: (not cell.is_reference, cell.settings["data_ratio"] != commonest))
+    names = ["accuracies.png"]
+    draw_accuracies(found, out / names[0])
+    if trained:
+        for cost in COSTS:
+            names.append(f"accuracy-{cost.replace('_', '-')}.png")
+            draw_curves(plain[:_MOST_CURVES] or trained[:_MOST_CURVES], cost, start, target, out / names[-1])
+    if _is_target(start, target):
+        names.append("cost-to-reach.png")
+        draw_costs(trained, start, target, out / names[-1])
+    return names
+
+
+def _is_target(start: float | None, target: float | None) -> bool:
+    return target is not None and (start is None or target > start)
+
+
+def page(found: list[Cell], figures: list[str]) -> str:
+    """The report in Markdown."""
+    start, target = untrained_accuracy(found), reference_accuracy(found)
+    first = found[0].rows[0]
+    versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
+    hardware = "; ".join(dict.fromkeys(row["hardware"] for cell in found for row in cell.rows))
+    lines = [
+        "# Results",
+        "",
+        f"CIFAR-10 re-encoded as JPEG, {first['images']:,} training images; figures on the original images are not "
+        f"comparable. {hardware}; {versions}. Mean ± standard deviation over seeds; n is their number.",
+        "",
+        "| run | linear, % | 20-NN, % | samples seen | TFLOP | of which prior | seconds | of which prior | n |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_accuracy_line(cell) for cell in found),
+        "",
+    ]
+    if target is None:
+        lines += ["There is no run of BYOL on all of the data, so nothing to measure costs against.", ""]
+    elif not _is_target(start, target):
+        lines += [
+            f"**BYOL on all of the data ({target * 100:.1f} %) is no better than the untrained student "
+            f"({(start or 0) * 100:.1f} %): reaching its accuracy would mean nothing.**",
+            "",
+        ]
+    else:
+        lines += [
+            f"## What it costs to reach BYOL on all of the data ({target * 100:.1f} %)",
+            "",
+            *_costs(found, start, target),
+            "",
+        ]
+    lines += [f"![{name.removesuffix('.png')}]({name})" for name in figures]
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy_line(cell: Cell) -> str:
+    words = [_percent(cell.values(key)) for key in ("linear_accuracy", "knn_accuracy")]
+    words.append(f"{mean_sd(cell.values('samples_seen'))[0]:,.0f}")
+    prior = {key: mean_sd([row.get(key, 0) for row in cell.rows])[0] for key in ("prior_flops", "prior_seconds")}
+    words += [f"{mean_sd(cell.values('flops'))[0] / 1e12:.1f}", f"{prior['prior_flops'] / 1e12:.1f}"]
+    words += [f"{mean_sd(cell.values('wall_seconds'))[0]:.0f}", f"{prior['prior_seconds']:.0f}"]
+    return f"| {cell.name} | {' | '.join(words)} | {len(cell.rows)} |"
+
+
+def _percent(values: list[float]) -> str:
+    mean, deviation = mean_sd(values)
+    return f"{mean * 100:.1f}" + (f" ± {deviation * 100:.1f}" if deviation is not None else "")
+
+
+def _costs(found: list[Cell], start: float | None, target: float) -> list[str]:
+    """A table: costs of reaching the target, and in brackets as a multiple of the reference's."""
+    lines = ["| run | samples seen | TFLOP | seconds | seeds that get there |", "|---|---|---|---|---|"]
+    reference = next(cell for cell in found if cell.is_reference)
+    for cell in found:
+        if cell.settings["method"] == "untrained":
+            continue
+        words = []
+        for cost, form, scale in zip(COSTS, ("{:,.0f}", "{:.1f}", "{:.0f}"), (1, 1e-12, 1), strict=True):
+            own, base = (cost_to_reach(each.rows, target, cost, start) for each in (cell, reference))
+            words.append("–" if own is None else f"{form.format(own * scale)} (× {own / base:.2f})")
+        reached = sum(cost_to_reach([row], target, COSTS[0], start) is not None for row in cell.rows)
+        lines.append(f"| {cell.name} | {' | '.join(words)} | {reached} of {len(cell.rows)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
