@@ -26,6 +26,7 @@ DEFAULTS: Settings = {
     "method": "byol",
     "backbone": "resnet18",  # a timm name
     "stem": "imagenet",  # or `cifar`: 3×3 of stride 1, no max-pooling
+    "zero_init": False,  # whether residual branches start at zero: timm's habit, not torchvision's nor solo-learn's
     "prior": None,
     "data_ratio": 1.0,  # of the images, drawn anew each epoch; (0, 1]
     "selection": "uniform",
@@ -55,7 +56,9 @@ _NOT_IDENTITY = ("trim", "compile")
 _USUAL_VIEWS = {"byol": "asymmetric", "dino": "asymmetric", "simclr": "symmetric"}
 _ONLY_FOR = {"tau": ("byol", "dino"), "temperature": ("simclr",), "prototypes": ("dino",)}
 _TRAINING_ONLY = tuple(
-    key for key in DEFAULTS if key not in ("method", "backbone", "stem", "seed", "images", "test_images", "precision")
+    key
+    for key in DEFAULTS
+    if key not in ("method", "backbone", "stem", "zero_init", "seed", "images", "test_images", "precision")
 )
 
 
@@ -132,6 +135,8 @@ def check(settings: Settings) -> list[str]:
     handover = settings["handover"]
     if handover != "adaptive" and not (_is_number(handover) and 0 <= handover <= 1):
         problems.append(f"handover: expected `adaptive` or a fraction in [0, 1], got {handover!r}")
+    if not isinstance(settings["zero_init"], bool):
+        problems.append(f"zero_init: expected true or false, got {settings['zero_init']!r}")
     if settings["compile"] not in (True, False, "auto"):
         problems.append(f"compile: expected true, false or auto, got {settings['compile']!r}")
     if not isinstance(settings["seed"], int):

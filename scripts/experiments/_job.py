@@ -54,7 +54,8 @@ class Job:
         test = read_images(self._data / "test.parquet", self._cache, settings["test_images"], self._device)
         if settings["method"] == "untrained":
             torch.manual_seed(settings["seed"])
-            backbone = build_backbone(settings["backbone"], settings["stem"], trim=False, size=train.pixels.shape[-1])
+            kind = {"trim": False, "zero_init": settings["zero_init"], "size": train.pixels.shape[-1]}
+            backbone = build_backbone(settings["backbone"], settings["stem"], **kind)
             found = evaluate(backbone.to(self._device), train, test, settings["precision"])
             return self._row(settings, train, Progress(), [{"epoch": 0, **_costs(Progress(), 0, 0), **found}], {})
         return self._train(settings, train, test)

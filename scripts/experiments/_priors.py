@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import tempfile
@@ -121,8 +120,4 @@ def _random(seed: int) -> nn.Module:
     """The network of registry/random.yaml, drawn from its seed; as in rela_zoo.prior, no branch is left at zero."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        network = build_backbone("resnet18", "cifar", trim=False)
-    norms = [m.weight for m in network.modules() if isinstance(m, nn.BatchNorm2d) and not bool(m.weight.any())]
-    for weight in norms:
-        nn.init.constant_(weight, min(1.0, math.sqrt(8 / len(norms))))
-    return network
+        return build_backbone("resnet18", "cifar", trim=False)

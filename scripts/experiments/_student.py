@@ -31,7 +31,9 @@ class Student(nn.Module):
 
     def __init__(self, settings: dict[str, Any], target_dim: int | None, *, trim: bool) -> None:
         super().__init__()
-        self.backbone = build_backbone(settings["backbone"], settings["stem"], trim=trim)
+        self.backbone = build_backbone(
+            settings["backbone"], settings["stem"], trim=trim, zero_init=settings["zero_init"]
+        )
         dim = int(self.backbone.num_features)
         self.method = build_method(dim, settings)
         self.rela_head: nn.Linear | None = None

@@ -48,7 +48,7 @@ def measure(settings: _grid.Settings, device: torch.device, steps: int, rounds: 
     student = Student(settings, _TARGET_DIM, trim=settings["trim"]).to(device)
     if compiled:
         student.compile_backbones()
-    subset = _subset.build(settings, n=len(pixels), rows=None)
+    subset = _subset.build(settings, n=len(pixels), rows=None, transport=None, device=device)
     views = augmentations(settings, device)
     training = Training(settings, student, images, targets, subset, views, {"own": 0, "accelerated": 0})
     ceiling = _ceiling(settings, student, targets[:batch])

@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
-    for name, count in (("train", 48), ("test", 24)):
+    for name, count in (("train", 80), ("test", 24)):
         labels = np.arange(count) % 2
         encoded = []
         for label in labels:

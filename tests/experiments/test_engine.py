@@ -12,6 +12,8 @@ from experiments._job import augmentations
 from experiments._student import Student
 from torch import Tensor
 
+from rela_zoo.subset import Draw
+
 CPU = torch.device("cpu")
 SMALL = {"hidden_dim": 16, "output_dim": 8, "prototypes": 8, "batch_size": 8, "epochs": 4, "precision": "float32"}
 
@@ -27,7 +29,7 @@ def training(chosen: dict[str, Any], subset: Any = None, count: int = 20) -> tup
     targets = torch.randn(count, 6) if chosen["prior"] else None
     torch.manual_seed(chosen["seed"])
     student = Student(chosen, 6 if chosen["prior"] else None, trim=True)
-    subset = subset or _subset.build(chosen, n=count, rows=None)
+    subset = subset or _subset.build(chosen, n=count, rows=None, transport=None, device=CPU)
     flops = {"own": 10, "accelerated": 1}
     return Training(chosen, student, images, targets, subset, augmentations(chosen, CPU), flops), student
 
@@ -39,7 +41,7 @@ class Watched:
         self.weights, self.seen, self.ended = weights, [], 0
 
     def draw(self, epoch: int) -> _subset.Draw:
-        return _subset.Draw(torch.arange(16), self.weights)
+        return Draw(torch.arange(16), self.weights)
 
     def observe(self, indices: Tensor, losses: Tensor) -> None:
         self.seen.append((indices, losses))
@@ -152,7 +154,7 @@ def test_host_and_device_do_not_wait_for_each_other(handover: float) -> None:
     pixels = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, device=device)
     images = Images(pixels, torch.arange(16, device=device) % 2, "noise")
     student, targets = Student(chosen, 6, trim=True).to(device), torch.randn(16, 6, device=device)
-    subset, flops = _subset.build(chosen, n=16, rows=None), {"own": 1, "accelerated": 1}
+    subset, flops = _subset.build(chosen, n=16, rows=None, transport=None, device=device), {"own": 1, "accelerated": 1}
     one = Training(chosen, student, images, targets, subset, augmentations(chosen, device), flops)
     indices = torch.arange(8, device=device)
     one._step(indices, None, 0)

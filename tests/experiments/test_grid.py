@@ -35,7 +35,7 @@ def test_what_changes_a_number_changes_the_digest(cell: dict) -> None:
 
 def test_the_digest_is_what_it_was() -> None:
     # Another digest means that finished runs are made again: change it knowingly.
-    assert _grid.digest(_grid.expand({"grids": [{}]})[0]) == "b6cbf3920e4bcfbe"
+    assert _grid.digest(_grid.expand({"grids": [{}]})[0]) == "338cd1387804fad9"
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -14,7 +14,6 @@ def test_the_shipped_prior_is_the_packages(data: Path, tmp_path: Path) -> None:
     from rela_zoo import load_prior
 
     images = read_images(data / "train.parquet", tmp_path, 8, CPU)
-    prior = load_prior("cifar10-resnet20")
     for name in ("cifar10-resnet20", "random"):
         prior = load_prior(name)
         mean, std = (
@@ -51,7 +50,7 @@ def test_images_are_chosen_once_and_for_all(data: Path, tmp_path: Path) -> None:
     assert choose(10, None).tolist() == choose(10, 50).tolist() == list(range(10))
     first, cached = (read_images(data / "train.parquet", tmp_path, 5, CPU) for _ in range(2))
     assert torch.equal(first.pixels, cached.pixels)
-    assert first.labels.tolist() == [i % 2 for i in choose(48, 5)]
+    assert first.labels.tolist() == [i % 2 for i in choose(80, 5)]
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -56,9 +56,9 @@ def test_a_grid_from_end_to_end_and_again(grid: Path, data: Path, capsys: pytest
     results = grid.parent / "r.jsonl"
     untrained, byol, dino = (json.loads(line) for line in results.read_text().splitlines())
     assert untrained["samples_seen"] == untrained["flops"] == 0
-    assert (byol["samples_seen"], byol["prior_flops"], byol["handover_step"]) == (48, 0, None)
-    assert (dino["samples_seen"], dino["handover_step"], len(dino["curve"])) == (48, 3, 2)
-    assert dino["flops"] == dino["prior_flops"] + 3 * sum(dino["step_flops"].values())
+    assert (byol["samples_seen"], byol["prior_flops"], byol["handover_step"]) == (80, 0, None)
+    assert (dino["samples_seen"], dino["handover_step"], len(dino["curve"])) == (80, 5, 2)
+    assert dino["flops"] == dino["prior_flops"] + 5 * sum(dino["step_flops"].values())
     assert dino["wall_seconds"] > dino["prior_seconds"] > 0
     for row in (untrained, byol, dino):
         assert 0 <= row["linear_accuracy"] <= 1

@@ -44,20 +44,21 @@ def test_a_whole_network_keeps_its_function_and_its_training() -> None:
     networks = []
     for trim in (False, True):
         torch.manual_seed(0)
-        networks.append(build_backbone("resnet18", "imagenet", trim=trim))
+        # In double precision, for AdamW makes much of the rounding of a gradient near zero.
+        networks.append(build_backbone("resnet18", "imagenet", trim=trim).double())
     plain, trimmed = networks
     assert sum(isinstance(m, SmallMapConv2d) for m in trimmed.modules()) == 10
     assert sum(p.numel() for p in trimmed.parameters()) < sum(p.numel() for p in plain.parameters()) / 2
-    images = torch.randn(8, 3, 32, 32)
-    optimizers = [torch.optim.AdamW(network.parameters(), lr=1e-4) for network in networks]
+    images = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    optimizers = [torch.optim.AdamW(network.parameters(), lr=1e-3) for network in networks]
     for _ in range(2):
         outputs = [network(images) for network in networks]
-        torch.testing.assert_close(*outputs, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(*outputs)
         for output, optimizer in zip(outputs, optimizers, strict=True):
             optimizer.zero_grad()
             output.square().mean().backward()
             optimizer.step()
-    torch.testing.assert_close(plain.conv1.weight.grad, trimmed.conv1.weight.grad, atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(plain.conv1.weight.grad, trimmed.conv1.weight.grad)
 
 
 def test_the_heads_drawn_afterwards_are_the_same() -> None:
@@ -72,3 +73,9 @@ def test_the_heads_drawn_afterwards_are_the_same() -> None:
 def test_the_cifar_stem_has_no_small_maps() -> None:
     network = build_backbone("resnet18", "cifar", trim=True)
     assert not any(isinstance(m, SmallMapConv2d) for m in network.modules())
+
+
+def test_branches_start_at_one_unless_told_otherwise() -> None:
+    for zero_init, start in ((False, 1.0), (True, 0.0)):
+        network = build_backbone("resnet18", "imagenet", trim=False, zero_init=zero_init)
+        assert network.layer1[0].bn2.weight.tolist() == [start] * 64
