@@ -7,8 +7,10 @@ wide between as within, whose variances fall as 1/i along the components, with a
 are near-duplicates of another, with noise of 5 to 40 % of its length. The data set is a permutation of the table.
 
 Every figure is from a process of its own, which opens the table, reads it from a warm page cache and writes its
-file; its peak is the kernel's VmHWM, libraries included. `agreement` asks what the reduction to fewer dimensions
-costs: the same functions on all 512, and on 512 with another seed, which is as much as agreement can mean.
+file; its peak is the kernel's VmHWM, libraries included. Seconds are of the wall clock; where other programs share
+the cores they are too high, and so are CPU seconds, for threads wait for each other by spinning: see the load.
+`agreement` asks what the reduction to fewer dimensions costs: the same functions on all 512, and on 512 with another
+seed, which is as much as agreement can mean.
 """
 
 from __future__ import annotations
@@ -22,91 +24,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn
 import torch
+from _selection_agreement import measure_agreement
+from _selection_data import BLOCK, DEVICE, DIM, DIMS, ROWS, SEED, THRESHOLD, Inputs, make
 from bench_embeddings import peak_mib
-from torch import Tensor
 
-from rela_zoo.embeddings import open_embeddings, write_rows
-from rela_zoo.selection._assign import assign
 from rela_zoo.selection._centres import k_centres
-from rela_zoo.selection._clusters import default_clusters, k_means
-from rela_zoo.selection._duplicates import near_duplicates
-from rela_zoo.selection._geometry import KeyParts, geometry, positions_digest, transport_digest
-from rela_zoo.selection._space import principal_points
+from rela_zoo.selection._clusters import default_clusters
+from rela_zoo.selection._geometry import Geometry, KeyParts, Kind, geometry, positions_digest, transport_digest
 from rela_zoo.subset import EpochSubset
-from rela_zoo.transport import TargetTransport, fit_transport
-
-ROWS, DIM, CLASSES, DUPLICATES = 1_281_167, 512, 1000, 0.02
-DIMS, THRESHOLD, SEED = 128, 0.95, 0
-BLOCK = 8192
-DEVICE = "cuda" if torch.cuda.is_available() else None
 
 
-def make(folder: Path, rows: int) -> None:
-    """The artefact, its transport, and what is true of it: class of each row, (copy, original) pairs."""
-    draws = torch.Generator().manual_seed(0)
-    spectrum = torch.arange(1, DIM + 1).rsqrt()
-    turn = torch.linalg.qr(torch.randn(DIM, DIM, generator=draws))[0] * 3
-    classes = torch.randn(CLASSES, DIM, generator=draws) * spectrum
-    mean = torch.randn(DIM, generator=draws) * 2
-    labels, pairs = [], []
-
-    def blocks() -> Iterator[Tensor]:
-        for start in range(0, rows, BLOCK):
-            count = min(BLOCK, rows - start)
-            label = torch.randint(CLASSES, (count,), generator=draws)
-            block = classes[label] + torch.randn(count, DIM, generator=draws) * spectrum
-            copies, originals = torch.randperm(count, generator=draws)[: 2 * int(DUPLICATES * count)].view(2, -1)
-            noise = torch.randn(len(copies), DIM, generator=draws) * spectrum
-            part = 0.05 + 0.35 * torch.rand(len(copies), 1, generator=draws)
-            noise *= part * block[originals].norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
-            block[copies], label[copies] = block[originals] + noise, label[originals]
-            labels.append(label)
-            pairs.append(torch.stack([copies, originals]) + start)
-            yield block @ turn + mean
-
-    ids = [f"n{i % 1000:08d}/n{i % 1000:08d}_{i}.JPEG" for i in range(rows)]
-    table = write_rows(folder / "table", blocks(), ids, prior={"id": "random-mixture"})
-    fit_transport(table).save(folder / "transport")
-    positions = np.random.default_rng(1).permutation(rows)
-    index_of = np.argsort(positions)
-    np.savez(
-        folder / "truth.npz",
-        positions=positions,
-        labels=torch.cat(labels).numpy()[positions],
-        pairs=index_of[torch.cat(pairs, 1).numpy()],
-    )
-
-
-class Inputs:
-    """What a run has when it begins: the table, the transport, the join; and the points when asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        truth = np.load(folder / "truth.npz")
-        self.positions, self.labels, self.pairs = truth["positions"], truth["labels"], truth["pairs"]
-        self.table, self.transport = open_embeddings(folder / "table"), TargetTransport.load(folder / "transport")
-        self.cells = default_clusters(len(self.table))
-        self.points_seconds = 0.0
-
-    def points(self, dims: int = DIMS) -> np.ndarray:
-        started = time.perf_counter()
-        found = principal_points(self.table, self.positions, self.transport, dims, device=DEVICE)
-        self.points_seconds = time.perf_counter() - started
-        return found
-
-
-def measure_geometry(folder: Path, kind: str) -> dict[str, Any]:
+def measure_geometry(folder: Path, kind: Kind) -> dict[str, Any]:
     """The whole start-up of a selection, without a file; then again with it."""
     inputs = Inputs(folder)
     cache = Path(tempfile.mkdtemp(dir=folder))
-    before, times = peak_mib(), [time.perf_counter()]
-    for _ in range(2):
+
+    def start_up() -> Geometry:
         parts = KeyParts(
             table=inputs.table.digest,
             transport=transport_digest(inputs.transport, DIMS),
@@ -117,18 +56,26 @@ def measure_geometry(folder: Path, kind: str) -> dict[str, Any]:
             seed=SEED,
             threshold=THRESHOLD if kind == "duplicates" else None,
         )
-        found = geometry(kind, points=inputs.points, key_parts=parts, cache=cache, device=DEVICE, say=lambda _: None)  # type: ignore[arg-type]
-        times.append(time.perf_counter())
-        peak = peak_mib() if len(times) == 2 else peak
-    first, again = np.diff(times)
+        return geometry(kind, points=inputs.points, key_parts=parts, cache=cache, device=DEVICE, say=lambda _: None)
+
+    before, load = peak_mib(), os.getloadavg()[0]
+    began, cpu = time.perf_counter(), time.process_time()
+    found = start_up()
+    seconds, cpu, peak = time.perf_counter() - began, time.process_time() - cpu, peak_mib()
+    began = time.perf_counter()
+    start_up()
+    again = time.perf_counter() - began
     return {
-        "start_up_seconds": round(first, 1),
+        "start_up_seconds": round(seconds, 1),
         "of_which_points_seconds": round(inputs.points_seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "load_average_before": round(load, 1),
         "reopen_ms": round(again * 1e3, 1),
         "peak_rss_mib": round(peak),
         "rss_before_mib": round(before),
         "file_mib": round(sum(path.stat().st_size for path in cache.iterdir()) / 2**20, 1),
         "cells": len(found.centroids),
+        "largest_cell": int(np.bincount(found.labels).max()),
         "radius": round(float(found.distances.max()), 3),
         **({"groups": int(found.groups.max()) + 1} if found.groups is not None else {}),
     }
@@ -179,51 +126,6 @@ def measure_draw(folder: Path) -> dict[str, Any]:
         subset.indices(epoch)
         times.append((time.perf_counter() - started) * 1e3)
     return {"EpochSubset, uniform": round(sorted(times)[2], 1)}
-
-
-def same_pairs(one: np.ndarray, other: np.ndarray) -> float:
-    """F1 of two groupings, over the pairs that each puts together."""
-
-    def pairs(*groups: np.ndarray) -> int:
-        counts = np.unique(np.stack(groups), axis=1, return_counts=True)[1]
-        return int((counts * (counts - 1) // 2).sum())
-
-    return 2 * pairs(one, other) / (pairs(one) + pairs(other))
-
-
-def measure_agreement(folder: Path) -> dict[str, Any]:
-    """What is found in few dimensions beside what is found in all of them, and beside the truth."""
-    from sklearn.metrics import normalized_mutual_info_score as shared
-
-    inputs = Inputs(folder)
-    full = inputs.points(DIM)
-    units = [torch.nn.functional.normalize(torch.from_numpy(full[side]), dim=1) for side in inputs.pairs]
-    truly = inputs.pairs[:, ((units[0] * units[1]).sum(1) >= THRESHOLD).numpy()]
-    best: dict[str, Any] = {}
-    result: dict[str, Any] = {}
-    for name, dims, seed in [
-        ("512", DIM, SEED),
-        ("512, another seed", DIM, 1),
-        *((str(d), d, 0) for d in (256, 128, 64, 32)),
-    ]:
-        points = np.ascontiguousarray(full[:, :dims])
-        clusters = k_means(points, inputs.cells, seed, device=DEVICE)
-        groups = near_duplicates(points, clusters.labels, THRESHOLD, device=DEVICE)
-        centres = k_centres(points, inputs.cells, seed, device=DEVICE).centres
-        reach = assign(full, full[centres], DEVICE)[1]
-        best = best or {"labels": clusters.labels, "groups": groups, "reach": reach}
-        result[name] = {
-            "variance_kept": round(sum(inputs.transport.stats.explained_variance_ratio[:dims]), 3),
-            "clusters_nmi_with_512": round(shared(best["labels"], clusters.labels), 3),
-            "clusters_nmi_with_classes": round(shared(inputs.labels, clusters.labels), 3),
-            "planted_pairs_found": round(float((groups[truly[0]] == groups[truly[1]]).mean()), 4),
-            "duplicate_pairs_f1_with_512": round(same_pairs(best["groups"], groups), 4),
-            "groups": int(groups.max()) + 1,
-            "centres_radius_in_512_relative": round(float(reach.max() / best["reach"].max()), 3),
-            "centres_mean_distance_in_512_relative": round(float(reach.mean() / best["reach"].mean()), 3),
-        }
-        print(name, result[name], file=sys.stderr, flush=True)
-    return {"planted_pairs_above_threshold": truly.shape[1], "by_dims": result}
 
 
 MEASURES = {
