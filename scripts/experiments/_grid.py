@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from rela_zoo.selection import parse_selection
+
 Settings = dict[str, Any]
 
 METHODS = ("byol", "simclr", "dino")
@@ -132,6 +134,9 @@ def check(settings: Settings) -> list[str]:
         # YAML reads 1e-3 as a word: it wants 1.0e-3.
         if not _is_number(settings[key]) or not low <= settings[key] <= high:
             problems.append(f"{key}: expected a number in [{low:g}, {high:g}], got {settings[key]!r}")
+    if _is_number(settings["data_ratio"]):
+        found = parse_selection(settings["selection"], settings["data_ratio"], "selection")[1]
+        problems += [str(problem) for problem in found]
     handover = settings["handover"]
     if handover != "adaptive" and not (_is_number(handover) and 0 <= handover <= 1):
         problems.append(f"handover: expected `adaptive` or a fraction in [0, 1], got {handover!r}")
@@ -195,5 +200,13 @@ def label(settings: Settings) -> str:
     if settings["prior"]:
         parts.append(f"{settings['prior']} {settings['head']} handover {settings['handover']}")
     if settings["selection"] != "uniform":
-        parts.append(settings["selection"])
+        parts.append(selection_name(settings["selection"]))
     return f"{', '.join(parts)}, seed {settings['seed']}"
+
+
+def selection_name(selection: Any) -> str:
+    """`coverage`, or with options `coverage(clusters=20)`."""
+    if isinstance(selection, str):
+        return selection
+    options = ", ".join(f"{key}={value}" for key, value in selection.items() if key != "name")
+    return f"{selection['name']}({options})" if options else selection["name"]

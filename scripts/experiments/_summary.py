@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from experiments._grid import selection_name
 
 Row = dict[str, Any]
 _METHODS = {"byol": "BYOL", "simclr": "SimCLR", "dino": "DINO"}
@@ -50,10 +53,10 @@ class Cell:
 def cells(rows: Iterable[Row]) -> list[Cell]:
     """Group rows by all settings but the seed, in the order of their first row; of a run made twice the last counts."""
     latest = {row["run"]: row for row in rows}
-    found: dict[tuple, Cell] = {}
+    found: dict[str, Cell] = {}
     for row in latest.values():
         settings = {key: row.get(key) for key in _CELL}
-        found.setdefault(tuple(settings.values()), Cell(settings)).rows.append(row)
+        found.setdefault(json.dumps(settings), Cell(settings)).rows.append(row)
     for cell in found.values():
         cell.rows.sort(key=lambda row: row["seed"])
     _name(list(found.values()))
@@ -74,7 +77,7 @@ def plain_name(settings: Row) -> str:
     if settings["method"] == "untrained":
         return "untrained student"
     method = _METHODS[settings["method"]]
-    extras = [] if settings["selection"] == "uniform" else [settings["selection"]]
+    extras = [] if settings["selection"] == "uniform" else [selection_name(settings["selection"])]
     if settings["prior"] is None:
         return ", ".join([f"{method} {settings['data_ratio'] * 100:g} %", *extras])
     if settings["handover"] != "adaptive":

@@ -23,6 +23,7 @@ _HERE = Path(__file__).resolve()
 sys.path[:0] = [str(_HERE.parents[2]), str(_HERE.parents[1])]
 
 from experiments import _grid, _results  # noqa: E402
+from rela_zoo.errors import RelaZooError  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return _run(arguments)
-    except (_grid.GridError, FileNotFoundError, ValueError) as error:
+    except (_grid.GridError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -72,11 +73,16 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.jobs > 1 and len(missing) > 1:
         return _in_processes(arguments, missing, results)
-    clock = _Clock(missing)
+    clock, failed = _Clock(missing), 0
     for run in missing:
-        _results.append(results, _make(arguments, run))
+        try:
+            _results.append(results, _make(arguments, run))
+        except (ValueError, RelaZooError) as error:
+            # The fault of this run, as when it diverges: the others need not suffer.
+            failed += 1
+            print(f"failed: {_grid.label(run)}: {error}", file=sys.stderr)
         clock.tell(run)
-    return 0
+    return 1 if failed else 0
 
 
 def _make(arguments: argparse.Namespace, run: _grid.Settings) -> dict:
@@ -118,10 +124,7 @@ def _in_processes(arguments: argparse.Namespace, missing: list[_grid.Settings], 
         child = subprocess.Popen([*words, "--run", _grid.digest(run)], env=environment)
         children.append(child)
         failed = child.wait() != 0
-        if failed:
-            print(f"failed: {_grid.label(run)}", file=sys.stderr)
-        else:
-            clock.tell(run)
+        clock.tell(run)
         return failed
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -144,7 +147,7 @@ class _Clock:
     def tell(self, run: _grid.Settings) -> None:
         self._done, self._left = self._done + _work(run), self._left - _work(run)
         seconds = (time.perf_counter() - self._started) / self._done * self._left
-        print(f"finished: {_grid.label(run)}; about {seconds / 60:.0f} min left", file=sys.stderr, flush=True)
+        print(f"done with {_grid.label(run)}; about {seconds / 60:.0f} min left", file=sys.stderr, flush=True)
 
 
 def _work(run: _grid.Settings) -> float:

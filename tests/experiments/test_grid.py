@@ -40,8 +40,17 @@ def test_the_digest_is_what_it_was() -> None:
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(_grid.GridError) as error:
-        _grid.expand({"grids": [{"lr": "1e-3"}, {"metod": "byol"}, {"method": "moco", "data_ratio": 0}]})
-    for word in ("lr: expected a number", "metod", "method: expected one of", "data_ratio"):
+        _grid.expand(
+            {
+                "grids": [
+                    {"lr": "1e-3"},
+                    {"metod": "byol"},
+                    {"method": "moco", "data_ratio": 0},
+                    {"selection": "covrage"},
+                ]
+            }
+        )
+    for word in ("lr: expected a number", "metod", "method: expected one of", "data_ratio", "coverage"):
         assert word in str(error.value)
 
 

@@ -93,6 +93,14 @@ def test_a_dry_run_makes_nothing(grid: Path, data: Path, capsys: pytest.CaptureF
     assert not (grid.parent / "r.jsonl").exists()
 
 
+def test_a_run_that_fails_does_not_stop_the_others(grid: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
+    cells = [{"data_ratio": 0.05}, {"method": "untrained"}]
+    grid.write_text(yaml.safe_dump({"defaults": TINY, "grids": cells}))
+    assert run.main(_arguments(grid, data)) == 1
+    assert "less than one batch" in capsys.readouterr().err
+    assert len((grid.parent / "r.jsonl").read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize("more", [["--only", "colour=red"], ["--run", "0123456789abcdef"]])
 def test_mistakes_are_told(grid: Path, data: Path, more: list[str], capsys: pytest.CaptureFixture) -> None:
     assert run.main(_arguments(grid, data, *more)) == 2
