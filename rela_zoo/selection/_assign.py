@@ -36,3 +36,18 @@ def assign(
         distances[start : start + _BLOCK] = (block - every[own]).norm(dim=1).cpu().numpy()
         labels[start : start + _BLOCK] = own.cpu().numpy()
     return labels, distances
+
+
+@torch.no_grad()
+def nearest_labels(
+    points: np.ndarray, centroids: np.ndarray, count: int, device: str | torch.device | None = None
+) -> np.ndarray:
+    """The `count` ≤ k nearest centroids of each point, nearest first up to rounding: (N, count) int32. See `assign`."""
+    every = torch.from_numpy(np.ascontiguousarray(centroids, np.float32)).to(device)
+    squares, across = every.square().sum(1), every.T.contiguous()
+    labels = np.empty((len(points), count), np.int32)
+    for start in range(0, len(points), _BLOCK):
+        block = torch.from_numpy(points[start : start + _BLOCK]).to(device)
+        near = torch.addmm(squares, block, across, alpha=-2).topk(count, 1, largest=False).indices
+        labels[start : start + _BLOCK] = near.cpu().numpy()
+    return labels

@@ -19,18 +19,23 @@ def near_duplicates(
 ) -> np.ndarray:
     """Groups of near-duplicates, after SemDeDup (arXiv 2303.09540, section 3), compared within clusters only.
 
-    In each cluster samples are visited from the farthest from its mean to the nearest (SemDeDup, too, keeps the
-    sample least like the centroid). A sample whose cosine with the leader of a group reaches the threshold joins the
-    first such group; any other leads a group of its own. So every member is near *its leader*: a chain of pairs, each
-    close enough, does not pull a dense class into one group, as connected components (and SemDeDup's rule, which also
-    drops what is near to something dropped) would. Two members differ by at most twice the angle of the threshold.
+    Clusters are visited one after the other, and their samples from the farthest from the mean to the nearest
+    (SemDeDup, too, keeps the sample least like the centroid). A sample whose cosine with the leader of a group reaches
+    the threshold joins the first such group; any other leads a group of its own. So every member is near *its leader*:
+    a chain of pairs, each close enough, does not pull a dense class into one group, as connected components (and
+    SemDeDup's rule, which also drops what is near to something dropped) would. Two members differ by at most twice the
+    angle of the threshold.
 
-    Exact for clusters of any size: a cluster is visited in blocks, each compared with the leaders so far and with
-    itself. Time O(Σ members²·d), memory O(block·largest cluster). Pairs that k-means parted are not found.
+    Pairs that k-means parted are not found, and it parts one in ten where clusters touch each other. A sample may
+    therefore be in several clusters, such as its two nearest: it is then visited in each until it has joined a group,
+    unless another sample has joined its own.
+
+    Exact within clusters of any size: one is visited in blocks, each compared with the leaders so far and with itself.
+    Time O(Σ members²·d), memory O(block·largest cluster).
 
     Args:
         points: (N, d) float32, finite, centred over the data set: cosines are taken of them as they are.
-        labels: (N,) integers ≥ 0, the cluster of each.
+        labels: (N,) integers ≥ 0, the cluster of each; or (N, p), p different clusters of each.
         threshold: cosine from which two are near-duplicates, in (0, 1]; met within 1e-6.
         device: where products are made; None takes the CPU.
 
@@ -43,43 +48,55 @@ def near_duplicates(
     """
     if not 0.0 < threshold <= 1.0:
         raise EmbeddingsError("a bad threshold for near-duplicates", expected="a cosine in (0, 1]", got=threshold)
-    if labels.shape != (len(points),):
-        raise EmbeddingsError("labels and points do not fit together", expected=f"({len(points)},)", got=labels.shape)
-    order = np.argsort(labels, kind="stable")
+    if labels.ndim not in (1, 2) or len(labels) != len(points):
+        raise EmbeddingsError(
+            "labels and points do not fit together", expected=f"labels for {len(points)} points", got=labels.shape
+        )
+    flat = labels.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    samples = order // (labels.shape[1] if labels.ndim == 2 else 1)
     leaders = np.arange(len(points), dtype=np.int64)
-    for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
-        if len(members) > 1:
-            own = torch.from_numpy(points[members]).to(device)
-            away = (own - own.mean(0)).square().sum(1)
-            visits = torch.argsort(away, descending=True, stable=True)
-            found = _leaders(torch.nn.functional.normalize(own[visits], dim=1, eps=1e-30), threshold - _ROUNDING)
-            in_order = members[visits.cpu().numpy()]
-            leaders[in_order] = in_order[found]
+    followed = np.zeros(len(points), bool)
+    for members in np.split(samples, np.flatnonzero(np.diff(flat[order])) + 1):
+        members = members[leaders[members] == members]
+        if len(members) < 2:
+            continue
+        own = torch.from_numpy(points[members]).to(device)
+        visits = torch.argsort((own - own.mean(0)).square().sum(1), descending=True, stable=True)
+        visited = members[visits.cpu().numpy()]
+        units = torch.nn.functional.normalize(own[visits], dim=1, eps=1e-30)
+        found = visited[_leaders(units, threshold - _ROUNDING, followed[visited])]
+        leaders[visited] = found
+        followed[found[found != visited]] = True
     return _numbered(leaders)
 
 
-def _leaders(units: Tensor, threshold: float) -> np.ndarray:
-    """Leader clustering of unit rows (n, d) in the order given → (n,) int64, the place of each one's leader."""
+def _leaders(units: Tensor, threshold: float, followed: np.ndarray) -> np.ndarray:
+    """Leader clustering of unit rows (n, d) in the order given; those that are `followed` (n,) join nobody.
+
+    Returns:
+        (n,) int64, the place of each one's leader.
+    """
     found = np.arange(len(units), dtype=np.int64)
     leading = np.empty(0, np.int64)
     for start in range(0, len(units), _BLOCK):
         block = units[start : start + _BLOCK]
-        free = np.ones(len(block), bool)
+        may_join = ~followed[start : start + len(block)]
+        leads = np.ones(len(block), bool)
         if len(leading):
             near = block @ units[torch.from_numpy(leading).to(units.device)].T >= threshold
-            first = near.byte().argmax(1).cpu().numpy()  # of equal values the first
-            joins = near.any(1).cpu().numpy()
-            found[start : start + len(block)][joins] = leading[first[joins]]
-            free &= ~joins
-        close = (block @ block.T >= threshold).triu(1)
-        rows = close.any(1).cpu().numpy()
-        pairs = close.cpu().numpy()
-        for place in np.flatnonzero(rows):
-            if free[place]:
-                joining = np.flatnonzero(pairs[place] & free)
-                found[start + joining] = start + place
-                free[joining] = False
-        leading = np.concatenate([leading, start + np.flatnonzero(free)])
+            joins = np.flatnonzero(near.any(1).cpu().numpy() & may_join)
+            first = near[torch.from_numpy(joins).to(units.device)].byte().argmax(1)  # of equal values the first
+            found[start + joins] = leading[first.cpu().numpy()]
+            may_join[joins] = leads[joins] = False
+        near = block @ block.T >= threshold
+        some = (near.sum(1) > 1).nonzero()[:, 0]
+        for place, row in zip(some.tolist(), near[some].cpu().numpy(), strict=True):
+            if leads[place]:
+                joins = place + 1 + np.flatnonzero((row & may_join)[place + 1 :])
+                found[start + joins] = start + place
+                may_join[joins] = leads[joins] = False
+        leading = np.concatenate([leading, start + np.flatnonzero(leads)])
     return found
 
 

@@ -20,6 +20,7 @@ import torch
 from rela_zoo import __version__
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.paths import artefact_cache
+from rela_zoo.selection._assign import nearest_labels
 from rela_zoo.selection._centres import k_centres
 from rela_zoo.selection._clusters import k_means
 from rela_zoo.selection._duplicates import near_duplicates
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 FORMAT = "rela-zoo-selection-geometry"
 FORMAT_VERSION = 1  # raised, too, when the same key would give other numbers
 FIX = "delete this file: it is computed again"
+# Near-duplicates are sought in the two nearest clusters of each sample: in one, k-means parts a tenth of the pairs.
+_CLUSTERS_EACH = 2
 
 Kind = Literal["clusters", "centres", "duplicates"]
 
@@ -108,7 +111,8 @@ def geometry(
 ) -> Geometry:
     """The geometry from its file, computed and written when missing. Two processes at once compute it twice.
 
-    Duplicates are sought within the clusters of the same key parts, whose own file is used or written, too.
+    Duplicates are sought within the clusters of the same key parts, whose own file is used or written, too; each
+    sample in the two nearest, so that a group may lie in several cells.
 
     Args:
         kind: what is wanted.
@@ -210,7 +214,8 @@ def _compute(
         assert parts.threshold is not None
         where = _checked(points(), parts)
         say(f"rela_zoo: looking for near-duplicates among {parts.rows} samples")
-        groups = near_duplicates(where, cells.labels, parts.threshold, device=device)
+        near = nearest_labels(where, cells.centroids, min(_CLUSTERS_EACH, len(cells.centroids)), device)
+        groups = near_duplicates(where, near, parts.threshold, device=device)
         return replace(cells, kind=kind, groups=groups)
     where = _checked(points(), parts)
     if kind == "clusters":

@@ -14,7 +14,7 @@ from torch import Tensor
 from experiments._augment import Augmentation
 from experiments._data import Images
 from experiments._student import Student
-from experiments._subset import Subset
+from experiments._subset import Draws
 from rela_zoo.objective import AdaptiveHandover
 
 Settings = dict[str, Any]
@@ -27,6 +27,7 @@ class Progress:
     step: int = 0
     samples_seen: int = 0
     wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of all threads
     flops: int = 0
     handover_step: int | None = None
     losses: list[float] = field(default_factory=list)  # mean of each epoch
@@ -69,7 +70,7 @@ class Training:
         student: Student,
         images: Images,
         targets: Tensor | None,
-        subset: Subset,
+        subset: Draws,
         augmentations: dict[str, Augmentation],
         flops: dict[str, int],
     ) -> None:
@@ -92,10 +93,11 @@ class Training:
     def train(self, after_epoch: Callable[[int], None]) -> Progress:
         """Train all epochs; `after_epoch` is called after each, and its time is not counted."""
         for epoch in range(self._settings["epochs"]):
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             losses = self.epoch(epoch).tolist()
             self._subset.end_epoch()
             self.progress.wall_seconds += time.perf_counter() - started
+            self.progress.cpu_seconds += time.process_time() - worked
             self._account(losses)
             self._hand_over(epoch, losses)
             after_epoch(epoch + 1)
@@ -150,11 +152,9 @@ class Training:
         if settings["tau"] is not None:
             self._student.update_momentum(momentum_tau(self.progress.step, self._total, settings["tau"]))
         self.progress.step += 1
-        if each is None:
-            return loss.detach()
-        self._subset.observe(indices, each)
-        # The handover judges the plain mean, whatever weights a policy gives.
-        return each.mean()
+        if each is not None:
+            self._subset.observe(indices, each)
+        return loss.detach()
 
     def _loss(
         self, views: list[Tensor], targets: Tensor | None, weights: Tensor | None, epoch: int

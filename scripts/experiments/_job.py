@@ -143,6 +143,8 @@ def _costs(progress: Progress, prior_seconds: float, prior_flops: int) -> dict[s
     return {
         "samples_seen": progress.samples_seen,
         "wall_seconds": round(progress.wall_seconds + prior_seconds, 3),
+        # Of training alone; on a machine that does other work, too, the better measure of it.
+        "cpu_seconds": round(progress.cpu_seconds, 3),
         "flops": progress.flops + prior_flops,
     }
 

@@ -43,8 +43,8 @@ def build(
     *,
     n: int,
     rows: Tensor | None,
-    transport: TargetTransport | None,
-    device: torch.device,
+    transport: TargetTransport | None = None,
+    device: torch.device | None = None,
 ) -> Draws:
     """The policy of a run.
 
@@ -53,7 +53,7 @@ def build(
         n: training images.
         rows: (n, D) embeddings by the prior, None without one.
         transport: fitted on them, None without a prior.
-        device: where clusters and the like are computed.
+        device: where clusters and the like are computed; None takes the CPU.
 
     Raises:
         ValueError: for a policy that is not there, or whose epochs differ in size.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from typer.testing import CliRunner
@@ -148,3 +149,34 @@ def test_a_run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 0, again.output
     assert "handover" not in again.output.replace("handover 0.5", "")
+
+
+def test_selection_on_the_command_line(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy with options and growing epochs, recorded; then replayed, with the very same result."""
+    monkeypatch.setenv("RELA_ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RELA_ZOO_INDEX", "none")
+    monkeypatch.chdir(tmp_path)
+    common: list[Any] = [
+        "pretrain", "--config-name", "simsiam", f"data.train_path={images}", f"data.val_path={images}",
+        "rela=random-resnet10t", "rela.data_ratio=0.5", "rela.handover=0.5", "max_epochs=4", "data.num_workers=0",
+        "method_kwargs.proj_hidden_dim=32", "method_kwargs.pred_hidden_dim=32", "optimizer.batch_size=16",
+        "accelerator=cpu", "backbone.name=resnet10t",
+    ]  # fmt: skip
+    phases = "[{name: dedup, until: 0.5}, {name: loss}]"
+    growing = f"rela.selection={{name: curriculum, phases: {phases}, growth: 3, record: subsets}}"
+    done = CliRunner().invoke(app, [*common, "name=first", growing])
+    assert done.exit_code == 0, done.output
+    assert "selection curriculum (dedup until 0.5, loss until 1; growth 3)" in done.output
+    # 64 of 128 samples on average: 32, 53, 75 and 96, in batches of 16.
+    assert "trained 4 epochs, 15 steps, 240 samples" in done.output
+    done = CliRunner().invoke(app, [*common, "name=second", "rela.selection={name: replay, path: subsets}"])
+    assert done.exit_code == 0, done.output
+    assert "trained 4 epochs, 15 steps, 240 samples" in done.output
+    ends = []
+    for name in ("first", "second"):
+        (path,) = (tmp_path / "trained_models" / "simsiam").glob(f"{name}-*/{name}-ep=3.ckpt")
+        ends.append(torch.load(path, weights_only=True)["state_dict"])
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+    wrong = CliRunner().invoke(app, [*common, "rela.selection={name: balanced, cluster: 3}"])
+    assert wrong.exit_code != 0
+    assert "did you mean clusters" in str(wrong.exception)

@@ -10,7 +10,7 @@ import torch
 
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.selection import _assign
-from rela_zoo.selection._assign import assign
+from rela_zoo.selection._assign import assign, nearest_labels
 from rela_zoo.selection._clusters import default_clusters, k_means
 
 
@@ -33,6 +33,15 @@ class TestAssign:
         assert (labels.dtype, distances.dtype) == (np.int32, np.float32)
         np.testing.assert_array_equal(labels, every.argmin(1))
         np.testing.assert_allclose(distances, every.min(1), rtol=1e-5)
+
+    @pytest.mark.parametrize("count", [1, 3, 17])
+    def test_several_nearest(self, count: int) -> None:
+        draws = np.random.default_rng(0)
+        points, centroids = (draws.normal(size=(n, 5)).astype(np.float32) for n in (300, 17))
+        every = np.linalg.norm(points[:, None].astype(np.float64) - centroids[None], axis=2)
+        labels = nearest_labels(points, centroids, count)
+        assert labels.dtype == np.int32
+        np.testing.assert_array_equal(labels, every.argsort(1)[:, :count])
 
     def test_a_small_distance_far_from_the_origin(self) -> None:
         points = np.full((1, 64), 100, np.float32)

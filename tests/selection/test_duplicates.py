@@ -14,22 +14,23 @@ from rela_zoo.selection._duplicates import near_duplicates
 def pair_by_pair(points: np.ndarray, labels: np.ndarray, threshold: float) -> list[set[int]]:
     """The groups, in float64 and with loops only."""
     wide = points.astype(np.float64)
-    groups: list[set[int]] = []
-    for label in sorted(set(labels.tolist())):
-        members = [i for i in range(len(wide)) if labels[i] == label]
-        mean = wide[members].mean(0)
+    each = labels.reshape(len(points), -1)
+    leader = list(range(len(wide)))
+    for label in sorted(set(each.ravel().tolist())):
+        members = [i for i in range(len(wide)) if label in each[i] and leader[i] == i]
+        mean = wide[members].mean(0) if members else 0
         members.sort(key=lambda i: -np.linalg.norm(wide[i] - mean))
-        led: dict[int, set[int]] = {}
+        led: list[int] = []
         for i in members:
-            for leader, group in led.items():
-                norms = np.linalg.norm(wide[i]) * np.linalg.norm(wide[leader])
-                if norms > 0 and wide[i] @ wide[leader] / norms >= threshold:
-                    group.add(i)
-                    break
+            alone = leader.count(i) == 1
+            near = [
+                j for j in led if wide[i] @ wide[j] >= threshold * np.linalg.norm(wide[i]) * np.linalg.norm(wide[j])
+            ]
+            if alone and near:
+                leader[i] = near[0]
             else:
-                led[i] = {i}
-        groups += led.values()
-    return groups
+                led.append(i)
+    return [{i for i, one in enumerate(leader) if one == first} for first in sorted(set(leader))]
 
 
 def as_sets(groups: np.ndarray) -> set[frozenset[int]]:
@@ -38,14 +39,16 @@ def as_sets(groups: np.ndarray) -> set[frozenset[int]]:
 
 @pytest.mark.parametrize("block", [1, 3, 64, 1024])
 @pytest.mark.parametrize("threshold", [0.3, 0.9, 0.99])
-def test_against_pairs(threshold: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_against_pairs(each: int, threshold: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_duplicates, "_BLOCK", block)
     draws = np.random.default_rng(0)
     first = draws.normal(size=(120, 4))
     # A crowd of directions, some with companions near enough for one threshold and not for another.
     points = np.concatenate([first, first[:60] + 0.1 * draws.normal(size=(60, 4)), first[:30] * 2])
     points = draws.permutation(points).astype(np.float32)
-    labels = draws.integers(0, 5, len(points))
+    labels = np.stack([draws.permutation(5)[:each] for _ in points])
+    labels = labels[:, 0] if each == 1 else labels
     found = near_duplicates(points, labels, threshold)
     assert found.dtype == np.int32
     expected = pair_by_pair(points, labels, threshold)
@@ -61,6 +64,20 @@ def test_numbered_by_first_members() -> None:
 def test_only_within_clusters() -> None:
     points = np.ones((4, 3), np.float32)
     assert near_duplicates(points, np.array([4, 9, 4, 9]), 0.9).tolist() == [0, 1, 0, 1]
+
+
+def test_a_pair_that_clusters_parted() -> None:
+    points = np.array([[1, 0.01], [1, 0], [0, 1], [1, -0.01]], np.float32)
+    assert near_duplicates(points, np.array([0, 1, 1, 2]), 0.9).tolist() == [0, 1, 2, 3]
+    assert near_duplicates(points, np.array([[0, 1], [1, 2], [1, 0], [2, 1]]), 0.9).tolist() == [0, 0, 1, 0]
+
+
+def test_who_is_followed_joins_nobody() -> None:
+    """3 joins 0 in the first cluster; in the second 0 is near 1, which comes first, and keeps its own group."""
+    angles = np.radians([0, 20, 90, -20])
+    points = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32) * [[1], [3], [1], [0.9]]
+    labels = np.array([[0, 1], [1, 2], [1, 2], [0, 2]])
+    assert near_duplicates(points.astype(np.float32), labels, 0.9).tolist() == [0, 1, 2, 0]
 
 
 def test_exact_copies_at_a_threshold_of_one() -> None:

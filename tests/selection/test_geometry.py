@@ -66,8 +66,15 @@ class TestGeometry:
         assert len(said) == 1
         np.testing.assert_array_equal(found.labels, clusters.labels)
         assert found.groups is not None
-        np.testing.assert_array_equal(found.groups, near_duplicates(POINTS, clusters.labels, 0.9))
+        every = np.linalg.norm(POINTS[:, None] - clusters.centroids[None], axis=2)
+        np.testing.assert_array_equal(found.groups, near_duplicates(POINTS, every.argsort(1)[:, :2], 0.9))
         assert len(list(tmp_path.iterdir())) == 2
+
+    def test_duplicates_in_a_single_cluster(self, tmp_path: Path) -> None:
+        parts = replace(PARTS, cells=1, threshold=0.9)
+        found = geometry("duplicates", points=lambda: POINTS, key_parts=parts, cache=tmp_path)
+        assert found.groups is not None
+        np.testing.assert_array_equal(found.groups, near_duplicates(POINTS, np.zeros(N, int), 0.9))
 
     def test_goes_among_the_artefacts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RELA_ZOO_HOME", str(tmp_path))

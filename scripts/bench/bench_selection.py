@@ -1,0 +1,195 @@
+"""Time the geometry of a selection at the size of ImageNet-1K: start-up, reopening, memory, against named alternatives.
+
+    python scripts/bench/bench_selection.py --temp DIR --out scripts/bench/results/selection.json
+
+A float16 artefact of 1,281,167 × 512 on disk (1.3 GB in DIR, given back afterwards): a mixture of 1,000 classes, as
+wide between as within, whose variances fall as 1/i along the components, with a mean far from zero; 2 % of the rows
+are near-duplicates of another, with noise of 5 to 40 % of its length. The data set is a permutation of the table.
+
+Every figure is from a process of its own, which opens the table, reads it from a warm page cache and writes its
+file; its peak is the kernel's VmHWM, libraries included. Seconds are of the wall clock; where other programs share
+the cores they are too high, and so are CPU seconds, for threads wait for each other by spinning: see the load.
+`agreement` asks what the reduction to fewer dimensions costs: the same functions on all 512, and on 512 with another
+seed, which is as much as agreement can mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from _selection_agreement import measure_agreement
+from _selection_data import BLOCK, DEVICE, DIM, DIMS, ROWS, SEED, THRESHOLD, Inputs, make
+from bench_embeddings import peak_mib
+
+from rela_zoo.selection._centres import k_centres
+from rela_zoo.selection._clusters import default_clusters
+from rela_zoo.selection._geometry import Geometry, KeyParts, Kind, geometry, positions_digest, transport_digest
+from rela_zoo.subset import EpochSubset
+
+
+def measure_geometry(folder: Path, kind: Kind) -> dict[str, Any]:
+    """The whole start-up of a selection, without a file; then again with it."""
+    inputs = Inputs(folder)
+    cache = Path(tempfile.mkdtemp(dir=folder))
+
+    def start_up() -> Geometry:
+        parts = KeyParts(
+            table=inputs.table.digest,
+            transport=transport_digest(inputs.transport, DIMS),
+            positions=positions_digest(inputs.positions),
+            rows=len(inputs.positions),
+            dims=DIMS,
+            cells=inputs.cells,
+            seed=SEED,
+            threshold=THRESHOLD if kind == "duplicates" else None,
+        )
+        return geometry(kind, points=inputs.points, key_parts=parts, cache=cache, device=DEVICE, say=lambda _: None)
+
+    before, load = peak_mib(), os.getloadavg()[0]
+    began, cpu = time.perf_counter(), time.process_time()
+    found = start_up()
+    seconds, cpu, peak = time.perf_counter() - began, time.process_time() - cpu, peak_mib()
+    began = time.perf_counter()
+    start_up()
+    again = time.perf_counter() - began
+    return {
+        "start_up_seconds": round(seconds, 1),
+        "of_which_points_seconds": round(inputs.points_seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "load_average_before": round(load, 1),
+        "reopen_ms": round(again * 1e3, 1),
+        "peak_rss_mib": round(peak),
+        "rss_before_mib": round(before),
+        "file_mib": round(sum(path.stat().st_size for path in cache.iterdir()) / 2**20, 1),
+        "cells": len(found.centroids),
+        "largest_cell": int(np.bincount(found.labels).max()),
+        "radius": round(float(found.distances.max()), 3),
+        **({"groups": int(found.groups.max()) + 1} if found.groups is not None else {}),
+    }
+
+
+def measure_sklearn(folder: Path) -> dict[str, Any]:
+    """k-means as one would write it: all rows as float32 in memory, MiniBatchKMeans with its own defaults, predict."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    inputs = Inputs(folder)
+    started = time.perf_counter()
+    rows = np.empty(inputs.table.shape, np.float32)
+    for number, piece in enumerate(inputs.table.iter_rows(BLOCK)):
+        rows[number * BLOCK : number * BLOCK + len(piece)] = piece.numpy()
+    MiniBatchKMeans(inputs.cells, n_init=1, random_state=SEED).fit(rows).predict(rows)
+    return {"seconds": round(time.perf_counter() - started, 1), "peak_rss_mib": round(peak_mib())}
+
+
+def measure_one_by_one(folder: Path, tried: int = 20) -> dict[str, Any]:
+    """Centres with one pass each: the time of the passes after the first, extrapolated to all."""
+    inputs = Inputs(folder)
+    points, times = inputs.points(), []
+    for centres in (1, 1 + tried):
+        started = time.perf_counter()
+        k_centres(points, centres, SEED, device=DEVICE, candidates=1)
+        times.append(time.perf_counter() - started)
+    return {"measured_centres": tried, "extrapolated_seconds": round((times[1] - times[0]) / tried * inputs.cells)}
+
+
+def measure_all_pairs(folder: Path, tried: int = 8192) -> dict[str, Any]:
+    """Near-duplicates without clusters: cosines of some rows with all, extrapolated to every pair once."""
+    points = torch.from_numpy(Inputs(folder).points()).to(DEVICE)
+    units = torch.nn.functional.normalize(points, dim=1)
+    started = time.perf_counter()
+    for block in units[:tried].split(1024):
+        for other in units.split(BLOCK):
+            (block @ other.T >= THRESHOLD).any(1).cpu()
+    seconds = (time.perf_counter() - started) * len(units) / tried / 2
+    return {"measured_rows": tried, "extrapolated_seconds": round(seconds)}
+
+
+def measure_draw(folder: Path) -> dict[str, Any]:
+    """One epoch's draw of a fifth, in milliseconds, the median of 5."""
+    subset = EpochSubset(len(Inputs(folder).positions), 0.2, SEED)
+    times = []
+    for epoch in range(5):
+        started = time.perf_counter()
+        subset.indices(epoch)
+        times.append((time.perf_counter() - started) * 1e3)
+    return {"EpochSubset, uniform": round(sorted(times)[2], 1)}
+
+
+MEASURES = {
+    "clusters": lambda folder: measure_geometry(folder, "clusters"),
+    "centres": lambda folder: measure_geometry(folder, "centres"),
+    "duplicates": lambda folder: measure_geometry(folder, "duplicates"),
+    "alternative to clusters: MiniBatchKMeans on all rows, fit and predict, 512 dimensions": measure_sklearn,
+    "alternative to centres: one pass each, same points": measure_one_by_one,
+    "alternative to duplicates: all pairs, same points": measure_all_pairs,
+    "draw_ms": measure_draw,
+    "agreement": measure_agreement,
+}
+
+
+def main() -> None:
+    """Make the artefact, measure each thing in another process, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--temp", type=Path, default=None, help="a folder with room for 1.4 GB")
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure is not None:
+        print(json.dumps(MEASURES[arguments.measure[0]](Path(arguments.measure[1]))))
+        return
+    temp = Path(tempfile.mkdtemp(prefix="bench-selection-", dir=arguments.temp))
+    found = {}
+    try:
+        make(temp, arguments.rows)
+        for name in MEASURES:
+            command = [sys.executable, __file__, "--measure", name, str(temp)]
+            found[name] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+            print(name, found[name], file=sys.stderr, flush=True)
+    finally:
+        shutil.rmtree(temp)
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
+    result: dict[str, Any] = {
+        "command": "python scripts/bench/bench_selection.py",
+        "rows": arguments.rows,
+        "dim": DIM,
+        "dtype": "float16",
+        "dims": DIMS,
+        "cells": default_clusters(arguments.rows),
+        "threshold": THRESHOLD,
+        "seed": SEED,
+        **found,
+        "environment": {
+            "cpu": f"{cpu}, {os.cpu_count()} cores",
+            "gpu": torch.cuda.get_device_name() if DEVICE else None,
+            "load_average_at_end": [round(one, 1) for one in os.getloadavg()],
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+            "torch_threads": torch.get_num_threads(),
+        },
+    }
+    text = json.dumps(result, indent=2) + "\n"
+    if arguments.out is not None:
+        arguments.out.write_text(text, encoding="utf-8")
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
