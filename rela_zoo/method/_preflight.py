@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rela_zoo.config import RelaConfig
-from rela_zoo.errors import HubError, Problem, RelaZooError, UnknownPriorError
+from rela_zoo.errors import HubError, Problem, RelaZooError, SelectionError, UnknownPriorError
 
 
 def preflight(config: RelaConfig) -> list[Problem]:
@@ -13,11 +13,11 @@ def preflight(config: RelaConfig) -> list[Problem]:
 
     Reads the registry and the index of the embeddings, no weights and no rows. Returns every problem found.
     """
+    problems = _check_replay(config)
     if config.prior is None:
-        return []
+        return problems
     from rela_zoo.registry import prior_spec
 
-    problems = []
     spec = None
     try:
         spec = prior_spec(config.prior)
@@ -36,6 +36,22 @@ def preflight(config: RelaConfig) -> list[Problem]:
         fix = "run `rela-zoo transport fit EMBEDDINGS --out FILE`, or set rela.transport=null to fit it on the spot"
         problems.append(Problem("rela.transport", "a transport file", f"nothing at {config.transport}", fix))
     return problems
+
+
+def _check_replay(config: RelaConfig) -> list[Problem]:
+    if config.selection.name != "replay":
+        return []
+    from rela_zoo.selection.record import read_info
+
+    place = config.selection.options["path"]
+    try:
+        ratio = read_info(place)["ratio"]
+    except SelectionError as error:
+        return [Problem("rela.selection.path", str(error.expected), error.what, str(error.fix))]
+    if abs(ratio - config.data_ratio) > 1e-9:
+        fix = f"set rela.data_ratio={ratio:g}"
+        return [Problem("rela.data_ratio", f"{ratio:g}, as recorded in {place}", f"{config.data_ratio:g}", fix)]
+    return []
 
 
 def _check_address(key: str, value: str) -> list[Problem]:

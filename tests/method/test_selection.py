@@ -282,5 +282,8 @@ def test_a_replay_that_does_not_fit_is_refused_before_training(tmp_path):
     replay = {"name": "replay", "path": str(tmp_path)}
     with pytest.raises(ConfigError, match=r"data_ratio=0\.5"):
         _fit({"prior": None, "selection": replay, "data_ratio": 0.25})
+    with pytest.raises(ConfigError, match=r"rela\.selection\.path") as caught:
+        _fit({"prior": "cifar10-resnet2O", "selection": {"name": "replay", "path": str(tmp_path / "x")}})
+    assert [problem.key for problem in caught.value.problems] == ["rela.selection.path", "rela.prior"]
     with pytest.raises(ConfigError, match="too few epochs"):
         _fit({"prior": None, "selection": replay, "data_ratio": 0.5}, trainer={"max_epochs": 5})
