@@ -189,3 +189,14 @@ def test_what_a_policy_needs_is_asked_for():
     config, _ = parse_selection("curriculum", 0.2)
     with pytest.raises(SelectionError, match="number of epochs"):
         build_subset(config, n=10, ratio=0.2, seed=0, space=FakeSpace())
+
+
+def test_noting_losses_reads_nothing_back_from_the_device():
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    # A fake tensor has no values, so whatever would make the host wait for one raises.
+    with FakeTensorMode():
+        running, losses = RunningLosses(10, 0.5), torch.rand(4)
+        running.observe(torch.arange(4), losses)
+        with pytest.raises(DataDependentOutputException):
+            float(losses.sum())
