@@ -41,7 +41,7 @@ def export_command(
     """Draw the samples of each epoch as a run would, and write their ids.
 
     Samples are counted in the order of their sorted paths, as class folders are read. What a run really drew, by
-    whatever policy and order, is written by the run itself: rela.selection={name: …, record: FOLDER}.
+    any policy and in any order, is written by the run itself: rela.selection={name: …, record: FOLDER}.
     """
     section = {
         "prior": prior,
@@ -59,7 +59,7 @@ def export_command(
         typer.echo(json.dumps(info, indent=2))
         return
     typer.echo(
-        f"{info['epochs']} epochs of {info['smallest']:,} to {info['largest']:,} samples of {info['n']:,}, "
+        f"{info['epochs']} epochs of {_sizes(info)} samples of {info['n']:,}, "
         f"{info['distinct']:,} different ones, by {info['selection']['name']} → {out}\n"
         f"train on them: rela.data_ratio={info['ratio']:g} 'rela.selection={{name: replay, path: {out}}}'"
     )
@@ -157,11 +157,17 @@ def replay_command(
         typer.echo(json.dumps({**info, **counted}, indent=2))
         return
     typer.echo(
-        f"{info['epochs']} epochs, {counted['smallest']:,} to {counted['largest']:,} samples, "
+        f"{info['epochs']} epochs of {_sizes(counted)} samples, "
         f"{counted['distinct']:,} different ones of {info['n']:,}; drawn by {info['selection']['name']}, "
         f"data_ratio {info['ratio']:g}, seed {info['seed']}, {'weighted' if counted['weighted'] else 'not weighted'}"
         + ("" if source is None else f"\nall of them are in {source.describe()}")
     )
+
+
+def _sizes(counted: dict[str, Any]) -> str:
+    """`256`, or `128 to 384` where epochs differ."""
+    smallest, largest = counted["smallest"], counted["largest"]
+    return f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
 
 
 def _count(subsets: Path, epochs: int, source: ImageSource | None) -> dict[str, Any]:
