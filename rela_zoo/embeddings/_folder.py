@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from rela_zoo.embeddings._format import (
 from rela_zoo.embeddings._lock import LOCK
 from rela_zoo.embeddings._source import encode_ids
 from rela_zoo.errors import EmbeddingsError
+from rela_zoo.files import write_whole
 
 _TEMPORARY = ".tmp"
 
@@ -76,7 +75,7 @@ def begin(folder: Path, plan: Plan) -> Index | None:
             got=", ".join(foreign[:3]),
             fix="give another folder",
         )
-    write_whole(folder / PARTIAL, pretty_json(plan.model_dump()))
+    _write(folder / PARTIAL, pretty_json(plan.model_dump()))
     return None
 
 
@@ -187,7 +186,7 @@ def write_shard(folder: Path, plan: Plan, number: int, rows: np.ndarray, skipped
     digest = hashlib.sha256(header)
     digest.update(body)
     path = folder / shard_name(number)
-    write_whole(path, header, body)
+    _write(path, header, body)
     size = len(header) + len(body)
     return FinishedShard(
         ShardRecord(file=path.name, rows=len(rows), bytes=size, sha256=digest.hexdigest()), tuple(skipped)
@@ -200,7 +199,7 @@ def finish(folder: Path, plan: Plan, ids: Sequence[str], shards: Sequence[Finish
     left_out = set(skipped)
     kept = [one for position, one in enumerate(ids) if position not in left_out] if skipped else ids
     encoded = encode_ids(kept)
-    write_whole(folder / IDS, encoded)
+    _write(folder / IDS, encoded)
     index = Index(
         **plan.model_dump(exclude={"source"}),
         source=plan.source,
@@ -212,38 +211,15 @@ def finish(folder: Path, plan: Plan, ids: Sequence[str], shards: Sequence[Finish
         digest="0" * 64,
     )
     index = index.model_copy(update={"digest": index.content_digest()})
-    write_whole(folder / INDEX, pretty_json(index.model_dump(mode="json")))
+    _write(folder / INDEX, pretty_json(index.model_dump(mode="json")))
     (folder / PARTIAL).unlink(missing_ok=True)
 
 
-def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
-    """Write a file under another name, flush it to disk, then rename it: at no moment is half a file in its place."""
-    temporary = path.with_name(path.name + _TEMPORARY)
+def _write(path: Path, *pieces: bytes | memoryview) -> None:
     try:
-        with temporary.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, *pieces, suffix=_TEMPORARY)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise EmbeddingsError(
             f"{path} can't be written", expected="a folder with room for it", got=error,
             fix="free some space or correct the permissions, and run the same command again: it goes on from here",
         ) from error  # fmt: skip
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut, where the system lets a folder be opened."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rela_zoo.errors import EmbeddingsError
+from rela_zoo.files import write_whole
 
 
 def write_file(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
@@ -22,22 +21,13 @@ def write_file(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, An
     from safetensors.numpy import save
 
     encoded = save(arrays, {"rela_zoo": json.dumps(metadata, sort_keys=True, separators=(",", ":"))})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(encoded)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:  # Ctrl-C, too
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise EmbeddingsError(
-                f"{path} can't be written", expected="a folder with room", got=error, fix="set RELA_ZOO_HOME"
-            ) from error
-        raise
+        write_whole(path, encoded)
+    except OSError as error:
+        raise EmbeddingsError(
+            f"{path} can't be written", expected="a folder with room", got=error, fix="set RELA_ZOO_HOME"
+        ) from error
 
 
 def read_file(path: Path, fix: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo.errors import SelectionError
+from rela_zoo.files import write_whole
 from rela_zoo.subset import Draw, Subset
 
 FORMAT, VERSION = "rela_zoo.subsets", 1
@@ -26,14 +27,14 @@ _INFO = "subsets.json"
 _EPOCH = re.compile(r"epoch-(\d{5,})\.parquet")
 
 
-def _replace(path: Path, write: Any) -> None:
-    """Let `write` make a file under another name, then give it its own, so that no half file is ever seen."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _write(path: Path, content: bytes | memoryview) -> None:
     try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except OSError as error:
+        raise SelectionError(
+            f"{path} can't be written", expected="a folder with room", got=error, fix="name another folder"
+        ) from error
 
 
 class SubsetWriter:
@@ -61,7 +62,6 @@ class SubsetWriter:
             "seed": subset.seed,
             "selection": subset.described,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / _INFO
         if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(info)):
             raise SelectionError(
@@ -70,7 +70,7 @@ class SubsetWriter:
                 got=f"{path}",
                 fix="name another folder, or remove this one",
             )
-        _replace(path, lambda to: to.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8"))
+        _write(path, (json.dumps(info, indent=1) + "\n").encode())
 
     def write(self, epoch: int, draw: Draw) -> Path:
         """Write the samples of an epoch; returns the file."""
@@ -82,7 +82,9 @@ class SubsetWriter:
         ids = [self._ids[i] for i in indices.tolist()]
         table = pa.table({"id": pa.array(ids, pa.string()), "index": pa.array(indices), "weight": pa.array(weights)})
         path = self.folder / f"epoch-{epoch:05d}.parquet"
-        _replace(path, lambda to: pq.write_table(table, to, compression="zstd"))
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        _write(path, buffer.getbuffer())
         return path
 
 

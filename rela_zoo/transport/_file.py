@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
 from rela_zoo.errors import TransportError
+from rela_zoo.files import write_whole
 
 TARGET_FORMAT = "rela-zoo-target-transport"
 PRIOR_FORMAT = "rela-zoo-prior-transport"
@@ -128,17 +128,10 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
 
     ready = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     encoded = save(ready, {"rela_zoo": json.dumps(metadata, sort_keys=True, separators=(",", ":"))})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(encoded)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, encoded)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise TransportError(
             f"{path} can't be written", expected="a path in a folder with room", got=error, fix="give another path"
         ) from error

@@ -105,3 +105,9 @@ def test_damaged_folders_are_refused(tmp_path):
     (tmp_path / "subsets.json").write_text("{}")
     with pytest.raises(SelectionError, match="no subsets"):
         read_info(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SelectionError, match="can't be written"):
+        _record(tmp_path / "file" / "subsets")
