@@ -84,7 +84,7 @@ def k_centres(
 @torch.no_grad()
 def _traverse(points: np.ndarray, m: int, first: int, candidates: int, device: str | torch.device | None) -> Cover:
     here = torch.from_numpy(points).to(device)
-    squares = torch.cat([block.square().sum(1) for block in here.split(_BLOCK)])
+    squares = torch.linalg.vector_norm(here, dim=1).square_()
     nearest = torch.full_like(squares, torch.inf)  # squared distances
     labels = torch.zeros(len(here), dtype=torch.int32, device=here.device)
     chosen: list[int] = []

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from rela_zoo.errors import EmbeddingsError
 
-_BLOCK = 1024
+_BLOCK = 2048
 # Of a cosine in float32: exact copies must be found at a threshold of 1.
 _ROUNDING = 1e-6
+_TINY = 1e-30
 
 
 @torch.no_grad()
@@ -56,16 +57,17 @@ def near_duplicates(
     order = np.argsort(flat, kind="stable")
     samples = order // (labels.shape[1] if labels.ndim == 2 else 1)
     leaders = np.arange(len(points), dtype=np.int64)
+    lengths = np.sqrt(np.einsum("nd,nd->n", points, points))
     followed = np.zeros(len(points), bool)
     for members in np.split(samples, np.flatnonzero(np.diff(flat[order])) + 1):
         members = members[leaders[members] == members]
         if len(members) < 2:
             continue
-        own = torch.from_numpy(points[members]).to(device)
-        visits = torch.argsort((own - own.mean(0)).square().sum(1), descending=True, stable=True)
-        visited = members[visits.cpu().numpy()]
-        units = torch.nn.functional.normalize(own[visits], dim=1, eps=1e-30)
-        found = visited[_leaders(units, threshold - _ROUNDING, followed[visited])]
+        own = points[members]
+        visits = np.argsort(-np.square(own - own.mean(0)).sum(1), kind="stable")
+        visited = members[visits]
+        units = torch.from_numpy(own[visits] / np.maximum(lengths[visited, None], _TINY)).to(device)
+        found = visited[_leaders(units, threshold * (1 - _ROUNDING), followed[visited])]
         leaders[visited] = found
         followed[found[found != visited]] = True
     return _numbered(leaders)
@@ -83,17 +85,20 @@ def _leaders(units: Tensor, threshold: float, followed: np.ndarray) -> np.ndarra
         block = units[start : start + _BLOCK]
         may_join = ~followed[start : start + len(block)]
         leads = np.ones(len(block), bool)
+        # Few have a near neighbour, and the largest cosine of each tells who: the only pass over all cosines.
         if len(leading):
-            near = block @ units[torch.from_numpy(leading).to(units.device)].T >= threshold
-            joins = np.flatnonzero(near.any(1).cpu().numpy() & may_join)
-            first = near[torch.from_numpy(joins).to(units.device)].byte().argmax(1)  # of equal values the first
-            found[start + joins] = leading[first.cpu().numpy()]
+            cosines = block @ units[torch.from_numpy(leading).to(units.device)].T
+            some = (cosines.amax(1) >= threshold).nonzero()[:, 0]
+            first = (cosines[some] >= threshold).byte().argmax(1).cpu().numpy()  # of equal values the first
+            places = some.cpu().numpy()
+            joins = places[may_join[places]]
+            found[start + joins] = leading[first[may_join[places]]]
             may_join[joins] = leads[joins] = False
-        near = block @ block.T >= threshold
-        some = (near.sum(1) > 1).nonzero()[:, 0]
-        for place, row in zip(some.tolist(), near[some].cpu().numpy(), strict=True):
+        cosines = (block @ block.T).fill_diagonal_(-1)
+        some = (cosines.amax(1) >= threshold).nonzero()[:, 0]
+        for place, near in zip(some.tolist(), (cosines[some] >= threshold).cpu().numpy(), strict=True):
             if leads[place]:
-                joins = place + 1 + np.flatnonzero((row & may_join)[place + 1 :])
+                joins = place + 1 + np.flatnonzero((near & may_join)[place + 1 :])
                 found[start + joins] = start + place
                 may_join[joins] = leads[joins] = False
         leading = np.concatenate([leading, start + np.flatnonzero(leads)])

@@ -7,10 +7,10 @@ wide between as within, whose variances fall as 1/i along the components, with a
 are near-duplicates of another, with noise of 5 to 40 % of its length. The data set is a permutation of the table.
 
 Every figure is from a process of its own, which opens the table, reads it from a warm page cache and writes its
-file; its peak is the kernel's VmHWM, libraries included. Seconds are of the wall clock; where other programs share
-the cores they are too high, and so are CPU seconds, for threads wait for each other by spinning: see the load.
-`agreement` asks what the reduction to fewer dimensions costs: the same functions on all 512, and on 512 with another
-seed, which is as much as agreement can mean.
+file; its peak is the kernel's VmHWM, libraries included. It runs on `--threads` threads, one unless told otherwise:
+where other programs share the cores, several wait for each other and spin, and are slower than one. `agreement` asks
+what the reduction to fewer dimensions costs: the same functions on all 512, and on 512 with another seed, which is as
+much as agreement can mean.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import sklearn
@@ -128,10 +130,8 @@ def measure_draw(folder: Path) -> dict[str, Any]:
     return {"EpochSubset, uniform": round(sorted(times)[2], 1)}
 
 
-MEASURES = {
-    "clusters": lambda folder: measure_geometry(folder, "clusters"),
-    "centres": lambda folder: measure_geometry(folder, "centres"),
-    "duplicates": lambda folder: measure_geometry(folder, "duplicates"),
+MEASURES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    **{kind: partial(measure_geometry, kind=kind) for kind in get_args(Kind)},
     "alternative to clusters: MiniBatchKMeans on all rows, fit and predict, 512 dimensions": measure_sklearn,
     "alternative to centres: one pass each, same points": measure_one_by_one,
     "alternative to duplicates: all pairs, same points": measure_all_pairs,
@@ -146,18 +146,21 @@ def main() -> None:
     parser.add_argument("--temp", type=Path, default=None, help="a folder with room for 1.4 GB")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure is not None:
         print(json.dumps(MEASURES[arguments.measure[0]](Path(arguments.measure[1]))))
         return
     temp = Path(tempfile.mkdtemp(prefix="bench-selection-", dir=arguments.temp))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     found = {}
     try:
         make(temp, arguments.rows)
         for name in MEASURES:
             command = [sys.executable, __file__, "--measure", name, str(temp)]
-            found[name] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+            found[name] = json.loads(done.stdout)
             print(name, found[name], file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(temp)
@@ -172,6 +175,7 @@ def main() -> None:
         "cells": default_clusters(arguments.rows),
         "threshold": THRESHOLD,
         "seed": SEED,
+        "threads": arguments.threads,
         **found,
         "environment": {
             "cpu": f"{cpu}, {os.cpu_count()} cores",
@@ -182,7 +186,6 @@ def main() -> None:
             "torch": torch.__version__,
             "numpy": np.__version__,
             "scikit-learn": sklearn.__version__,
-            "torch_threads": torch.get_num_threads(),
         },
     }
     text = json.dumps(result, indent=2) + "\n"
