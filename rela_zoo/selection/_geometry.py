@@ -222,7 +222,7 @@ def _compute(
         say(f"rela_zoo: clustering {parts.rows} samples around {parts.cells} means")
         clusters = k_means(where, parts.cells, parts.seed, device=device)
         return Geometry(kind, clusters.labels, clusters.distances, clusters.centroids)
-    say(f"rela_zoo: covering {parts.rows} samples by {parts.cells} balls")
+    say(f"rela_zoo: covering {parts.rows} samples from {parts.cells} centres")
     cover = k_centres(where, parts.cells, parts.seed, device=device)
     return Geometry(kind, cover.labels, cover.distances, where[cover.centres])
 
