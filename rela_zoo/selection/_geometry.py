@@ -199,6 +199,47 @@ def _plausible(arrays: dict[str, np.ndarray], kind: Kind, parts: KeyParts) -> bo
     )
 
 
+def compute(
+    kind: Kind,
+    points: np.ndarray,
+    cells: int,
+    seed: int,
+    threshold: float | None = None,
+    *,
+    clusters: Geometry | None = None,
+    device: str | torch.device | None = None,
+) -> Geometry:
+    """The geometry of points in memory, see `geometry`.
+
+    Args:
+        kind: what is wanted.
+        points: (N, d) float32.
+        cells: clusters or centres, in [1, N].
+        seed: ≥ 0.
+        threshold: cosine of near-duplicates; None for the other kinds.
+        clusters: those of the same points, cells and seed, where they are known.
+        device: where products are made; None takes the CPU.
+    """
+    if kind == "centres":
+        cover = k_centres(points, cells, seed, device=device)
+        return Geometry(kind, cover.labels, cover.distances, points[cover.centres])
+    if clusters is None:
+        found = k_means(points, cells, seed, device=device)
+        clusters = Geometry("clusters", found.labels, found.distances, found.centroids)
+    if kind == "clusters":
+        return clusters
+    assert threshold is not None
+    near = nearest_labels(points, clusters.centroids, min(_CLUSTERS_EACH, len(clusters.centroids)), device)
+    return replace(clusters, kind=kind, groups=near_duplicates(points, near, threshold, device=device))
+
+
+_SAID = {
+    "clusters": "clustering {rows} samples around {cells} means",
+    "centres": "covering {rows} samples from {cells} centres",
+    "duplicates": "looking for near-duplicates among {rows} samples",
+}
+
+
 def _compute(
     kind: Kind,
     points: Callable[[], np.ndarray],
@@ -207,24 +248,13 @@ def _compute(
     device: str | torch.device | None,
     say: Callable[[str], None],
 ) -> Geometry:
+    clusters = None
     if kind == "duplicates":
-        cells = geometry(
-            "clusters", points=points, key_parts=replace(parts, threshold=None), cache=cache, device=device, say=say
-        )
-        assert parts.threshold is not None
-        where = _checked(points(), parts)
-        say(f"rela_zoo: looking for near-duplicates among {parts.rows} samples")
-        near = nearest_labels(where, cells.centroids, min(_CLUSTERS_EACH, len(cells.centroids)), device)
-        groups = near_duplicates(where, near, parts.threshold, device=device)
-        return replace(cells, kind=kind, groups=groups)
+        key_parts = replace(parts, threshold=None)
+        clusters = geometry("clusters", points=points, key_parts=key_parts, cache=cache, device=device, say=say)
     where = _checked(points(), parts)
-    if kind == "clusters":
-        say(f"rela_zoo: clustering {parts.rows} samples around {parts.cells} means")
-        clusters = k_means(where, parts.cells, parts.seed, device=device)
-        return Geometry(kind, clusters.labels, clusters.distances, clusters.centroids)
-    say(f"rela_zoo: covering {parts.rows} samples from {parts.cells} centres")
-    cover = k_centres(where, parts.cells, parts.seed, device=device)
-    return Geometry(kind, cover.labels, cover.distances, where[cover.centres])
+    say("rela_zoo: " + _SAID[kind].format(rows=parts.rows, cells=parts.cells))
+    return compute(kind, where, parts.cells, parts.seed, parts.threshold, clusters=clusters, device=device)
 
 
 def _checked(points: np.ndarray, parts: KeyParts) -> np.ndarray:

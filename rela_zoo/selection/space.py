@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rela_zoo.selection._centres import MOST_CENTRES, k_centres
-from rela_zoo.selection._clusters import default_clusters, k_means
-from rela_zoo.selection._duplicates import near_duplicates
+from rela_zoo.selection._centres import MOST_CENTRES
+from rela_zoo.selection._clusters import default_clusters
 from rela_zoo.selection._geometry import (
     Geometry,
     KeyParts,
     Kind,
+    compute,
     geometry,
     geometry_path,
     positions_digest,
@@ -32,17 +32,34 @@ if TYPE_CHECKING:
 _SEED = 0
 
 
-def cluster_count(asked: int | None, n: int) -> int:
-    """How many clusters n samples get."""
-    return default_clusters(n) if asked is None else min(asked, n)
+class _PriorSpace:
+    """What policies ask, of n samples; a subclass finds the geometry."""
+
+    _n: int
+
+    def clusters(self, count: int | None, dims: int) -> tuple[np.ndarray, np.ndarray]:
+        """k-means: labels (N,) int32 and distances (N,) float32 to the own centroid; None takes √N clusters."""
+        found = self._find("clusters", self._count(count), dims, None)
+        return found.labels, found.distances
+
+    def cells(self, count: int, dims: int) -> np.ndarray:
+        """(N,) int32: the nearest of `count` centres, at most, that are spread evenly over the space."""
+        return self._find("centres", min(count, self._n, MOST_CENTRES), dims, None).labels
+
+    def duplicates(self, threshold: float, clusters: int | None, dims: int) -> np.ndarray:
+        """(N,) int32: groups of near-duplicates; a sample without any is a group of its own."""
+        groups = self._find("duplicates", self._count(clusters), dims, threshold).groups
+        assert groups is not None
+        return groups
+
+    def _count(self, asked: int | None) -> int:
+        return default_clusters(self._n) if asked is None else min(asked, self._n)
+
+    def _find(self, kind: Kind, cells: int, dims: int, threshold: float | None) -> Geometry:
+        raise NotImplementedError
 
 
-def centre_count(asked: int, n: int) -> int:
-    """How many centres n samples get."""
-    return min(asked, n, MOST_CENTRES)
-
-
-class MemorySpace:
+class MemorySpace(_PriorSpace):
     """Clusters, cells and near-duplicates of points in memory: computed anew whenever asked for.
 
     Args:
@@ -53,25 +70,14 @@ class MemorySpace:
 
     def __init__(self, rows: Tensor, transport: TargetTransport, *, device: str | torch.device | None = None) -> None:
         self._rows, self._transport, self._device = rows, transport, device
+        self._n = len(rows)
 
-    def clusters(self, count: int | None, dims: int) -> tuple[np.ndarray, np.ndarray]:
-        """k-means: labels (N,) int32 and distances (N,) float32 to the own centroid; None takes √N clusters."""
-        found = k_means(self._points(dims), cluster_count(count, len(self._rows)), _SEED, device=self._device)
-        return found.labels, found.distances
-
-    def cells(self, count: int, dims: int) -> np.ndarray:
-        """(N,) int32: the nearest of `count` centres, at most, that are spread evenly over the space."""
-        return k_centres(self._points(dims), centre_count(count, len(self._rows)), _SEED, device=self._device).labels
-
-    def duplicates(self, threshold: float, clusters: int | None, dims: int) -> np.ndarray:
-        """(N,) int32: groups of near-duplicates; a sample without any is a group of its own."""
-        return near_duplicates(self._points(dims), self.clusters(clusters, dims)[0], threshold, device=self._device)
-
-    def _points(self, dims: int) -> np.ndarray:
-        return principal_points(self._rows, None, self._transport, dims, device=self._device)
+    def _find(self, kind: Kind, cells: int, dims: int, threshold: float | None) -> Geometry:
+        points = principal_points(self._rows, None, self._transport, dims, device=self._device)
+        return compute(kind, points, cells, _SEED, threshold, device=self._device)
 
 
-class TableSpace:
+class TableSpace(_PriorSpace):
     """Clusters, cells and near-duplicates of a data set among a prior's embeddings.
 
     Args:
@@ -97,21 +103,7 @@ class TableSpace:
     ) -> None:
         self._table, self._transport, self._positions = table, transport, positions
         self._device, self._cache, self._wait, self._say = device, cache, wait, say
-
-    def clusters(self, count: int | None, dims: int) -> tuple[np.ndarray, np.ndarray]:
-        """k-means: labels (N,) int32 and distances (N,) float32 to the own centroid; None takes √N clusters."""
-        found = self._find("clusters", cluster_count(count, len(self._positions)), dims, None)
-        return found.labels, found.distances
-
-    def cells(self, count: int, dims: int) -> np.ndarray:
-        """(N,) int32: the nearest of `count` centres, at most, that are spread evenly over the space."""
-        return self._find("centres", centre_count(count, len(self._positions)), dims, None).labels
-
-    def duplicates(self, threshold: float, clusters: int | None, dims: int) -> np.ndarray:
-        """(N,) int32: groups of near-duplicates; a sample without any is a group of its own."""
-        groups = self._find("duplicates", cluster_count(clusters, len(self._positions)), dims, threshold).groups
-        assert groups is not None
-        return groups
+        self._n = len(positions)
 
     def _find(self, kind: Kind, cells: int, dims: int, threshold: float | None) -> Geometry:
         dims = min(dims, self._transport.max_dim)
@@ -119,7 +111,7 @@ class TableSpace:
             table=self._table.digest,
             transport=transport_digest(self._transport, dims),
             positions=positions_digest(self._positions),
-            rows=len(self._positions),
+            rows=self._n,
             dims=dims,
             cells=cells,
             seed=_SEED,
