@@ -34,7 +34,7 @@ def _is_path(value: Any) -> bool:
 
 
 _CLUSTERS = _Option(None, _or_null(_whole(2)), "a number of clusters ≥ 2, or null")
-_DIMS = _Option(64, _whole(1), "a number of principal components ≥ 1")
+_DIMS = _Option(128, _whole(1), "a number of principal components ≥ 1")
 _WEIGHTED = _Option(False, lambda value: isinstance(value, bool), "true or false")
 _POOL = _Option(None, _or_null(lambda value: _number(value) and 0 < value <= 1), "a fraction in (0, 1], or null")
 

@@ -24,7 +24,7 @@ def test_a_name_alone_is_a_policy_with_its_defaults(name):
 def test_options_change_what_they_name():
     config, problems = parse_selection({"name": "balanced", "clusters": 7, "record": "out"}, 0.2)
     assert not problems
-    assert (config.options["clusters"], config.options["dims"], config.record) == (7, 64, "out")
+    assert (config.options["clusters"], config.options["dims"], config.record) == (7, 128, "out")
     assert "record" not in config.plain()
 
 
