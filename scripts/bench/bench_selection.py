@@ -42,6 +42,16 @@ from rela_zoo.selection._geometry import Geometry, KeyParts, Kind, geometry, pos
 from rela_zoo.subset import EpochSubset
 
 
+class Clock:
+    """Seconds since it was made: of the wall clock, and of the cores."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def read(self) -> np.ndarray:
+        return np.array([time.perf_counter() - self._began[0], time.process_time() - self._began[1]])
+
+
 def measure_geometry(folder: Path, kind: Kind) -> dict[str, Any]:
     """The whole start-up of a selection, without a file; then again with it."""
     inputs = Inputs(folder)
@@ -60,13 +70,11 @@ def measure_geometry(folder: Path, kind: Kind) -> dict[str, Any]:
         )
         return geometry(kind, points=inputs.points, key_parts=parts, cache=cache, device=DEVICE, say=lambda _: None)
 
-    before, load = peak_mib(), os.getloadavg()[0]
-    began, cpu = time.perf_counter(), time.process_time()
+    before, load, clock = peak_mib(), os.getloadavg()[0], Clock()
     found = start_up()
-    seconds, cpu, peak = time.perf_counter() - began, time.process_time() - cpu, peak_mib()
-    began = time.perf_counter()
+    (seconds, cpu), peak, clock = clock.read(), peak_mib(), Clock()
     start_up()
-    again = time.perf_counter() - began
+    again = clock.read()[0]
     return {
         "start_up_seconds": round(seconds, 1),
         "of_which_points_seconds": round(inputs.points_seconds, 1),
@@ -87,13 +95,13 @@ def measure_sklearn(folder: Path) -> dict[str, Any]:
     """k-means as one would write it: all rows as float32 in memory, MiniBatchKMeans with its own defaults, predict."""
     from sklearn.cluster import MiniBatchKMeans
 
-    inputs = Inputs(folder)
-    started = time.perf_counter()
+    inputs, clock = Inputs(folder), Clock()
     rows = np.empty(inputs.table.shape, np.float32)
     for number, piece in enumerate(inputs.table.iter_rows(BLOCK)):
         rows[number * BLOCK : number * BLOCK + len(piece)] = piece.numpy()
     MiniBatchKMeans(inputs.cells, n_init=1, random_state=SEED).fit(rows).predict(rows)
-    return {"seconds": round(time.perf_counter() - started, 1), "peak_rss_mib": round(peak_mib())}
+    seconds, cpu = clock.read()
+    return {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1), "peak_rss_mib": round(peak_mib())}
 
 
 def measure_one_by_one(folder: Path, tried: int = 20) -> dict[str, Any]:
@@ -101,22 +109,24 @@ def measure_one_by_one(folder: Path, tried: int = 20) -> dict[str, Any]:
     inputs = Inputs(folder)
     points, times = inputs.points(), []
     for centres in (1, 1 + tried):
-        started = time.perf_counter()
+        clock = Clock()
         k_centres(points, centres, SEED, device=DEVICE, candidates=1)
-        times.append(time.perf_counter() - started)
-    return {"measured_centres": tried, "extrapolated_seconds": round((times[1] - times[0]) / tried * inputs.cells)}
+        times.append(clock.read())
+    return {"measured_centres": tried, **extrapolated((times[1] - times[0]) / tried * inputs.cells)}
 
 
 def measure_all_pairs(folder: Path, tried: int = 8192) -> dict[str, Any]:
     """Near-duplicates without clusters: cosines of some rows with all, extrapolated to every pair once."""
     points = torch.from_numpy(Inputs(folder).points()).to(DEVICE)
-    units = torch.nn.functional.normalize(points, dim=1)
-    started = time.perf_counter()
+    units, clock = torch.nn.functional.normalize(points, dim=1), Clock()
     for block in units[:tried].split(1024):
         for other in units.split(BLOCK):
-            (block @ other.T >= THRESHOLD).any(1).cpu()
-    seconds = (time.perf_counter() - started) * len(units) / tried / 2
-    return {"measured_rows": tried, "extrapolated_seconds": round(seconds)}
+            (block @ other.T).amax(1).cpu()
+    return {"measured_rows": tried, **extrapolated(clock.read() * len(units) / tried / 2)}
+
+
+def extrapolated(seconds: np.ndarray) -> dict[str, int]:
+    return {"extrapolated_seconds": round(seconds[0]), "extrapolated_cpu_seconds": round(seconds[1])}
 
 
 def measure_draw(folder: Path) -> dict[str, Any]:
