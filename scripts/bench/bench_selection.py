@@ -39,7 +39,6 @@ from bench_embeddings import peak_mib
 from rela_zoo.selection._centres import k_centres
 from rela_zoo.selection._clusters import default_clusters
 from rela_zoo.selection._geometry import Geometry, KeyParts, Kind, geometry, positions_digest, transport_digest
-from rela_zoo.subset import EpochSubset
 
 
 class Clock:
@@ -129,23 +128,11 @@ def extrapolated(seconds: np.ndarray) -> dict[str, int]:
     return {"extrapolated_seconds": round(seconds[0]), "extrapolated_cpu_seconds": round(seconds[1])}
 
 
-def measure_draw(folder: Path) -> dict[str, Any]:
-    """One epoch's draw of a fifth, in milliseconds, the median of 5."""
-    subset = EpochSubset(len(Inputs(folder).positions), 0.2, SEED)
-    times = []
-    for epoch in range(5):
-        started = time.perf_counter()
-        subset.indices(epoch)
-        times.append((time.perf_counter() - started) * 1e3)
-    return {"EpochSubset, uniform": round(sorted(times)[2], 1)}
-
-
 MEASURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     **{kind: partial(measure_geometry, kind=kind) for kind in get_args(Kind)},
     "alternative to clusters: MiniBatchKMeans on all rows, fit and predict, 512 dimensions": measure_sklearn,
     "alternative to centres: one pass each, same points": measure_one_by_one,
     "alternative to duplicates: all pairs, same points": measure_all_pairs,
-    "draw_ms": measure_draw,
     "agreement": measure_agreement,
 }
 
