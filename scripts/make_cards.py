@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rela_zoo.cards import make_cards, read_measured
+from rela_zoo.hub.cards import make_cards, read_measured
 from rela_zoo.registry import read_folder
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rela_zoo.prior._cifar_resnet import CifarResNet
+from rela_zoo.networks.cifar_resnet import CifarResNet
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 

@@ -33,12 +33,12 @@ from scipy.stats import spearmanr
 from shared_space import write_entries
 
 from rela_zoo import embed, fit_transport, load_prior
+from rela_zoo.analysis.recommend import ranked, survey
+from rela_zoo.data import image_source
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._student import read_held_out, score
-from rela_zoo.embeddings import image_source
-from rela_zoo.hosts.builtin.compose import compose, quieten
+from rela_zoo.hosts.builtin.compose import compose, silence_lightning
 from rela_zoo.hosts.builtin.train import train
-from rela_zoo.recommend import ranked, survey
 
 
 def priors_of(folder: Path, weights: Path) -> dict[str, str]:
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    quieten()
+    silence_lightning()
     arguments.out.mkdir(parents=True, exist_ok=True)
     reached_by, views, described = SETTINGS[arguments.on]
     log = arguments.out / f"runs-{arguments.on}.jsonl"

@@ -59,7 +59,7 @@ import sys, pathlib
 root, site = pathlib.Path({str(ROOT)!r}), pathlib.Path({str(target)!r})
 sys.path[:] = [str(site)] + [p for p in sys.path if p and pathlib.Path(p).resolve() != root]
 import rela_zoo
-from rela_zoo import paths
+from rela_zoo._io import paths
 assert pathlib.Path(rela_zoo.__file__).is_relative_to(site), rela_zoo.__file__
 for folder in (paths.packaged_registry(), paths.packaged_weights(), paths.packaged_configs()):
     assert folder.is_dir() and folder.is_relative_to(site), folder

@@ -11,7 +11,7 @@ import typer
 from rela_zoo.errors import RegistryError
 
 if TYPE_CHECKING:
-    from rela_zoo.compare import Comparison
+    from rela_zoo.analysis.compare import Comparison
     from rela_zoo.embeddings import EmbeddingTable
 
 _TABLES = ("linear_cka", "transport_r2")
@@ -37,8 +37,8 @@ def compare_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare priors on the same images: similarities, transports between all pairs, spectra, dimensions."""
-    from rela_zoo.compare import draw, measure, page
-    from rela_zoo.embeddings._progress import Progress
+    from rela_zoo._io.progress import Progress
+    from rela_zoo.analysis.compare import draw, measure, page
 
     tables = {}
     for name in priors:
@@ -67,7 +67,8 @@ def compare_command(
 
 def _table(name: str, dataset: str | None, device: str | None) -> tuple[str, EmbeddingTable]:
     """A prior's label and its embeddings: of a folder, or of the data set from the cache, made there when missing."""
-    from rela_zoo.embeddings import image_source, open_embeddings
+    from rela_zoo.data import image_source
+    from rela_zoo.embeddings import open_embeddings
     from rela_zoo.embeddings._cache import cached_embeddings
     from rela_zoo.prior import load_prior
 
@@ -89,7 +90,7 @@ def _print(found: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rela_zoo.compare import PAIR_MEASURES
+    from rela_zoo.analysis.compare import PAIR_MEASURES
 
     console = Console()
     spaces = Table(

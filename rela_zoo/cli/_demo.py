@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Train BYOL on digits with and without a prior, on 20 % and all of the data, and compare: a few minutes."""
         from rela_zoo.demo import run_demo
-        from rela_zoo.hosts.builtin.compose import quieten
+        from rela_zoo.hosts.builtin.compose import silence_lightning
 
-        quieten()
+        silence_lightning()
         run_demo(output, seed=seed, epochs=epochs, fresh=fresh, say=lambda text: typer.echo(text))

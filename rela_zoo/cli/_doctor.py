@@ -16,7 +16,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check solo-learn, Lightning, the plugin, cache, Hub and GPU; exits 1 if something must be mended."""
-    from rela_zoo.hosts.solo_learn._doctor import examine
+    from rela_zoo.hosts.solo_learn.doctor import examine
 
     findings = examine(script)
     if as_json:

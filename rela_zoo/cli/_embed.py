@@ -57,7 +57,8 @@ def embed_command(
     """Run a prior over every image of a data set and keep its outputs."""
     import torch
 
-    from rela_zoo.embeddings import embed, image_source
+    from rela_zoo.data import image_source
+    from rela_zoo.embeddings import embed
     from rela_zoo.prior import load_prior
 
     source = image_source(data)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rela_zoo.cli._sizes import human
+from rela_zoo._io.text import format_bytes
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
@@ -52,7 +52,7 @@ def pull_command(
     for key in ("embeddings", "transport", "weights"):
         if facts[key]:
             typer.echo(f"{key:10} {facts[key]}")
-    typer.echo(f"{human(pulled.bytes)} of {pulled.spec.id}, every file checked by sha256")
+    typer.echo(f"{format_bytes(pulled.bytes)} of {pulled.spec.id}, every file checked by sha256")
 
 
 def fetch_command(
@@ -64,9 +64,9 @@ def fetch_command(
     With the training data in reach, published embeddings of exactly these samples are fetched; else everything that
     is published of the prior. Where nothing is, its weights.
     """
-    from rela_zoo.config import parse_rela
+    from rela_zoo.engine import fetch_for_run
+    from rela_zoo.engine.config import parse_rela
     from rela_zoo.hosts.builtin.compose import compose
-    from rela_zoo.method import fetch_for_run
 
     path = Path(config)
     is_file = path.suffix in (".yaml", ".yml")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rela_zoo.hosts.builtin.compose import compose, packaged_names, quieten
+from rela_zoo.hosts.builtin.compose import compose, packaged_names, silence_lightning
 
 _HELP = """Train a student network on your images, with or without a prior.
 
@@ -60,7 +60,7 @@ def pretrain(
 
         typer.echo(OmegaConf.to_yaml(cfg), nl=False)
         return
-    quieten()
+    silence_lightning()
     from rela_zoo.hosts.builtin.train import train
 
     result = train(cfg)

@@ -142,7 +142,7 @@ def publish_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Publish a prior, and any of its weights, embeddings and transports, on the Hugging Face Hub."""
-    from rela_zoo.cards import read_measured
+    from rela_zoo.hub.cards import read_measured
     from rela_zoo.hub.publish import Details, publish
     from rela_zoo.hub.publish import prepare as write_local
 
@@ -198,7 +198,7 @@ def publish_command(
 
 def _show(plan: Plan, err: bool) -> None:
     """File by file, with sizes and the sum."""
-    from rela_zoo.cli._sizes import human
+    from rela_zoo._io.text import format_bytes
     from rela_zoo.hub.publish._files import total_bytes
 
     def line(text: str = "") -> None:
@@ -210,7 +210,7 @@ def _show(plan: Plan, err: bool) -> None:
         how = "private " if plan.private and change.create else ""
         line(f"{new}{how}{wanted.kind} repository {wanted.repo}")
         for one in change.send:
-            line(f"  send    {human(one.size):>9}  {one.path}")
+            line(f"  send    {format_bytes(one.size):>9}  {one.path}")
         sending = {one.path for one in change.send}
         quiet = [one.path for one in wanted.all_files() if one.path not in sending]
         if quiet and change.send:
@@ -224,7 +224,7 @@ def _show(plan: Plan, err: bool) -> None:
         if change.card_kept:
             line("  README.md was edited on the Hub and is left alone (--replace-card overwrites it)")
         total += total_bytes(change.send)
-    line(f"in all {human(total)} ({total:,} bytes)" + (", as pull requests" if plan.pr else ""))
+    line(f"in all {format_bytes(total)} ({total:,} bytes)" + (", as pull requests" if plan.pr else ""))
     if plan.dataset is not None:
         line("embeddings hold numbers and sample ids (such as relative file names), and no image")
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rela_zoo.cli._sizes import human
+from rela_zoo._io.text import format_bytes
 from rela_zoo.errors import RegistryError, RelaZooError
 
 if TYPE_CHECKING:
+    from rela_zoo.analysis.recommend import Assessment
     from rela_zoo.prior import Prior
-    from rela_zoo.recommend import Assessment
 
 _CONFIG = """\
 # Written by `rela-zoo recommend`. Use: rela-zoo pretrain --config-path {folder} --config-name {name}
@@ -48,9 +48,9 @@ def recommend_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Rank priors for a data set before any training, and say what embedding all of it would cost."""
-    from rela_zoo.embeddings import image_source
-    from rela_zoo.embeddings._progress import Progress
-    from rela_zoo.recommend import ranked, survey
+    from rela_zoo._io.progress import Progress
+    from rela_zoo.analysis.recommend import ranked, survey
+    from rela_zoo.data import image_source
 
     source = image_source(dataset)
     loaders = _in_reach(priors)
@@ -99,7 +99,7 @@ def _print(found: list[tuple[Assessment, float]], sample: int, images: int) -> N
     from rich.console import Console
     from rich.table import Table
 
-    from rela_zoo.recommend import LABELLED, UNLABELLED
+    from rela_zoo.analysis.recommend import LABELLED, UNLABELLED
 
     shown = {"rank_me": "RankMe", "agreement": "agree", "stability": "stable", "log_me": "LogME", "h_score": "H"}
     keys = list(found[0][0].scores)
@@ -108,7 +108,7 @@ def _print(found: list[tuple[Assessment, float]], sample: int, images: int) -> N
     for one, rank in found:
         values = (f"{one.scores[key]:.1f}" if key == "rank_me" else f"{one.scores[key]:.2f}" for key in keys)
         scores.add_row(one.prior, f"{rank:.1f}", *values)
-        size = human(one.embed_bytes)
+        size = format_bytes(one.embed_bytes)
         costs.add_row(one.prior, str(one.dim), f"{one.images_per_second:.0f}", _duration(one.embed_seconds), size)
     console = Console()
     console.print(scores, costs)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rela_zoo import paths
+from rela_zoo._io import paths
 from rela_zoo.errors import RelaZooError
 from rela_zoo.registry import PriorSpec, list_priors, packaged_priors, prior_spec, read_folder
 

@@ -21,7 +21,7 @@ def run(
     Everything after SCRIPT goes to it: rela-zoo run main_pretrain.py --config-path DIR --config-name NAME +rela=PRIOR
     """
     from rela_zoo.hosts.solo_learn import launch
-    from rela_zoo.hosts.solo_learn._find import require_solo_learn
+    from rela_zoo.hosts.solo_learn.find import require_solo_learn
 
     if not script.is_file():
         raise RelaZooError(

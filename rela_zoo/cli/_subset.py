@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rela_zoo.embeddings import ImageSource
+    from rela_zoo.data import ImageSource
 
 subset_app = typer.Typer(help="Which samples each epoch trains on, as files.", no_args_is_help=True)
 
@@ -81,11 +81,11 @@ def _parsed(selection: str) -> Any:
 def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: int) -> dict[str, Any]:
     import torch
 
-    from rela_zoo.config import parse_rela
-    from rela_zoo.embeddings import image_source
-    from rela_zoo.embeddings._progress import Progress
+    from rela_zoo._io.progress import Progress
+    from rela_zoo.data import image_source
+    from rela_zoo.engine import preflight, resolve_targets, run_subset
+    from rela_zoo.engine.config import parse_rela
     from rela_zoo.errors import ConfigError, Problem, SelectionError
-    from rela_zoo.method import preflight, resolve_targets, run_subset
     from rela_zoo.selection.record import SubsetWriter, read_info
 
     config = parse_rela(section)
@@ -144,7 +144,7 @@ def replay_command(
 
     To train on them: rela.selection={name: replay, path: FOLDER}, and the data_ratio shown here.
     """
-    from rela_zoo.embeddings import image_source
+    from rela_zoo.data import image_source
     from rela_zoo.selection.record import read_info
 
     info = read_info(subsets)

@@ -96,7 +96,7 @@ def apply_command(
     chunk: Annotated[int, typer.Option(min=1, help="Rows at once.")] = 8192,
 ) -> None:
     """Write the transported rows of a table as embeddings of their own (float32)."""
-    from rela_zoo.digest import file_sha256
+    from rela_zoo._io.digest import file_sha256
     from rela_zoo.embeddings import open_embeddings, write_rows
     from rela_zoo.transport import PriorTransport, TargetTransport, transport_kind
 

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from rela_zoo.evaluate import extract_features, few_label_probe, knn_accuracy, linear_probe
+from rela_zoo.analysis.evaluate import extract_features, few_label_probe, knn_accuracy, linear_probe
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

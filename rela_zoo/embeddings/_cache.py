@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rela_zoo._io.paths import artefact_cache
+from rela_zoo.data._source import ImageSource
 from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import INDEX
 from rela_zoo.embeddings._open import open_embeddings
-from rela_zoo.embeddings._source import ImageSource
 from rela_zoo.embeddings._table import EmbeddingTable
-from rela_zoo.paths import artefact_cache
 
 if TYPE_CHECKING:
     from rela_zoo.prior import Prior

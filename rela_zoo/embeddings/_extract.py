@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo._io.lock import locked
+from rela_zoo._io.progress import Progress
+from rela_zoo.data._open import image_source
+from rela_zoo.data._source import ImageSource, UndecodableImageError, encode_ids
 from rela_zoo.embeddings._folder import (
     FinishedShard,
     begin,
@@ -23,11 +27,7 @@ from rela_zoo.embeddings._folder import (
     write_shard,
 )
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, Plan, SourceRecord
-from rela_zoo.embeddings._lock import locked
 from rela_zoo.embeddings._open import open_embeddings
-from rela_zoo.embeddings._progress import Progress
-from rela_zoo.embeddings._source import ImageSource, UndecodableImageError, encode_ids
-from rela_zoo.embeddings._sources import image_source
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from rela_zoo import __version__
-from rela_zoo.digest import file_sha256
+from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.files import atomic_write
+from rela_zoo._io.lock import LOCK
+from rela_zoo.data._source import encode_ids
 from rela_zoo.embeddings._format import (
     FORMAT_VERSION,
     IDS,
@@ -30,10 +33,7 @@ from rela_zoo.embeddings._format import (
     shard_header,
     shard_name,
 )
-from rela_zoo.embeddings._lock import LOCK
-from rela_zoo.embeddings._source import encode_ids
 from rela_zoo.errors import EmbeddingsError
-from rela_zoo.files import write_whole
 
 _TEMPORARY = ".tmp"
 
@@ -217,7 +217,7 @@ def finish(folder: Path, plan: Plan, ids: Sequence[str], shards: Sequence[Finish
 
 def _write(path: Path, *pieces: bytes | memoryview) -> None:
     try:
-        write_whole(path, *pieces, suffix=_TEMPORARY)
+        atomic_write(path, *pieces, suffix=_TEMPORARY)
     except OSError as error:
         raise EmbeddingsError(
             f"{path} can't be written", expected="a folder with room for it", got=error,

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rela_zoo.digest import file_sha256
+from rela_zoo._io.digest import file_sha256
+from rela_zoo.data._source import check_unique
 from rela_zoo.embeddings._format import Index, row_dtype
-from rela_zoo.embeddings._source import check_unique
 from rela_zoo.errors import EmbeddingsError
 
 FIX = "fetch or compute this artefact again"

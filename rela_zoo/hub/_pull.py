@@ -227,8 +227,8 @@ def _pull_embeddings(
     place: HubFolder, shards: Sequence[int] | None, workers: int, progress: bool | Literal["always"]
 ) -> tuple[Path, int]:
     """Folder in the cache, and bytes."""
+    from rela_zoo._io.progress import Progress
     from rela_zoo.embeddings._format import read_index
-    from rela_zoo.embeddings._progress import Progress
 
     folder = _fetch_index(place)
     info = read_index(folder)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rela_zoo.errors import RegistryError, UnknownPriorError, WeightsError
-from rela_zoo.prior._cifar_resnet import CifarResNet, with_cifar_stem
+from rela_zoo.networks.cifar_resnet import CifarResNet, with_cifar_stem
 from rela_zoo.registry import Preprocessing, PriorSpec
 
 _COUNTER = "num_batches_tracked"

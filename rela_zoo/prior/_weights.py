@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rela_zoo import paths
-from rela_zoo.digest import file_sha256
+from rela_zoo._io import paths
+from rela_zoo._io.digest import file_sha256
 from rela_zoo.errors import HubError, WeightsError
 from rela_zoo.registry import PriorSpec
 from rela_zoo.remote import fetch_file

@@ -9,7 +9,7 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 
-from rela_zoo import paths
+from rela_zoo._io import paths
 from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
 from rela_zoo.registry._read import HUB_ENTRY_FILE, SUFFIXES, EntryError, read_entry, read_folder
 from rela_zoo.registry._remote import hub_entry_file, index_place

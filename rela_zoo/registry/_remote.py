@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rela_zoo import paths
+from rela_zoo._io import paths
 from rela_zoo.errors import HubError, RegistryError
 from rela_zoo.registry._read import HUB_ENTRY_FILE, MAX_BYTES, parse_yaml
 from rela_zoo.registry._spec import NAME_PATTERN

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rela_zoo import paths
-from rela_zoo.digest import file_sha256
+from rela_zoo._io import paths
+from rela_zoo._io.digest import file_sha256
 from rela_zoo.errors import HubError
 from rela_zoo.remote._client import with_retries
 

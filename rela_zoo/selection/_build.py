@@ -12,8 +12,8 @@ from rela_zoo.errors import SelectionError
 from rela_zoo.selection._config import SelectionConfig
 from rela_zoo.selection._losses import RunningLosses
 from rela_zoo.selection._policies import ByLoss, Curriculum, Policy, equal_shares, nearest, uniform
-from rela_zoo.selection._subset import PolicySubset, RatioSchedule
-from rela_zoo.subset import EpochSubset, Subset, subset_size
+from rela_zoo.selection._policy_subset import PolicySubset, RatioSchedule
+from rela_zoo.selection.subset import EpochSubset, Subset, subset_size
 
 
 class Space(Protocol):

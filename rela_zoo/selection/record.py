@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import SelectionError
-from rela_zoo.files import write_whole
-from rela_zoo.subset import Draw, Subset
+from rela_zoo.selection.subset import Draw, Subset
 
 FORMAT, VERSION = "rela_zoo.subsets", 1
 _INFO = "subsets.json"
@@ -30,7 +30,7 @@ _EPOCH = re.compile(r"epoch-(\d{5,})\.parquet")
 def _write(path: Path, content: bytes | memoryview) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        atomic_write(path, content)
     except OSError as error:
         raise SelectionError(
             f"{path} can't be written", expected="a folder with room", got=error, fix="name another folder"
@@ -51,7 +51,7 @@ class SubsetWriter:
 
     def __init__(self, folder: str | Path, ids: Sequence[str], subset: Subset) -> None:
         self.folder, self._ids = Path(folder).expanduser(), ids
-        from rela_zoo.embeddings._source import encode_ids
+        from rela_zoo.data._source import encode_ids
 
         info = {
             "format": FORMAT,

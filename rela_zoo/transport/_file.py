@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import TransportError
-from rela_zoo.files import write_whole
 
 TARGET_FORMAT = "rela-zoo-target-transport"
 PRIOR_FORMAT = "rela-zoo-prior-transport"
@@ -130,7 +130,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
     encoded = save(ready, {"rela_zoo": json.dumps(metadata, sort_keys=True, separators=(",", ":"))})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, encoded)
+        atomic_write(path, encoded)
     except OSError as error:
         raise TransportError(
             f"{path} can't be written", expected="a path in a folder with room", got=error, fix="give another path"

@@ -165,7 +165,7 @@ def _floating(pieces: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def _watched(pieces: Iterator[Tensor], total: int, show: bool | Literal["always"]) -> Iterator[Tensor]:
-    from rela_zoo.embeddings._progress import Progress
+    from rela_zoo._io.progress import Progress
 
     with Progress("fitting", total, show=show) as bar:
         for piece in pieces:

@@ -270,7 +270,7 @@ class _Kept:
 def _chunks(
     source: EmbeddingTable, target: EmbeddingTable, pairs: np.ndarray, chunk: int, progress: bool | Literal["always"]
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    from rela_zoo.embeddings._progress import Progress
+    from rela_zoo._io.progress import Progress
 
     with Progress("fitting", len(pairs), show=progress) as bar:
         for start in range(0, len(pairs), chunk):

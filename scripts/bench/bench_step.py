@@ -35,9 +35,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from rela_zoo.embeddings import ImageSource
-from rela_zoo.hosts.solo_learn._find import require_solo_learn
-from rela_zoo.method import with_rela
+from rela_zoo.data import ImageSource
+from rela_zoo.engine import with_rela
+from rela_zoo.hosts.solo_learn.find import require_solo_learn
 
 SETTINGS = {
     "ResNet-18, 32 px": {"backbone": "resnet18", "size": 32, "dataset": "cifar10", "cpu": (8, 6), "gpu": (256, 40)},
@@ -136,8 +136,8 @@ def _time(method_class: type, config: Any, views: list[torch.Tensor], steps: int
     batch = len(views[0])
     labels = torch.zeros(batch, dtype=torch.long)
 
-    def collate(indexes: list[int]) -> list[Any]:
-        return [torch.tensor(indexes), list(views), labels]
+    def collate(indices: list[int]) -> list[Any]:
+        return [torch.tensor(indices), list(views), labels]
 
     data = _Images(batch * (steps + _WARM_UP + 1))
     loader = DataLoader(data, batch_size=batch, shuffle=True, drop_last=True, collate_fn=collate)

@@ -28,13 +28,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from rela_zoo import embed, fit_transport, load_prior
+from rela_zoo.analysis.evaluate import knn_accuracy
+from rela_zoo.analysis.recommend import labels_of
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._student import read_held_out
 from rela_zoo.embeddings import EmbeddingTable, write_rows
-from rela_zoo.evaluate import knn_accuracy
-from rela_zoo.hosts.builtin.compose import compose, quieten
+from rela_zoo.hosts.builtin.compose import compose, silence_lightning
 from rela_zoo.hosts.builtin.train import train
-from rela_zoo.recommend import labels_of
 from rela_zoo.transport import TargetTransport, fit_prior_transport, read_in
 
 
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    quieten()
+    silence_lightning()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(arguments.prior, arguments.space, Path(folder), arguments.epochs)
     for name, values in found.items():

@@ -1,6 +1,6 @@
 """Random views of a whole batch on its device, every image with chance of its own.
 
-Views are described as in solo-learn's configurations (rela_zoo.views). What differs from the pipeline of PIL: crops
+Views are described as in solo-learn's configurations (data.views). What differs from the pipeline of PIL: crops
 are resized bilinearly instead of bicubically (a crop of a 32-pixel image is never shrunk, so antialiasing plays no
 part), and the order of the four colour changes is drawn once a batch instead of once an image. The reason for an own
 pipeline is that torchvision's transforms draw one set of parameters for a batch, which is a weaker augmentation.

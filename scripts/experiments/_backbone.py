@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from experiments._small_maps import replace_small_convolutions
-from rela_zoo.prior._cifar_resnet import with_cifar_stem
+from rela_zoo.networks.cifar_resnet import with_cifar_stem
 
 
 def build_backbone(name: str, stem: str, *, trim: bool, zero_init: bool = False, size: int = 32) -> nn.Module:

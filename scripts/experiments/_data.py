@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rela_zoo.digest import file_sha256
+from rela_zoo._io.digest import file_sha256
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 _CHOICE_SEED = 0  # of the images of a smaller experiment: the same for all seeds of training

@@ -15,7 +15,7 @@ from experiments._augment import Augmentation
 from experiments._data import Images
 from experiments._student import Student
 from experiments._subset import Draws
-from rela_zoo.objective import AdaptiveHandover
+from rela_zoo.engine.objective import AdaptiveHandover
 
 Settings = dict[str, Any]
 

@@ -24,8 +24,8 @@ from experiments._priors import embed, find_prior
 from experiments._probe import evaluate
 from experiments._student import Student
 from rela_zoo import __version__
+from rela_zoo.data.views import RELA_VIEW
 from rela_zoo.transport import fit_transport
-from rela_zoo.views import RELA_VIEW
 
 Settings = dict[str, Any]
 _ROOT = Path(__file__).resolve().parents[2]

@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments._backbone import build_backbone
 from experiments._data import Images, normalise
-from rela_zoo.digest import file_sha256
-from rela_zoo.prior._cifar_resnet import CifarResNet
+from rela_zoo._io.digest import file_sha256
+from rela_zoo.networks.cifar_resnet import CifarResNet
 
 _ROOT = Path(__file__).resolve().parents[2]
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

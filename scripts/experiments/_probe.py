@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments._data import Images, normalise
-from rela_zoo.evaluate import knn_accuracy
+from rela_zoo.analysis.evaluate import knn_accuracy
 
 _BATCH = 1000
 
@@ -36,7 +36,7 @@ def evaluate(backbone: nn.Module, train: Images, test: Images, precision: str) -
 def linear_probe(
     train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, *, C: float = 1.0, max_iter: int = 1000
 ) -> float:
-    """Accuracy of a logistic regression on standardised features; rela_zoo.evaluate.linear_probe on the device.
+    """Accuracy of a logistic regression on standardised features; `linear_probe` on the device.
 
     Args:
         train_x: (N, D) float32.
@@ -49,7 +49,7 @@ def linear_probe(
     if not (torch.isfinite(train_x).all() and torch.isfinite(test_x).all()):
         raise ValueError("the features contain NaN or infinite values: the network diverged; try a smaller lr")
     mean, std = train_x.mean(0), train_x.std(0, unbiased=False)
-    # As in rela_zoo.evaluate: a dimension constant up to rounding says nothing.
+    # As in rela_zoo.analysis.evaluate: a dimension constant up to rounding says nothing.
     scale = torch.where(std > 1e-6 * mean.abs().clamp(min=1e-6), 1.0 / std.clamp(min=1e-30), 0.0)
     train_x, test_x = (train_x - mean) * scale, (test_x - mean) * scale
     classes = int(train_y.max()) + 1

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from rela_zoo.selection import build_subset, parse_selection
-from rela_zoo.selection.space import MemorySpace
-from rela_zoo.subset import Draw, Subset
+from rela_zoo.selection.geometry.space import MemorySpace
+from rela_zoo.selection.subset import Draw, Subset
 from rela_zoo.transport import TargetTransport
 
 

@@ -66,11 +66,11 @@ def test_a_prior_alone_brings_the_default_section_and_replaces_none(images: Path
 
 def test_multicrop_for_those_that_take_it(images: Path) -> None:
     from rela_zoo.hosts.builtin.checks import check
-    from rela_zoo.hosts.builtin.config import complete
+    from rela_zoo.hosts.builtin.config import resolve_config
 
     cfg = compose("swav", None, [f"data.train_path={images}", "augmentations=multicrop"])
     check(cfg)
-    whole = complete(cfg, 2)
+    whole = resolve_config(cfg, 2)
     assert (whole.data.num_large_crops, whole.data.num_small_crops) == (2, 4)
 
 
@@ -94,7 +94,7 @@ def test_priors_outside_the_group(override: str) -> None:
 
 
 def test_a_prior_from_a_file(images: Path) -> None:
-    from rela_zoo.paths import packaged_registry
+    from rela_zoo._io.paths import packaged_registry
 
     entry = packaged_registry() / "clip-vit-b16.yaml"
     cfg = compose("byol", None, [f"data.train_path={images}", f"rela={entry}"])

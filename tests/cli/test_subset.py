@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from rela_zoo.cli import app
 from rela_zoo.errors import RelaZooError
-from rela_zoo.subset import EpochSubset
+from rela_zoo.selection.subset import EpochSubset
 
 N = 40
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from rela_zoo.embeddings import embed, image_source, open_embeddings
+from rela_zoo.data import image_source
+from rela_zoo.embeddings import embed, open_embeddings
 from rela_zoo.errors import EmbeddingsError
 
 

@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from rela_zoo.data._source import encode_ids
 from rela_zoo.embeddings import _format, embed, open_embeddings
 from rela_zoo.embeddings._format import read_index, read_shard_header, shard_header
-from rela_zoo.embeddings._source import encode_ids
 from rela_zoo.errors import EmbeddingsError
 
 GOLDEN_INDEX = "faa6288998d646e1a59eb229c17dd6ba8d3707c79e49c44555f3360544e920d2"

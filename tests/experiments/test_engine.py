@@ -12,7 +12,7 @@ from experiments._job import augmentations
 from experiments._student import Student
 from torch import Tensor
 
-from rela_zoo.subset import Draw
+from rela_zoo.selection.subset import Draw
 
 CPU = torch.device("cpu")
 SMALL = {"hidden_dim": 16, "output_dim": 8, "prototypes": 8, "batch_size": 8, "epochs": 4, "precision": "float32"}

@@ -12,7 +12,8 @@ import torch
 import yaml
 from PIL import Image
 
-from rela_zoo.embeddings import image_source, write_rows
+from rela_zoo.data import image_source
+from rela_zoo.embeddings import write_rows
 from rela_zoo.remote import MANIFEST, _client
 from rela_zoo.transport import fit_transport
 

@@ -10,11 +10,12 @@ import torch.distributed as dist
 from huggingface_hub import constants
 
 from rela_zoo import prior_spec, pull
-from rela_zoo.config import parse_rela
-from rela_zoo.embeddings import image_source, open_embeddings
+from rela_zoo.data import image_source
+from rela_zoo.embeddings import open_embeddings
+from rela_zoo.engine import _published
+from rela_zoo.engine._published import find_published
+from rela_zoo.engine.config import parse_rela
 from rela_zoo.errors import HubError
-from rela_zoo.method import _published
-from rela_zoo.method._published import find_published
 from rela_zoo.remote import translated
 
 SHARD = "shard-00001.safetensors"

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from rela_zoo import paths
+from rela_zoo._io import paths
 from rela_zoo.errors import RegistryError, UnknownPriorError, WeightsError
+from rela_zoo.networks.cifar_resnet import CifarResNet, with_cifar_stem
 from rela_zoo.prior import Prior, UnpinnedWeightsWarning, load_prior
-from rela_zoo.prior._cifar_resnet import CifarResNet, with_cifar_stem
 from rela_zoo.prior._preprocessing import reference_preprocessing
 
 pytestmark = pytest.mark.filterwarnings("ignore::rela_zoo.prior.UnpinnedWeightsWarning")

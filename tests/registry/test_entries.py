@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rela_zoo import paths
+from rela_zoo._io import paths
 from rela_zoo.registry import packaged_priors, read_folder
 
 WANTED = {

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rela_zoo import paths
+from rela_zoo._io import paths
 from rela_zoo.errors import RegistryError, UnknownPriorError
 from rela_zoo.registry import HUB_ENTRY_FILE, EntryError, list_priors, prior_spec
 

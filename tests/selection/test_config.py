@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rela_zoo.config import parse_rela
+from rela_zoo.engine.config import parse_rela
 from rela_zoo.errors import ConfigError
 from rela_zoo.selection import POLICIES, parse_selection
 

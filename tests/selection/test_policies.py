@@ -8,8 +8,8 @@ from rela_zoo.errors import SelectionError
 from rela_zoo.selection import build_subset, parse_selection
 from rela_zoo.selection._losses import RunningLosses
 from rela_zoo.selection._policies import ByLoss, Curriculum, equal_shares, nearest, uniform
-from rela_zoo.selection._subset import PolicySubset, RatioSchedule
-from rela_zoo.subset import EpochSubset
+from rela_zoo.selection._policy_subset import PolicySubset, RatioSchedule
+from rela_zoo.selection.subset import EpochSubset
 
 
 class FakeSpace:

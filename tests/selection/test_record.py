@@ -10,7 +10,7 @@ import torch
 from rela_zoo.errors import SelectionError
 from rela_zoo.selection import build_subset, parse_selection
 from rela_zoo.selection.record import RecordedSubset, ReplayedSubset, SubsetWriter, read_epoch, read_info
-from rela_zoo.subset import Draw, EpochSubset
+from rela_zoo.selection.subset import Draw, EpochSubset
 
 IDS = [f"class/{i:02d}.png" for i in range(50)]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from rela_zoo.analysis.evaluate import knn_accuracy
 from rela_zoo.embeddings import EmbeddingTable, write_rows
 from rela_zoo.errors import TransportError
-from rela_zoo.evaluate import knn_accuracy
 from rela_zoo.transport import TargetTransport, fit_prior_transport, fit_transport, read_in
 
 CLASSES, ROWS = 6, 600

@@ -15,9 +15,9 @@ from lightning.pytorch import LightningModule
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from rela_zoo.hosts.builtin.backbones import build_backbone
 from rela_zoo.hosts.builtin.config import fill_defaults
-from rela_zoo.hosts.builtin.optim import OPTIMIZERS, build_scheduler, without_decay_on_vectors
+from rela_zoo.hosts.builtin.optim import OPTIMIZERS, build_scheduler, split_weight_decay
+from rela_zoo.networks.backbones import build_backbone
 
 Batch = Sequence[Any]
 Outputs = dict[str, Any]
@@ -47,7 +47,7 @@ class BaseMethod(LightningModule):
     Heads come in the subclass below, so that the accelerated stage can run this class's `forward` alone.
 
     Args:
-        cfg: a whole configuration, as `rela_zoo.hosts.builtin.config.complete` returns it.
+        cfg: a whole configuration, as `rela_zoo.hosts.builtin.config.resolve_config` returns it.
 
     Attributes:
         backbone: (B, 3, H, W) → (B, features_dim).
@@ -128,7 +128,7 @@ class BaseMethod(LightningModule):
         cfg = self.cfg
         groups = self.learnable_params
         if cfg.optimizer.exclude_bias_n_norm_wd:
-            groups = without_decay_on_vectors(groups)
+            groups = split_weight_decay(groups)
         static = [i for i, group in enumerate(groups) if group.pop("static_lr", False)]
         kwargs: Any = OmegaConf.to_container(cfg.optimizer.kwargs)
         optimizer = OPTIMIZERS[cfg.optimizer.name](
@@ -178,7 +178,7 @@ class BaseMethod(LightningModule):
         """Run all views through the network.
 
         Args:
-            batch: [indexes (B,), views: list of `num_crops` tensors (B, 3, H, W), targets (B,)].
+            batch: [indices (B,), views: list of `num_crops` tensors (B, 3, H, W), targets (B,)].
             batch_idx: position in the epoch.
 
         Returns:
@@ -238,7 +238,7 @@ class BaseMethod(LightningModule):
         """With `knn_eval`, the accuracy of the nearest neighbours among this epoch's training features."""
         if not self.knn_eval:
             return
-        from rela_zoo.evaluate import knn_accuracy
+        from rela_zoo.analysis.evaluate import knn_accuracy
 
         bank = {key: torch.cat(rows) for key, rows in self._knn_bank.items() if rows}
         if len(bank) == 4 and all(len(rows) for rows in bank.values()):

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rela_zoo.data.datasets import ClassFolders, DataProblem, _Indexed, open_dataset
 from rela_zoo.errors import ConfigError, Problem
-from rela_zoo.hosts.builtin.backbones import backbone_names, build_backbone, is_backbone
 from rela_zoo.hosts.builtin.config import (
     IGNORED,
     NUM_CLASSES,
@@ -20,9 +20,9 @@ from rela_zoo.hosts.builtin.config import (
     count_devices,
     fill_defaults,
 )
-from rela_zoo.hosts.builtin.data import ClassFolders, DataProblem, _Indexed, open_dataset
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.hosts.builtin.optim import OPTIMIZERS, SCHEDULERS
+from rela_zoo.networks.backbones import backbone_names, build_backbone, is_backbone
 
 _DATASETS = (*NUM_CLASSES, "custom")
 _FORMATS = ("image_folder", "parquet")
@@ -248,14 +248,14 @@ class _Check:
         section = self.get("rela")
         if section is None:
             return 1.0
-        from rela_zoo.config import parse_rela
+        from rela_zoo.engine.config import parse_rela
 
         try:
             parsed = parse_rela(section)
         except ConfigError as error:
             self.problems += error.problems
             return 1.0
-        from rela_zoo.method import preflight
+        from rela_zoo.engine import preflight
 
         self.problems += preflight(parsed)
         return parsed.data_ratio
@@ -284,7 +284,7 @@ class _Check:
 
     def batch(self, samples: int, ratio: float, processes: int) -> None:
         size = self.get("optimizer.batch_size")
-        # As in `rela_zoo.subset.EpochSubset`, whose tolerance this is.
+        # As in `rela_zoo.selection.subset.EpochSubset`, whose tolerance this is.
         drawn = int(ratio * samples + 1e-9)
         share = drawn // processes
         if share < size:

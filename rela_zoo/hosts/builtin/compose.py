@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rela_zoo._io.paths import packaged_configs
 from rela_zoo.errors import RelaZooError
-from rela_zoo.paths import packaged_configs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -108,7 +108,7 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
     return cfg
 
 
-def quieten() -> None:
+def silence_lightning() -> None:
     """Lightning's advertisements and its notes on itself are no news to whoever trains."""
     import logging
     import warnings

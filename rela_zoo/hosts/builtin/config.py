@@ -170,7 +170,7 @@ def normalisation(cfg: DictConfig) -> tuple[list[float], list[float]]:
     return list(mean), list(std)
 
 
-def complete(cfg: DictConfig | Mapping[str, Any], num_classes: int) -> DictConfig:
+def resolve_config(cfg: DictConfig | Mapping[str, Any], num_classes: int) -> DictConfig:
     """The configuration as the methods read it: defaults, derived values, and rates scaled to the batch.
 
     As in solo-learn, `optimizer.lr` is per 256 samples of a step over all devices, and so is `classifier_lr` if there
@@ -195,7 +195,7 @@ def complete(cfg: DictConfig | Mapping[str, Any], num_classes: int) -> DictConfi
     return whole
 
 
-def decisive(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+def run_identity(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """What of a configuration decides which network is trained, and how; plain values, defaults filled in."""
     whole = as_plain(fill_defaults(cfg))
     kept = {key: value for key, value in whole.items() if key not in _NOT_DECISIVE}
@@ -204,6 +204,6 @@ def decisive(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_digest(cfg: DictConfig | Mapping[str, Any]) -> str:
-    """12 hex digits that two runs share exactly if `decisive` gives the same for both."""
-    text = json.dumps(decisive(cfg), sort_keys=True)
+    """12 hex digits that two runs share exactly if `run_identity` gives the same for both."""
+    text = json.dumps(run_identity(cfg), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()

@@ -95,7 +95,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 SCHEDULERS = ("warmup_cosine", "step", "none")
 
 
-def without_decay_on_vectors(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def split_weight_decay(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Split each group: biases and norms, the parameters of at most one dimension, get no weight decay."""
     split: list[dict[str, Any]] = []
     for group in groups:

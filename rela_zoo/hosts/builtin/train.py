@@ -19,21 +19,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
+from rela_zoo.data.datasets import Held, _Indexed, validation_transform
+from rela_zoo.data.views import build_views
 from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
 from rela_zoo.hosts.builtin.checks import check
 from rela_zoo.hosts.builtin.config import (
     as_plain,
-    complete,
     count_devices,
-    decisive,
     fill_defaults,
     normalisation,
+    resolve_config,
     run_digest,
+    run_identity,
 )
-from rela_zoo.hosts.builtin.data import Held, _Indexed, validation_transform
 from rela_zoo.hosts.builtin.methods import METHODS
-from rela_zoo.subset import EpochSubset, StagedDataset, SubsetSampler
-from rela_zoo.views import build_views
+from rela_zoo.selection.subset import EpochSubset, StagedDataset, SubsetSampler
 
 
 @dataclass
@@ -179,7 +179,7 @@ def build_method(cfg: DictConfig) -> LightningModule:
     """The method that a completed configuration names, with random weights; wrapped if it has a `rela` section."""
     method: Any = METHODS[cfg.method]
     if cfg.get("rela") is not None:
-        from rela_zoo.method import with_rela
+        from rela_zoo.engine import with_rela
 
         method = with_rela(method)
     built = method(cfg)
@@ -196,7 +196,7 @@ def initial_method(cfg: Any) -> LightningModule:
         ConfigError: with every problem of the configuration.
     """
     data = check(cfg)
-    whole = complete(fill_defaults(as_plain(cfg)), len(data.train.classes))
+    whole = resolve_config(fill_defaults(as_plain(cfg)), len(data.train.classes))
     _seed(whole.seed, 0)
     return build_method(whole)
 
@@ -217,11 +217,11 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """
     data = check(cfg)
     given = fill_defaults(as_plain(cfg))
-    whole = complete(given, len(data.train.classes))
+    whole = resolve_config(given, len(data.train.classes))
     folder = Path(str(whole.checkpoint.dir)).expanduser() / whole.method / f"{whole.name}-{run_digest(given)}"
     resume = _resume_path(whole, folder)
     if resume is not None:
-        changed = differences(read_checkpoint(resume), decisive(given))
+        changed = differences(read_checkpoint(resume), run_identity(given))
         if changed:
             print(f"note: {resume} comes from a run with other {', '.join(changed)}", file=sys.stderr)
     processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
@@ -236,7 +236,7 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         every.append(_Ranks(loader.sampler))
     if whole.checkpoint.enabled:
         saving = whole.checkpoint
-        every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, decisive(given)))
+        every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, run_identity(given)))
     trainer = _trainer(whole, processes, every)
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
     handler = signal.getsignal(signal.SIGINT)

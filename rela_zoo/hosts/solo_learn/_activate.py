@@ -21,7 +21,7 @@ def activate() -> None:
     """
     import solo.methods
 
-    from rela_zoo.method import with_rela
+    from rela_zoo.engine import with_rela
 
     register_rela_group()
     methods = solo.methods.METHODS

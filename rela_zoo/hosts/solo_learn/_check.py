@@ -37,7 +37,7 @@ def _check_data(cfg: Any) -> list[Problem]:
             Problem(
                 "dali.encode_indexes_into_labels",
                 "true, so that a batch says which samples it holds",
-                "false: every batch carries the same made-up indexes",
+                "false: every batch carries the same made-up indices",
                 "set dali.encode_indexes_into_labels=true, or data.format=image_folder",
             )
         )

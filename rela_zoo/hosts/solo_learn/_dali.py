@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rela_zoo.config import RelaConfig
-from rela_zoo.method import subset_sampler
-from rela_zoo.subset import Subset, SubsetSampler
-from rela_zoo.views import RELA_VIEW
+from rela_zoo.data.views import RELA_VIEW
+from rela_zoo.engine import subset_sampler
+from rela_zoo.engine.config import RelaConfig
+from rela_zoo.selection.subset import Subset, SubsetSampler
 
 
 class DaliData:
@@ -24,7 +24,7 @@ class DaliData:
     def __init__(self, module: Any) -> None:
         from solo.data.dali_dataloader import PretrainPipelineBuilder
 
-        from rela_zoo.embeddings._files import FileSource, relative_ids
+        from rela_zoo.data._folders import FileSource, relative_ids
 
         self._method, self._data = module, module.trainer.datamodule
         data = self._data
@@ -82,7 +82,7 @@ class DaliData:
 
 
 class _EpochLoader:
-    """Iterates over one epoch's subset by a DALI pipeline made for it; batches are `[indexes, views, targets]`."""
+    """Iterates over one epoch's subset by a DALI pipeline made for it; batches are `[indices, views, targets]`."""
 
     # What Lightning and the handover ask a loader for; nothing is drawn ahead across epochs.
     num_workers = 0
@@ -107,10 +107,10 @@ class _EpochLoader:
         self._iterator = None
         data, builder, sampler = self._data, self._builder, self.sampler
         own = sampler.in_own_stage(0)
-        indexes = [packed % len(self._files) for packed in sampler]
+        indices = [packed % len(self._files) for packed in sampler]
         builder.transforms = data.transforms if own else self._accelerated
         builder.reader = ops.readers.File(
-            files=[self._files[i] for i in indexes], labels=indexes, shard_id=0, num_shards=1
+            files=[self._files[i] for i in indices], labels=indices, shard_id=0, num_shards=1
         )
         large, small = data.num_large_crops, data.num_small_crops
         if not own and self._accelerated is not data.transforms:
@@ -126,7 +126,7 @@ class _EpochLoader:
             model_batch_size=data.batch_size,
             model_rank=data.device_id,
             model_device=data.device,
-            dataset_size=len(indexes),
+            dataset_size=len(indices),
             conversion_map=builder.conversion_map,
             pipelines=pipeline,
             output_map=[f"large{i}" for i in range(large)] + [f"small{i}" for i in range(small)] + ["label"],

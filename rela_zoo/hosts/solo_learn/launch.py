@@ -30,7 +30,7 @@ def main() -> None:
     sys.path[:] = [str(script.parent), *(place for place in sys.path if place != own)]
     from rela_zoo.errors import RelaZooError
     from rela_zoo.hosts.solo_learn import activate
-    from rela_zoo.hosts.solo_learn._find import require_solo_learn
+    from rela_zoo.hosts.solo_learn.find import require_solo_learn
 
     try:
         require_solo_learn(script)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from rela_zoo.errors import WeightsError
-from rela_zoo.hosts.builtin.backbones import _SMALL_IMAGES, _TIMM_NAMES, build_backbone
 from rela_zoo.hosts.builtin.config import _IMAGENET, NORMALISATION
+from rela_zoo.networks.backbones import _SMALL_IMAGES, _TIMM_NAMES, build_backbone
 
 _PREFIX = "backbone."
 _BUILTIN = "rela_zoo_run"

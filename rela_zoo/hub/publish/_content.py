@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from rela_zoo.cards import Measurement, dataset_card, model_card
-from rela_zoo.digest import file_sha256
+from rela_zoo._io.digest import file_sha256
 from rela_zoo.embeddings._format import INDEX, read_index
 from rela_zoo.errors import HubError
+from rela_zoo.hub.cards import Measurement, dataset_card, model_card
 from rela_zoo.hub.publish._artefacts import Embedded, facts, facts_of
 from rela_zoo.hub.publish._example import example
 from rela_zoo.hub.publish._figure import spectrum_figure

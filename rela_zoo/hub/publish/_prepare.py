@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from rela_zoo.digest import file_sha256
+from rela_zoo._io.digest import file_sha256
 from rela_zoo.errors import RegistryError
 from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._source import Source, from_checkpoint, from_entry, from_module, from_timm

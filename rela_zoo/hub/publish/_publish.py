@@ -11,8 +11,8 @@ from typing import Literal
 
 from huggingface_hub import HfApi
 
-from rela_zoo.cards import Measurement
 from rela_zoo.errors import HubError, RegistryError
+from rela_zoo.hub.cards import Measurement
 from rela_zoo.hub.publish import _content as content
 from rela_zoo.hub.publish._artefacts import check_embeddings, check_transport, named
 from rela_zoo.hub.publish._details import Details
@@ -75,7 +75,7 @@ def publish(
         embeddings_repo: data-set repository; `<repo>-embeddings` by default.
         details: facts that go over those of the source.
         notes: Markdown for the model card.
-        measured: numbers for the model card, see `rela_zoo.cards.read_measured`.
+        measured: numbers for the model card, see `rela_zoo.hub.cards.read_measured`.
         tag: of the version; the next `vN` by default.
         pr: open pull requests instead of writing to main.
         private: make new repositories private; existing ones must be so.

@@ -16,7 +16,7 @@ from huggingface_hub import (
     hf_hub_download,
 )
 
-from rela_zoo.digest import file_sha256
+from rela_zoo._io.digest import file_sha256
 from rela_zoo.errors import HubError
 from rela_zoo.hub.publish._files import CARD, total_bytes
 from rela_zoo.hub.publish._remote import Change, look

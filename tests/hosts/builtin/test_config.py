@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from rela_zoo.hosts.builtin.config import complete, count_crops, count_devices, fill_defaults, normalisation, run_digest
+from rela_zoo.hosts.builtin.config import (
+    count_crops,
+    count_devices,
+    fill_defaults,
+    normalisation,
+    resolve_config,
+    run_digest,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,11 +37,11 @@ def test_bad_devices(devices: Any) -> None:
 def test_rates_are_scaled_to_the_batch(config: dict[str, Any]) -> None:
     config["optimizer"].update(lr=0.3, classifier_lr=0.1, batch_size=64)
     config["devices"] = "02"
-    without = complete(config, 3)
+    without = resolve_config(config, 3)
     assert without.optimizer.lr == pytest.approx(0.3 * 64 * 2 / 256)
     assert without.optimizer.classifier_lr == 0.1
     config["data"]["val_path"] = "somewhere"
-    assert complete(config, 3).optimizer.classifier_lr == pytest.approx(0.05)
+    assert resolve_config(config, 3).optimizer.classifier_lr == pytest.approx(0.05)
     assert without.data.num_classes == 3
 
 
@@ -48,7 +55,7 @@ def test_defaults_leave_what_is_set(config: dict[str, Any]) -> None:
     assert "num_workers" in config["data"]
     assert "fraction" not in config["data"]
     config["optimizer"].update(name="sgd", kwargs={"nesterov": True})
-    assert complete(config, 3).optimizer.kwargs == {"momentum": 0.9, "nesterov": True}
+    assert resolve_config(config, 3).optimizer.kwargs == {"momentum": 0.9, "nesterov": True}
 
 
 def test_crops() -> None:

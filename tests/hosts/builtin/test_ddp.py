@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from rela_zoo.subset import EpochSubset
+from rela_zoo.selection.subset import EpochSubset
 
 # Both runs in one pair of processes, for starting them is what takes time.
 SCRIPT = """

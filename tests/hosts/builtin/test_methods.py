@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rela_zoo.hosts.builtin.config import complete
+from rela_zoo.hosts.builtin.config import resolve_config
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.hosts.builtin.methods.mocov3 import batch_contrast
 from rela_zoo.hosts.builtin.momentum import MomentumUpdater, momentum_at
@@ -48,7 +48,7 @@ MOMENTUM = {"byol": 2, "dino": 2, "mocov2plus": 2, "mocov3": 2}
 
 def build(config: dict[str, Any], name: str, **changes: Any) -> Any:
     torch.manual_seed(0)
-    whole = complete({**config, "method": name, "method_kwargs": KWARGS[name], **changes}, num_classes=3)
+    whole = resolve_config({**config, "method": name, "method_kwargs": KWARGS[name], **changes}, num_classes=3)
     return METHODS[name](whole)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightly.utils.lars import LARS as LightlyLARS
 
-from rela_zoo.hosts.builtin.optim import LARS, build_scheduler, warmup_cosine, without_decay_on_vectors
+from rela_zoo.hosts.builtin.optim import LARS, build_scheduler, split_weight_decay, warmup_cosine
 
 
 def steps(optimiser_class: Any, count: int = 4, **settings: Any) -> list[torch.Tensor]:
@@ -99,7 +99,7 @@ def test_a_static_group_keeps_its_rate() -> None:
 
 def test_vectors_get_no_weight_decay() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.BatchNorm1d(5))
-    groups = without_decay_on_vectors([{"name": "net", "params": network.parameters(), "lr": 0.1}])
+    groups = split_weight_decay([{"name": "net", "params": network.parameters(), "lr": 0.1}])
     assert [(g["name"], g.get("weight_decay"), g["lr"], len(g["params"])) for g in groups] == [
         ("net", None, 0.1, 1),
         ("net_no_decay", 0.0, 0.1, 3),

@@ -75,7 +75,7 @@ def _recording_trainer(job):
                 step=trainer.global_step,
                 loss=float(loss),
                 stage=stage,
-                indexes=batch[0].tolist(),
+                indices=batch[0].tolist(),
                 labels=batch[2].tolist(),
                 views=len(views),
                 pixels=_digest(views),
@@ -127,7 +127,7 @@ def _targets_against_images(trainer, module):
     from rela_zoo import load_prior
 
     prior, data = load_prior("tiny-grid"), trainer.train_dataloader.dataset
-    if isinstance(data, list):  # the files of DALI's reader, in the order of the indexes
+    if isinstance(data, list):  # the files of DALI's reader, in the order of the indices
         from PIL import Image
 
         images = [Image.open(file).convert("RGB") for file in data]

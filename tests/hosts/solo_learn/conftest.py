@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from rela_zoo.hosts.solo_learn._find import find_solo_learn
+from rela_zoo.hosts.solo_learn.find import find_solo_learn
 
 ROOT = Path(__file__).resolve().parents[3]
 DRIVER = Path(__file__).with_name("_driver.py")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rela_zoo.config import parse_rela
+from rela_zoo.engine.config import parse_rela
 from rela_zoo.registry import prior_spec
 
 ROOT = Path(__file__).resolve().parents[3] / "scripts" / "pretrain"

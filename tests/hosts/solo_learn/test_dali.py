@@ -54,7 +54,7 @@ def test_both_stages_over_fresh_subsets(outcomes, name, size):
     per_epoch = size // 8
     assert [b["stage"] for b in outcome.batches] == ["accelerated"] * per_epoch + ["own"] * per_epoch
     assert all(math.isfinite(b["loss"]) for b in outcome.batches)
-    epochs = [[i for b in outcome.batches if b["epoch"] == e for i in b["indexes"]] for e in (0, 1)]
+    epochs = [[i for b in outcome.batches if b["epoch"] == e for i in b["indices"]] for e in (0, 1)]
     assert all(len(epoch) == len(set(epoch)) == size for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert outcome.start["steps"] == 2 * per_epoch
@@ -68,7 +68,7 @@ def test_targets_belong_to_the_images(outcomes, name):
     # What DALI read is what the index says: the label it gives is that of the file's folder.
     files = outcome.rows("files")[0]["files"]
     for batch in outcome.batches:
-        assert [int("/dog/" in files[i]) for i in batch["indexes"]] == batch["labels"]
+        assert [int("/dog/" in files[i]) for i in batch["indices"]] == batch["labels"]
 
 
 def test_small_crops_come_with_the_methods_own_stage(outcomes):

@@ -85,7 +85,7 @@ def test_targets_belong_to_the_images(outcomes, kind):
     (found,) = outcome.rows("targets")
     assert found["samples"] == KINDS[kind]
     assert found["worst"] > 0.9999
-    seen = [i for b in outcome.batches for i in b["indexes"]]
+    seen = [i for b in outcome.batches for i in b["indices"]]
     assert len(set(seen)) == len(seen) == KINDS[kind] // 2
     assert all(0 <= i < KINDS[kind] for i in seen)
 

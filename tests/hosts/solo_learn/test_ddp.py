@@ -48,12 +48,12 @@ def test_heads_without_gradient_are_allowed_for(outcome):
 def test_ranks_are_disjoint_and_together_the_subset(outcome):
     for epoch in range(4):
         parts = [
-            {i for b in outcome.rows("batch", rank) if b["epoch"] == epoch for i in b["indexes"]} for rank in (0, 1)
+            {i for b in outcome.rows("batch", rank) if b["epoch"] == epoch for i in b["indices"]} for rank in (0, 1)
         ]
         assert len(parts[0]) == len(parts[1]) == 8
         assert not parts[0] & parts[1]
     epochs = [
-        frozenset(i for rank in (0, 1) for b in outcome.rows("batch", rank) if b["epoch"] == e for i in b["indexes"])
+        frozenset(i for rank in (0, 1) for b in outcome.rows("batch", rank) if b["epoch"] == e for i in b["indices"])
         for e in range(4)
     ]
     assert len(set(epochs)) == 4

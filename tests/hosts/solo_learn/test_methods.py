@@ -54,7 +54,7 @@ def test_a_method_goes_through_both_stages(outcomes, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_epoch_draws_a_fresh_subset(outcomes, method):
     outcome = outcomes[method]
-    epochs = [[i for b in outcome.batches if b["epoch"] == e for i in b["indexes"]] for e in range(4)]
+    epochs = [[i for b in outcome.batches if b["epoch"] == e for i in b["indices"]] for e in range(4)]
     size = 32 if method == "deepclusterv2" else 16
     assert all(len(epoch) == len(set(epoch)) == size for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4

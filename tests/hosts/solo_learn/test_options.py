@@ -102,13 +102,13 @@ def test_accumulated_micro_batches_are_one_step(outcomes):
 def test_views_and_losses_do_not_depend_on_workers(outcomes):
     one, none = outcomes["workers"], outcomes["workers, reference"]
     assert one.ok, one.error
-    for key in ("indexes", "pixels", "loss", "stage"):
+    for key in ("indices", "pixels", "loss", "stage"):
         assert [b[key] for b in one.batches] == [b[key] for b in none.batches], key
 
 
 def test_the_first_epochs_views_are_those_of_the_accelerated_stage(outcomes):
     milder, same = outcomes["workers"].batches, outcomes["views of the method"].batches
-    assert [b["indexes"] for b in milder] == [b["indexes"] for b in same]
+    assert [b["indices"] for b in milder] == [b["indices"] for b in same]
     assert [b["pixels"] for b in milder[2:]] == [b["pixels"] for b in same[2:]]
     assert not {b["pixels"] for b in milder[:2]} & {b["pixels"] for b in same[:2]}
 

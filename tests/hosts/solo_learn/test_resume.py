@@ -39,7 +39,7 @@ def _same(resumed, undisturbed, first_epoch: int) -> None:
     assert resumed.ok, resumed.error
     assert undisturbed.ok, undisturbed.error
     wanted = [b for b in undisturbed.batches if b["epoch"] >= first_epoch]
-    for key in ("epoch", "batch", "step", "indexes", "pixels", "stage", "own_epoch", "loss"):
+    for key in ("epoch", "batch", "step", "indices", "pixels", "stage", "own_epoch", "loss"):
         assert [b[key] for b in resumed.batches] == [b[key] for b in wanted], key
     assert resumed.end["handover_step"] == undisturbed.end["handover_step"] == 4
     assert resumed.end["averages"] == undisturbed.end["averages"]

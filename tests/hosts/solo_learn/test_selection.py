@@ -62,7 +62,7 @@ def _data(solo) -> dict:
 
 
 def _drawn(outcome, epoch: int, rank: int = 0) -> list[int]:
-    return [i for b in outcome.rows("batch", rank) if b["epoch"] == epoch for i in b["indexes"]]
+    return [i for b in outcome.rows("batch", rank) if b["epoch"] == epoch for i in b["indices"]]
 
 
 def test_samples_drawn_by_losses(runs, solo):
@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_with_the_same_subsets(runs, solo):
     assert resumed.ok, resumed.error
     wanted = [b for b in whole.batches if b["epoch"] >= 2]
     assert wanted
-    for key in ("epoch", "batch", "step", "indexes", "stage", "loss"):
+    for key in ("epoch", "batch", "step", "indices", "stage", "loss"):
         assert [b[key] for b in resumed.batches] == [b[key] for b in wanted], key
     assert resumed.end["parameters"] == whole.end["parameters"]
 

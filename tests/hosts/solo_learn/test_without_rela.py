@@ -25,7 +25,7 @@ def test_nothing_changes(pairs, method):
     assert not bare.start["wrapped"]
     assert wrapped.start["wrapped"]
     assert wrapped.start["keys"] == bare.start["keys"]
-    for key in ("loss", "indexes", "pixels", "lr"):
+    for key in ("loss", "indices", "pixels", "lr"):
         assert [b[key] for b in wrapped.batches] == [b[key] for b in bare.batches], key
     assert wrapped.end["parameters"] == bare.end["parameters"]
     assert wrapped.end["metrics"] == bare.end["metrics"]

@@ -64,7 +64,7 @@ class Home:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Home:
     from rela_zoo import embed, fit_transport, load_prior
-    from rela_zoo.prior._cifar_resnet import CifarResNet
+    from rela_zoo.networks.cifar_resnet import CifarResNet
 
     home = Home(tmp_path_factory.mktemp("publisher"))
     home.entry.write_text(yaml.safe_dump(ENTRY))

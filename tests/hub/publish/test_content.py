@@ -15,9 +15,9 @@ from huggingface_hub import HfApi, ModelCard
 from PIL import Image
 
 from rela_zoo import embed, fit_transport, load_prior
-from rela_zoo.cards import Measurement
 from rela_zoo.embeddings import Index, open_embeddings
 from rela_zoo.errors import EmbeddingsError, RegistryError, TransportError, WeightsError
+from rela_zoo.hub.cards import Measurement
 from rela_zoo.hub.publish import Details, prepare, publish
 from rela_zoo.registry import read_entry
 

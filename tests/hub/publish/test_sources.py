@@ -176,7 +176,7 @@ def test_a_checkpoint_of_another_run_or_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_the_built_in_host_carries_its_configuration(tmp_path: Path) -> None:
-    from rela_zoo.hosts.builtin.backbones import build_backbone
+    from rela_zoo.networks.backbones import build_backbone
 
     network, _ = build_backbone("vit_tiny", VIT, "custom")
     path = _checkpoint(tmp_path / "run", network.eval(), {})

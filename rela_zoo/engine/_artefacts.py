@@ -1,0 +1,220 @@
+"""From a `rela` section and a data set to targets: find or make the embeddings, join them to samples, transport."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.paths import artefact_cache
+from rela_zoo.engine._published import Published, find_published
+from rela_zoo.engine.config import RelaConfig
+from rela_zoo.errors import EmbeddingsError, TransportError, WeightsError
+
+if TYPE_CHECKING:
+    from rela_zoo.data import ImageSource
+    from rela_zoo.embeddings import EmbeddingTable
+    from rela_zoo.hub import Artefact
+    from rela_zoo.transport import TargetTransport
+
+# Rows computed on another machine, in another batch size or rounded to float16 agree to about 1e-3 of a right angle;
+# another image of the same class rarely comes above 0.95.
+_SAME_IMAGE_COSINE = 0.99
+
+
+@dataclass
+class Targets:
+    """Targets for every sample of a data set, computed on the fly from raw rows.
+
+    Args:
+        table: the raw embeddings.
+        transport: fitted on them.
+        positions: (N,) int64, the row of `table` for each index of the data set.
+        artefacts: which embeddings, transport and weights were used, for a lock file.
+    """
+
+    table: EmbeddingTable
+    transport: TargetTransport
+    positions: np.ndarray
+    artefacts: tuple[Artefact, ...] = ()
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Raw embeddings of the samples with these indices (B,) on the CPU: (B, D), on the CPU."""
+        return self.table.rows(self.positions[indices.numpy()])
+
+
+def resolve_targets(
+    config: RelaConfig,
+    source: ImageSource,
+    *,
+    device: torch.device,
+    rank: int = 0,
+    say: Callable[[str], None] = print,
+) -> Targets:
+    """Find or make embeddings and transport for `source`, and join them to it by sample id.
+
+    Missing artefacts are computed by rank 0 into the cache; the other ranks wait for them there.
+
+    Raises:
+        EmbeddingsError: rows are missing for some samples, or belong to other images.
+        WeightsError: embeddings must be computed and the prior's weights are out of reach.
+        TransportError: the transport is not for these embeddings.
+    """
+    from rela_zoo.embeddings import open_embeddings
+    from rela_zoo.hub import Artefact, open_address
+
+    fresh, published, used = False, None, []
+    if config.embeddings is not None and config.embeddings.startswith("hf://"):
+        table, rows = open_address(config.embeddings)
+    elif config.embeddings is None and (published := find_published(config, source, say)) is not None:
+        table, rows = published.table, published.rows
+    else:
+        if config.embeddings is not None:
+            table = open_embeddings(config.embeddings)
+        else:
+            table, weights, fresh = _cached_embeddings(config, source, device, rank, say)
+            used += weights
+        rows = Artefact("embeddings", None, None, None, "", table.digest)
+    positions = _join(table, source, config)
+    if config.verify and not fresh and rank == 0:
+        _spot_check(config, table, positions, source, device, download=rows.repo is None)
+    transport, moved = _transport(config, table, rank, published, say)
+    return Targets(table, transport, positions, (rows, *moved, *used))
+
+
+def _cached_embeddings(
+    config: RelaConfig, source: ImageSource, device: torch.device, rank: int, say: Callable[[str], None]
+) -> tuple[EmbeddingTable, list[Artefact], bool]:
+    """Embeddings of `source` from the cache, made there when missing; by which weights; and whether just now."""
+    from rela_zoo.embeddings._cache import cache_folder, cached_embeddings
+    from rela_zoo.embeddings._format import INDEX
+    from rela_zoo.hub import weights_artefact
+    from rela_zoo.prior import load_prior
+
+    assert config.prior is not None
+    prior = load_prior(config.prior, preprocessing=config.preprocessing)
+    index = cache_folder(prior, source) / INDEX
+    if rank != 0:
+        wait_for(index)
+    fresh = not index.is_file()
+    if fresh:
+        say(f"rela_zoo: embedding {len(source)} images with {prior.spec.id} → {index.parent}")
+    table = cached_embeddings(prior, source, device=str(device))
+    identity = prior.identity()
+    revision, digest = str(identity["revision"]) or None, str(identity["weights_sha256"])
+    return table, [weights_artefact(prior.spec, revision, digest)] if prior.spec.has_weights else [], fresh
+
+
+def wait_for(path: Path, poll_seconds: float = 1.0) -> None:
+    """Wait until another process has written `path`; gives up when the process that started this one is gone."""
+    # A barrier would time out on a large data set, so the finished file itself is the signal.
+    parent = os.getppid()
+    while not path.exists():
+        if os.getppid() != parent:
+            raise EmbeddingsError(
+                "the process that was making an artefact has ended",
+                expected=f"{path}",
+                fix="see the error of rank 0; a new start resumes from the finished shards",
+            )
+        time.sleep(poll_seconds)
+
+
+def _join(table: EmbeddingTable, source: ImageSource, config: RelaConfig) -> np.ndarray:
+    try:
+        return table.positions(source.ids)
+    except EmbeddingsError as error:
+        raise EmbeddingsError(
+            f"rela.embeddings do not belong to this data set: {error.what}",
+            expected=error.expected or f"a row for each of the {len(source)} samples of {source.describe()}",
+            got=error.got,
+            fix=f"run `rela-zoo embed {config.prior} DATA --out DIR` on this data set, point rela.embeddings at the "
+            "right artefact, or set rela.embeddings=null to compute them here",
+        ) from error
+
+
+def _spot_check(
+    config: RelaConfig,
+    table: EmbeddingTable,
+    positions: np.ndarray,
+    source: ImageSource,
+    device: torch.device,
+    *,
+    download: bool,
+) -> None:
+    """Embed a few samples again and compare with the stored rows.
+
+    For embeddings that came from the Hub (hashes checked) weights are not downloaded just for this: `download=False`.
+    """
+    from rela_zoo.prior import find_weights, load_prior
+    from rela_zoo.registry import prior_spec
+
+    assert config.prior is not None
+    try:
+        spec = prior_spec(config.prior)
+        if not download and spec.has_weights:
+            find_weights(spec, download=False)
+        prior = load_prior(config.prior, preprocessing=config.preprocessing).to(device)
+    except WeightsError as error:
+        if download:
+            warnings.warn(f"rela.verify is skipped, for the prior can't be loaded: {error.what}", stacklevel=2)
+        return
+    picks = np.unique(np.linspace(0, len(source) - 1, config.verify).round().astype(np.int64))
+    with torch.no_grad():
+        again = prior(torch.stack([prior.transform(source.image(int(i))) for i in picks]).to(device)).float().cpu()
+    stored = table.rows(positions[picks]).float()
+    cosines = torch.nn.functional.cosine_similarity(again, stored, dim=1)
+    if float(cosines.min()) < _SAME_IMAGE_COSINE:
+        worst = int(cosines.argmin())
+        raise EmbeddingsError(
+            f"the stored embedding of {source.ids[int(picks[worst])]} is not what {config.prior} gives for this image",
+            expected=f"a cosine of at least {_SAME_IMAGE_COSINE} for {len(picks)} samples embedded again",
+            got=f"{float(cosines.min()):.4f} (mean {float(cosines.mean()):.4f})",
+            fix="embed this data set anew, or set rela.verify=0 if you know why they differ",
+        )
+
+
+def _transport(
+    config: RelaConfig, table: EmbeddingTable, rank: int, published: Published | None, say: Callable[[str], None]
+) -> tuple[TargetTransport, list[Artefact]]:
+    """The transport, and which it is; not where it is fitted here: then it follows from the rows."""
+    from rela_zoo.hub import Artefact, pull_transport_address
+    from rela_zoo.transport import TargetTransport, fit_transport
+
+    if config.transport is not None:
+        if config.transport.startswith("hf://"):
+            place, artefact = pull_transport_address(config.transport)
+        else:
+            place = Path(config.transport)
+            artefact = Artefact("transport", None, None, None, "", file_sha256(place))
+        transport = TargetTransport.load(place)
+        if transport.dim != table.shape[1]:
+            raise TransportError(
+                f"rela.transport {config.transport} is for other embeddings",
+                expected=f"a transport of {table.shape[1]} dimensions",
+                got=f"{transport.dim}",
+                fix="set rela.transport=null to fit it on these embeddings",
+            )
+        return transport, [artefact]
+    if published is not None and published.transport is not None:
+        place, artefact = published.transport
+        transport = TargetTransport.load(place)
+        if transport.dim == table.shape[1] and transport.stats.source_digest == table.digest:
+            return transport, [artefact]
+        say("rela_zoo: the published transport was fitted on other rows; it is fitted anew")
+    path = artefact_cache() / "transports" / f"{table.digest[:32]}.safetensors"
+    if not path.is_file():
+        if rank == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fit_transport(table).save(path)
+        else:
+            wait_for(path)
+    return TargetTransport.load(path), []

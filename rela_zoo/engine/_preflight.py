@@ -1,0 +1,84 @@
+"""What can be known to be wrong with a `rela` section before data, network or GPU are touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rela_zoo.engine.config import RelaConfig
+from rela_zoo.errors import HubError, Problem, RelaZooError, SelectionError, UnknownPriorError
+
+
+def preflight(config: RelaConfig) -> list[Problem]:
+    """Check names and paths of a `rela` section: is the prior known, are the artefacts there and of this prior?
+
+    Reads the registry and the index of the embeddings, no weights and no rows. Returns every problem found.
+    """
+    problems = _check_replay(config)
+    if config.prior is None:
+        return problems
+    from rela_zoo.registry import prior_spec
+
+    spec = None
+    try:
+        spec = prior_spec(config.prior)
+    except UnknownPriorError as error:
+        fix = error.fix or "see `rela-zoo list`"
+        problems.append(Problem("rela.prior", "the name of a registered prior", repr(config.prior), fix))
+    except RelaZooError as error:
+        problems.append(Problem("rela.prior", "a readable registry entry", error.what, error.fix or "mend the entry"))
+    for key, value in (("embeddings", config.embeddings), ("transport", config.transport)):
+        if value is not None and value.startswith("hf:"):
+            problems += _check_address(key, value)
+    if config.embeddings is not None and not config.embeddings.startswith("hf:"):
+        problems += _check_embeddings(config, spec.id if spec else None)
+    local = config.transport is not None and not config.transport.startswith("hf:")
+    if local and not Path(str(config.transport)).is_file():
+        fix = "run `rela-zoo transport fit EMBEDDINGS --out FILE`, or set rela.transport=null to fit it on the spot"
+        problems.append(Problem("rela.transport", "a transport file", f"nothing at {config.transport}", fix))
+    return problems
+
+
+def _check_replay(config: RelaConfig) -> list[Problem]:
+    if config.selection.name != "replay":
+        return []
+    from rela_zoo.selection.record import read_info
+
+    place = config.selection.options["path"]
+    try:
+        ratio = read_info(place)["ratio"]
+    except SelectionError as error:
+        return [Problem("rela.selection.path", str(error.expected), error.what, str(error.fix))]
+    if abs(ratio - config.data_ratio) > 1e-9:
+        fix = f"set rela.data_ratio={ratio:g}"
+        return [Problem("rela.data_ratio", f"{ratio:g}, as recorded in {place}", f"{config.data_ratio:g}", fix)]
+    return []
+
+
+def _check_address(key: str, value: str) -> list[Problem]:
+    from rela_zoo.remote import parse_address
+
+    try:
+        parse_address(value)
+    except HubError as error:
+        return [Problem(f"rela.{key}", str(error.expected), repr(value), str(error.fix))]
+    return []
+
+
+def _check_embeddings(config: RelaConfig, prior_id: str | None) -> list[Problem]:
+    from rela_zoo.embeddings import open_embeddings
+
+    make = f"run `rela-zoo embed {config.prior} DATA --out DIR`, or set rela.embeddings=null to compute them here"
+    try:
+        table = open_embeddings(str(config.embeddings))
+    except RelaZooError as error:
+        return [Problem("rela.embeddings", "a folder written by `rela-zoo embed`", error.what, error.fix or make)]
+    problems = []
+    made_by = table.info.prior.get("id")
+    if prior_id is not None and made_by != prior_id:
+        got = f"embeddings by {made_by}"
+        problems.append(Problem("rela.embeddings", f"embeddings by {prior_id}", got, f"set rela.prior={made_by}"))
+    if table.info.preprocessing != config.preprocessing:
+        fix = f"set rela.preprocessing={table.info.preprocessing}, or embed again"
+        got = f"embeddings made with {table.info.preprocessing}"
+        problems.append(Problem("rela.preprocessing", f"embeddings made with {config.preprocessing}", got, fix))
+    return problems

@@ -1,0 +1,80 @@
+"""The subsets of a run: its policy, given what the policy looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from rela_zoo.engine._artefacts import Targets, wait_for
+from rela_zoo.engine.config import RelaConfig
+from rela_zoo.errors import ConfigError, Problem, SelectionError
+from rela_zoo.selection.subset import Subset
+
+if TYPE_CHECKING:
+    from rela_zoo.data import ImageSource
+
+
+def run_subset(
+    config: RelaConfig,
+    *,
+    n: int,
+    seed: int,
+    epochs: int | None,
+    source: ImageSource | None,
+    targets: Targets | None,
+    device: torch.device,
+    rank: int = 0,
+    say: Callable[[str], None] = print,
+) -> Subset:
+    """The subsets that a run trains on, recorded if the configuration says so.
+
+    Args:
+        config: of the run.
+        n: samples of the data set.
+        seed: of the draws.
+        epochs: of the training; None or negative for a training without a set number of them.
+        source: the samples by id; needed to replay or record.
+        targets: the prior's rows; needed by policies that look at them.
+        device: where clusters and the like are computed.
+        rank: of this process; only the first computes and records.
+        say: takes lines of text for the user.
+
+    Raises:
+        ConfigError: a curriculum without a number of epochs, or recorded subsets that don't fit.
+        SelectionError: the folder to record to holds other subsets.
+    """
+    from rela_zoo.selection import build_subset
+
+    selection, space = config.selection, None
+    if selection.needs_embeddings:
+        from rela_zoo.selection.geometry.space import TableSpace
+
+        assert targets is not None
+        table, transport, wait = targets.table, targets.transport, None if rank == 0 else wait_for
+        space = TableSpace(table, transport, targets.positions, device=device, wait=wait, say=say)
+    ids = source.ids if source is not None else None
+    try:
+        subset = build_subset(
+            selection,
+            n=n,
+            ratio=config.data_ratio,
+            seed=seed,
+            epochs=None if epochs is None or epochs < 0 else epochs,
+            space=space,
+            ids=ids,
+        )
+    except SelectionError as error:
+        key = "max_epochs" if selection.name == "curriculum" else "rela.selection"
+        problem = Problem(key, str(error.expected), str(error.got), f"{error.what}; {error.fix}")
+        raise ConfigError([problem]) from error
+    except ValueError as error:
+        fix = "raise rela.data_ratio"
+        raise ConfigError([Problem("rela.data_ratio", "at least one sample an epoch", str(error), fix)]) from error
+    if selection.record is not None and rank == 0:
+        from rela_zoo.selection.record import RecordedSubset, SubsetWriter
+
+        assert ids is not None
+        return RecordedSubset(subset, SubsetWriter(selection.record, ids, subset))
+    return subset

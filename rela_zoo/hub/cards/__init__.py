@@ -1,0 +1,21 @@
+"""Cards: the texts that describe a prior, its embeddings and the zoo, made from entries. Pure text, no network."""
+
+from rela_zoo.hub.cards._dataset import DatasetFacts, dataset_card
+from rela_zoo.hub.cards._folder import make_cards
+from rela_zoo.hub.cards._measured import Measurement, read_measured
+from rela_zoo.hub.cards._metadata import HUB_TAGS, front_matter, model_metadata
+from rela_zoo.hub.cards._model import model_card
+from rela_zoo.hub.cards._page import zoo_page
+
+__all__ = [
+    "HUB_TAGS",
+    "DatasetFacts",
+    "Measurement",
+    "dataset_card",
+    "front_matter",
+    "make_cards",
+    "model_card",
+    "model_metadata",
+    "read_measured",
+    "zoo_page",
+]

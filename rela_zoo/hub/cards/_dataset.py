@@ -1,0 +1,90 @@
+"""The text of a data-set card: embeddings of data sets by one prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rela_zoo.hub.cards._metadata import front_matter, licence_fields
+from rela_zoo.registry import PriorSpec
+
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """One embedded data set: folder in the repository, rows, width, dtype, bytes, digest and the prior's identity."""
+
+    name: str
+    rows: int
+    dim: int
+    dtype: str
+    bytes: int
+    digest: str
+    preprocessing: str
+    skipped: int = 0
+
+
+def size_category(rows: int) -> str:
+    """The Hub's bucket for a number of rows."""
+    return next((label for limit, label in _SIZES if rows < limit), "10M<n<100M")
+
+
+def dataset_card(
+    spec: PriorSpec, tables: Sequence[DatasetFacts], *, repo: str, model_repo: str, sources: Sequence[str] = ()
+) -> str:
+    """A data-set card in Markdown.
+
+    Args:
+        spec: the prior's entry.
+        tables: the embedded data sets.
+        repo: repository of the embeddings.
+        model_repo: repository of the prior.
+        sources: data sets of the Hub that the rows come from.
+    """
+    metadata = {
+        **licence_fields(spec.licence, spec.licence_link, f"{spec.id}-licence"),
+        "pretty_name": f"Embeddings by {spec.id}",
+        "tags": ["rela-zoo", "rela-embeddings", "image", f"prior:{model_repo}"],
+        "task_categories": ["image-feature-extraction"],
+        "size_categories": [size_category(sum(one.rows for one in tables))],
+    }
+    if sources:
+        metadata["source_datasets"] = list(sources)
+    rows = [
+        f"| `{one.name}/` | {one.rows:,} | {one.dim} | {one.dtype} | {one.bytes:,} | {one.preprocessing} | "
+        f"{one.skipped} | `{one.digest[:16]}` |"
+        for one in tables
+    ]
+    text = [
+        f"# {repo}",
+        "",
+        f"Embeddings by the prior [`{spec.id}`](https://huggingface.co/{model_repo}): {spec.title}. "
+        "Numbers and sample ids only: **no image is in this repository**.",
+        "",
+        "| folder | rows | dim | dtype | bytes | preprocessing | left out | digest |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "Each folder holds `index.json` (prior, preprocessing, hashes), `ids.jsonl` (one sample id a row: the path of "
+        "an image below its data set's folder, or index and content digest) and safetensors shards with one tensor "
+        "`rows`, raw and not normalised. `rela_zoo.json` lists every file with size and sha256.",
+        "",
+        "```python",
+        "import rela_zoo",
+        "",
+        f'table = rela_zoo.open_embeddings("PATH/TO/{tables[0].name}")  # a downloaded folder' if tables else "",
+        "print(table.shape, table.ids[0], table.rows([0]))",
+        "```",
+        "",
+        "The licence is that of the prior's weights. Whether embeddings are derivatives of the images, and what the "
+        "licence of those asks, is for whoever uses them to judge.",
+        "",
+    ]
+    return front_matter(metadata) + "\n" + "\n".join(text)

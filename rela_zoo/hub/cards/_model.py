@@ -1,0 +1,140 @@
+"""The text of a prior's model card, from its entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rela_zoo.hub.cards._measured import Measurement
+from rela_zoo.hub.cards._metadata import front_matter, model_metadata
+from rela_zoo.registry import PriorSpec
+
+_PIN_WORDS = {
+    "confirmed": "seen at the source",
+    "third-party": "a third party's record; compare before relying on it",
+    "none": "unknown: loading warns, and strict loading refuses",
+}
+
+
+def model_card(
+    spec: PriorSpec,
+    *,
+    notes: str = "",
+    measured: Sequence[Measurement] = (),
+    name: str | None = None,
+    base_model: str | None = None,
+    datasets: Sequence[str] = (),
+    published: str = "",
+    weights: str = "",
+) -> str:
+    """A model card in Markdown: metadata, facts, use, numbers, notes, citation. Equal arguments give equal text.
+
+    Args:
+        spec: the entry.
+        notes: hand-written Markdown, put in as it is.
+        measured: measured numbers, of any priors.
+        name: what to write in place of the id in the example: `hf://org/name@<commit>`.
+        base_model: repository the weights come from, where it is not that of the entry.
+        datasets: further data sets of the Hub.
+        published: Markdown about what else lies in the repository.
+        weights: where the weights are, instead of what the entry says.
+    """
+    own = [one for one in measured if one.prior == spec.id]
+    parts = [
+        front_matter(model_metadata(spec, own, base_model=base_model, datasets=datasets)),
+        f"# {spec.id}\n\n{spec.title}. A *prior* for [ReLA](https://arxiv.org/abs/2405.14669): a frozen network whose "
+        "embeddings, moved by a linear transport, are targets for another network's self-supervised training.\n",
+        facts_table(spec, weights),
+        _use(spec, name or spec.id),
+        published,
+        _measured_table(own),
+        _list("What to know", spec.notes),
+        notes.strip() + "\n" if notes.strip() else "",
+        _citation(spec),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def facts_table(spec: PriorSpec, weights: str = "") -> str:
+    """What the entry says, as a table of two columns; absent facts are left out."""
+    p = spec.preprocessing
+    rows = [
+        ("features", f"{spec.dim if spec.dim else 'known once built'}, {_LAYERS[spec.layer]}, not normalised"),
+        ("architecture", f"`{spec.architecture}` ({spec.family})" + (", 3×3 stem" if spec.stem == "cifar" else "")),
+        ("input", f"{p.input_size}×{p.input_size} RGB: shorter side to {p.resize} ({p.interpolation}), centre crop"
+         if p else ""),
+        ("mean, deviation", f"{_numbers(p.mean)}; {_numbers(p.std)}" if p else ""),
+        ("trained on", spec.training_data),
+        ("licence", f"[{spec.licence}]({spec.licence_link})" if spec.licence_link else spec.licence),
+        ("weights from", weights or _weights(spec)),
+        ("sha256", f"`{spec.sha256}` ({_PIN_WORDS[spec.pin]})" if spec.sha256 else
+         _PIN_WORDS["none"] if spec.has_weights else ""),
+        ("seed", str(spec.seed) if spec.source == "random" else ""),
+        ("aliases", ", ".join(f"`{alias}`" for alias in spec.aliases)),
+        ("published artefacts", "; ".join(_artefact(spec, data) for data in sorted(spec.artefacts))),
+    ]  # fmt: skip
+    lines = [f"| {key} | {value.replace('|', chr(92) + '|')} |" for key, value in rows if value]
+    return "\n".join(["| | |", "|---|---|", *lines, ""])
+
+
+_LAYERS = {"pooled": "after pooling", "projection": "after the image projection"}
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _weights(spec: PriorSpec) -> str:
+    if spec.source in ("timm", "hub"):
+        commit = f" at `{spec.revision}`" if spec.revision else ", commit unknown"
+        file = f", `{spec.file}`" if spec.file else ""
+        return f"[{spec.repo}](https://huggingface.co/{spec.repo}){commit}{file}"
+    if spec.source == "embedded":
+        return f"inside the package, `{spec.file}`"
+    if spec.source == "local":
+        origin = spec.origin
+        known = [
+            f"[{origin.repo}](https://huggingface.co/{origin.repo})" if origin and origin.repo else "",
+            f"`{origin.file}`" if origin and origin.file else "",
+            f"<{origin.url}>" if origin and origin.url else "",
+            origin.note if origin and origin.note else "",
+        ]
+        return "a file you supply" + "".join(f", {one}" for one in known if one)
+    return {"random": "none: untrained", "callable": "the user's own code"}[spec.source]
+
+
+def _artefact(spec: PriorSpec, data: str) -> str:
+    held = spec.artefacts[data]
+    kinds = [kind for kind in ("embeddings", "transport") if getattr(held, kind) is not None]
+    return f"{data} ({', '.join(kinds)})"
+
+
+def _use(spec: PriorSpec, name: str) -> str:
+    if spec.family == "external":
+        return (
+            "This package can't build the network: use its published artefacts, or embed your images elsewhere.\n"
+            if spec.artefacts
+            else "This package can't build the network; see below for what to do.\n"
+        )
+    return (
+        f'```python\nimport rela_zoo\n\nprior = rela_zoo.load_prior("{name}")\n'
+        'table = rela_zoo.embed(prior, "DIR", "embeddings/")\n```\n\n'
+        f"```\nrela-zoo pretrain --config-name byol rela.prior={name} data.train_path=DIR\n```\n"
+    )
+
+
+def _measured_table(measured: Sequence[Measurement]) -> str:
+    if not measured:
+        return ""
+    rows = [f"| {one.measure} | {one.data} | {one.percent} | `{one.command}`, `{one.results}` |" for one in measured]
+    head = ["## Measured", "", "| what | on | value | made by, recorded in |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _list(title: str, items: Sequence[str]) -> str:
+    return "\n".join([f"## {title}", "", *(f"- {one}" for one in items), ""]) if items else ""
+
+
+def _citation(spec: PriorSpec) -> str:
+    papers = ", ".join(f"[arXiv {paper}](https://arxiv.org/abs/{paper})" for paper in spec.arxiv)
+    said = ". ".join(part for part in (spec.citation.rstrip("."), papers) if part)
+    return f"## Citation\n\n{said}\n" if said else ""

@@ -1,0 +1,72 @@
+"""The `rela` section: every mistake by its dotted key, all of them at once."""
+
+import pytest
+
+from rela_zoo.engine.config import RelaConfig, parse_rela, rela_defaults
+from rela_zoo.errors import ConfigError
+
+
+def test_the_yaml_documents_exactly_the_keys_there_are():
+    assert set(rela_defaults()) == set(RelaConfig.__dataclass_fields__)
+
+
+def test_defaults():
+    config = parse_rela({"prior": "cifar10-resnet20"})
+    assert (config.prior, config.data_ratio, config.head, config.handover) == (
+        "cifar10-resnet20",
+        0.2,
+        "frozen",
+        "adaptive",
+    )
+    assert config.accelerates
+
+
+def test_no_prior_means_no_accelerated_stage():
+    assert not parse_rela({}).accelerates
+    assert not parse_rela({"prior": "x", "handover": 0}).accelerates
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"data_ratio": 0}, "rela.data_ratio"),
+        ({"data_ratio": 1.5}, "rela.data_ratio"),
+        ({"data_ratio": float("nan")}, "rela.data_ratio"),
+        ({"data_ratio": "half"}, "rela.data_ratio"),
+        ({"data_ratio": True}, "rela.data_ratio"),
+        ({"head": "frosen"}, "rela.head"),
+        ({"handover": 1.2}, "rela.handover"),
+        ({"handover": "soon"}, "rela.handover"),
+        ({"handover_at": "batch"}, "rela.handover_at"),
+        ({"selection": "best"}, "rela.selection"),
+        ({"preprocessing": "own"}, "rela.preprocessing"),
+        ({"augmentations": "mild"}, "rela.augmentations"),
+        ({"augmentations": []}, "rela.augmentations"),
+        ({"augmentations": 3}, "rela.augmentations"),
+        ({"verify": -1}, "rela.verify"),
+        ({"seed": 0.5}, "rela.seed"),
+        ({"prior": 3}, "rela.prior"),
+        ({"prior": ""}, "rela.prior"),
+        ({"embeddings": "dir"}, "rela.embeddings"),
+    ],
+)
+def test_each_mistake_names_its_key(section, key):
+    with pytest.raises(ConfigError) as caught:
+        parse_rela(section)
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert problem.expected
+    assert problem.got
+    assert problem.fix
+
+
+def test_all_mistakes_at_once():
+    with pytest.raises(ConfigError) as caught:
+        parse_rela({"data_ratoi": 0.2, "head": "x", "seed": -1, "data_ratio": 7})
+    assert [p.key for p in caught.value.problems] == ["rela.data_ratoi", "rela.head", "rela.data_ratio", "rela.seed"]
+    assert "did you mean rela.data_ratio?" in str(caught.value)
+
+
+def test_a_bare_string_means_the_plugin_was_not_found():
+    with pytest.raises(ConfigError, match="rela-zoo run"):
+        parse_rela("cifar10-resnet20")
