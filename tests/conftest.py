@@ -14,4 +14,4 @@ os.environ["RELA_ZOO_INDEX"] = "none"
 # Parts shared by tests of several rooms, imported as `hub_server`.
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["hub_server.fixture"]
+pytest_plugins = ["hub_server.fixture", "image_fixtures"]

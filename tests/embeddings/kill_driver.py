@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conftest import FakePrior, pictures
+from image_fixtures import FakePrior, pictures
 
 from rela_zoo.embeddings import embed
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rela_zoo.hosts.solo_learn import _doctor, _find
+from rela_zoo.hosts.solo_learn import doctor as _doctor
+from rela_zoo.hosts.solo_learn import find as _find
 from rela_zoo.hosts.solo_learn.find import SoloLearnError, find_solo_learn, require_solo_learn
 
 ROOT = Path(__file__).resolve().parents[3]

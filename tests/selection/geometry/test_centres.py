@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rela_zoo.errors import EmbeddingsError
-from rela_zoo.selection import _centres
+from rela_zoo.selection.geometry import _centres
 from rela_zoo.selection.geometry._centres import k_centres
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rela_zoo.errors import EmbeddingsError
-from rela_zoo.selection import _assign
+from rela_zoo.selection.geometry import _assign
 from rela_zoo.selection.geometry._assign import assign, nearest_labels
 from rela_zoo.selection.geometry._clusters import default_clusters, k_means
 

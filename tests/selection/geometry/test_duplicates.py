@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rela_zoo.errors import EmbeddingsError
-from rela_zoo.selection import _duplicates
+from rela_zoo.selection.geometry import _duplicates
 from rela_zoo.selection.geometry._duplicates import near_duplicates
 
 
