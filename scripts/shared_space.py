@@ -26,7 +26,7 @@ from rela_zoo import load_prior
 from rela_zoo._io.digest import file_sha256
 from rela_zoo.analysis.compare import draw, measure
 from rela_zoo.data import image_source
-from rela_zoo.embeddings._cache import cached_embeddings
+from rela_zoo.embeddings import cached_embeddings
 
 DEPTHS = (20, 32, 44, 56)
 _PREPROCESSING = {

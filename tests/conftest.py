@@ -1,8 +1,11 @@
 """Settings for every test."""
 
+import logging
 import os
 import sys
 from pathlib import Path
+
+import pytest
 
 # Tests work on tiny tensors and start processes of their own: more threads would only wait for each other. Set before
 # torch is imported, and inherited by those processes.
@@ -15,3 +18,27 @@ os.environ["RELA_ZOO_INDEX"] = "none"
 sys.path.insert(0, str(Path(__file__).parent))
 
 pytest_plugins = ["hub_server.fixture", "image_fixtures"]
+
+
+@pytest.fixture
+def said(caplog):
+    """What the package has told its user, in messages; `said.clear()` forgets them."""
+    caplog.set_level(logging.INFO, "rela_zoo")
+
+    class Said:
+        def __iter__(self):
+            return iter([one.getMessage() for one in caplog.records if one.name.startswith("rela_zoo")])
+
+        def __len__(self):
+            return len(list(self))
+
+        def __getitem__(self, number):
+            return list(self)[number]
+
+        def __str__(self):
+            return "\n".join(self)
+
+        def clear(self):
+            caplog.clear()
+
+    return Said()

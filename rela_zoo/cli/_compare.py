@@ -68,8 +68,7 @@ def compare_command(
 def _table(name: str, dataset: str | None, device: str | None) -> tuple[str, EmbeddingTable]:
     """A prior's label and its embeddings: of a folder, or of the data set from the cache, made there when missing."""
     from rela_zoo.data import image_source
-    from rela_zoo.embeddings import open_embeddings
-    from rela_zoo.embeddings._cache import cached_embeddings
+    from rela_zoo.embeddings import cached_embeddings, open_embeddings
     from rela_zoo.prior import load_prior
 
     if (Path(name) / "index.json").is_file():

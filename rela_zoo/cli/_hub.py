@@ -64,8 +64,7 @@ def fetch_command(
     With the training data in reach, published embeddings of exactly these samples are fetched; else everything that
     is published of the prior. Where nothing is, its weights.
     """
-    from rela_zoo.engine import fetch_for_run
-    from rela_zoo.engine.config import parse_rela
+    from rela_zoo.engine import fetch_for_run, plan_rela
     from rela_zoo.hosts.builtin.compose import compose
 
     path = Path(config)
@@ -78,7 +77,7 @@ def fetch_command(
     from omegaconf import OmegaConf
 
     data = OmegaConf.select(cfg, "data.train_path")
-    for line in fetch_for_run(parse_rela(OmegaConf.to_container(section, resolve=True)), data):
+    for line in fetch_for_run(plan_rela(section), data):
         typer.echo(line)
 
 

@@ -83,31 +83,22 @@ def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: in
 
     from rela_zoo._io.progress import Progress
     from rela_zoo.data import image_source
-    from rela_zoo.engine import preflight, resolve_targets, run_subset
-    from rela_zoo.engine.config import parse_rela
+    from rela_zoo.engine import plan_rela, resolve_targets, run_subset
     from rela_zoo.errors import ConfigError, Problem, SelectionError
     from rela_zoo.selection.record import SubsetWriter, read_info
 
-    config = parse_rela(section)
-    problems = preflight(config)
+    plan = plan_rela(section)
+    config = plan.config
     if config.selection.needs_losses:
         expected = "a policy that doesn't look at losses, which only a training has"
         fix = "train with rela.selection={name: loss, record: FOLDER}, which writes the same files"
-        problems.append(Problem("--selection", expected, config.selection.name, fix))
-    if problems:
-        raise ConfigError(problems)
+        raise ConfigError([Problem("--selection", expected, config.selection.name, fix)])
     source = image_source(data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def say(text: str) -> None:
-        typer.echo(text, err=True)
-
     targets = None
     if config.selection.needs_embeddings:
-        targets = resolve_targets(config, source, device=device, say=say)
-    subset = run_subset(
-        config, n=len(source), seed=seed, epochs=epochs, source=source, targets=targets, device=device, say=say
-    )
+        targets = resolve_targets(plan, source, device=device)
+    subset = run_subset(config, n=len(source), seed=seed, epochs=epochs, source=source, targets=targets, device=device)
     writer = SubsetWriter(out, source.ids, subset)
     seen = torch.zeros(len(source), dtype=torch.bool)
     sizes = []

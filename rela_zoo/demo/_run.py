@@ -159,7 +159,7 @@ def _train(training: Training, cfg: dict[str, Any], output: Path, held_out: Held
         int(cfg["seed"]),
         samples_seen=result.samples_seen,
         wall_seconds=round(result.seconds - watch.seconds, 2),
-        handover_step=method._rela.handover_step if training.prior is not None else None,
+        handover_step=method.rela.handover_step if training.prior is not None else None,
         curve=tuple(watch.points),
     )
     path = _result_file(training, output)

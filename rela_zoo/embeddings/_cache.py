@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,21 @@ if TYPE_CHECKING:
     from rela_zoo.prior import Prior
 
 
-def cache_folder(prior: Prior, source: ImageSource) -> Path:
-    """Where the float16 embeddings of these images by this prior belong."""
-    key = json.dumps({"prior": prior.identity(), "data": source.probe(), "dtype": "float16"}, sort_keys=True)
-    name = f"{prior.spec.id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+def cache_folder(identity: Mapping[str, str | int], source: ImageSource) -> Path:
+    """Where the float16 embeddings of these images by the prior with this identity belong."""
+    key = json.dumps({"prior": dict(identity), "data": source.probe(), "dtype": "float16"}, sort_keys=True)
+    name = f"{identity['id']}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     return artefact_cache() / "embeddings" / name.replace("/", "_")
+
+
+def find_cached(identity: Mapping[str, str | int], source: ImageSource) -> EmbeddingTable | None:
+    """The embeddings in the cache; None where they have not been made. Needs no weights.
+
+    Raises:
+        EmbeddingsError: the artefact there is damaged.
+    """
+    folder = cache_folder(identity, source)
+    return open_embeddings(folder) if (folder / INDEX).is_file() else None
 
 
 def cached_embeddings(prior: Prior, source: ImageSource, *, device: str | None = None) -> EmbeddingTable:
@@ -31,7 +42,5 @@ def cached_embeddings(prior: Prior, source: ImageSource, *, device: str | None =
     Raises:
         EmbeddingsError: images that can't be decoded, or outputs that can't be stored.
     """
-    folder = cache_folder(prior, source)
-    if (folder / INDEX).is_file():
-        return open_embeddings(folder)
-    return embed(prior, source, folder, device=device)
+    found = find_cached(prior.identity(), source)
+    return found if found is not None else embed(prior, source, cache_folder(prior.identity(), source), device=device)

@@ -1,10 +1,33 @@
-"""The method wrapper: one subclass for any method class of a host, no copy of any method."""
+"""The accelerated stage, whatever the host: no trainer, no configuration tree. `Accelerator` is the whole of it."""
 
-from rela_zoo.engine._artefacts import resolve_targets
-from rela_zoo.engine._loader import subset_sampler
+from rela_zoo.engine._plan import RelaPlan, plan_rela
 from rela_zoo.engine._preflight import preflight
 from rela_zoo.engine._published import fetch_for_run
 from rela_zoo.engine._selection import run_subset
-from rela_zoo.engine._wrapper import with_rela
+from rela_zoo.engine._shape import RunShape
+from rela_zoo.engine._views import ViewShape
+from rela_zoo.engine._weights import scale_gradients
+from rela_zoo.engine.accelerator import Accelerator, Step, to_device
+from rela_zoo.engine.objective import AdaptiveHandover, ConstantHandover
+from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
+from rela_zoo.engine.targets import Targets, resolve_targets
 
-__all__ = ["fetch_for_run", "preflight", "resolve_targets", "run_subset", "subset_sampler", "with_rela"]
+__all__ = [
+    "Accelerator",
+    "AdaptiveHandover",
+    "ConstantHandover",
+    "RelaPlan",
+    "RunShape",
+    "StagedDataset",
+    "Step",
+    "SubsetSampler",
+    "Targets",
+    "ViewShape",
+    "fetch_for_run",
+    "plan_rela",
+    "preflight",
+    "resolve_targets",
+    "run_subset",
+    "scale_gradients",
+    "to_device",
+]

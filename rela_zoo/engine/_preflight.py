@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.errors import HubError, Problem, RelaZooError, SelectionError, UnknownPriorError
 
+if TYPE_CHECKING:
+    from rela_zoo.registry import PriorSpec
 
-def preflight(config: RelaConfig) -> list[Problem]:
+
+def preflight(config: RelaConfig) -> tuple[PriorSpec | None, list[Problem]]:
     """Check names and paths of a `rela` section: is the prior known, are the artefacts there and of this prior?
 
-    Reads the registry and the index of the embeddings, no weights and no rows. Returns every problem found.
+    Reads the registry and the index of the embeddings, no weights and no rows.
+
+    Returns:
+        The prior's entry, if there is one, and every problem found.
     """
     problems = _check_replay(config)
     if config.prior is None:
-        return problems
+        return None, problems
     from rela_zoo.registry import prior_spec
 
-    spec = None
+    spec: PriorSpec | None = None
     try:
         spec = prior_spec(config.prior)
     except UnknownPriorError as error:
@@ -35,7 +42,7 @@ def preflight(config: RelaConfig) -> list[Problem]:
     if local and not Path(str(config.transport)).is_file():
         fix = "run `rela-zoo transport fit EMBEDDINGS --out FILE`, or set rela.transport=null to fit it on the spot"
         problems.append(Problem("rela.transport", "a transport file", f"nothing at {config.transport}", fix))
-    return problems
+    return spec, problems
 
 
 def _check_replay(config: RelaConfig) -> list[Problem]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rela_zoo.engine.config import RelaConfig
+from rela_zoo._io import ranks
+from rela_zoo._io.log import logger
+from rela_zoo.engine._plan import RelaPlan
 from rela_zoo.errors import EmbeddingsError, HubError, RelaZooError
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable
     from rela_zoo.hub import Artefact
     from rela_zoo.registry import PriorSpec
+
+log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,27 +29,22 @@ class Published:
     transport: tuple[Path, Artefact] | None
 
 
-def find_published(config: RelaConfig, source: ImageSource, say: Callable[[str], None]) -> Published | None:
+def find_published(plan: RelaPlan, source: ImageSource) -> Published | None:
     """Pull embeddings of exactly these samples, if somebody published them for this prior.
 
     Index and ids are fetched first; rows only of a data set that has every sample of `source`. Without a network the
     cache is used; where that has nothing, this says so and finds none.
 
     Args:
-        config: with a prior.
+        plan: with a prior.
         source: the training data.
-        say: takes a line for the user.
-
-    Raises:
-        RegistryError: no such prior.
     """
     from rela_zoo.embeddings import open_embeddings
     from rela_zoo.hub import pull
-    from rela_zoo.registry import prior_spec
 
-    assert config.prior is not None
-    spec = prior_spec(config.prior)
-    name = _agreed(_choose(spec, config, source, say) if _rank() == 0 else None)
+    spec = plan.prior
+    # What the first process chooses is used by all: each asking for itself, they could choose differently.
+    name = ranks.broadcast(_choose(plan, source) if ranks.is_first() else None)
     if name is None:
         return None
     held = spec.artefacts[name].embeddings
@@ -54,21 +52,22 @@ def find_published(config: RelaConfig, source: ImageSource, say: Callable[[str],
     try:
         pulled = pull(spec, name)
     except HubError as error:
-        if _together():
+        if ranks.world_size() > 1:
             raise  # the other ranks may have them: a job whose ranks use different rows is worse than none
-        say(_unused(spec, name, error))
+        log.info(_unused(spec, name, error))
         return None
     assert pulled.embeddings is not None
-    say(f"rela_zoo: embeddings of {name} by {spec.id}, published in {held.repo}")
+    log.info(f"rela_zoo: embeddings of {name} by {spec.id}, published in {held.repo}")
     which = {one.kind: one for one in pulled.artefacts}
     transport = (pulled.transport, which["transport"]) if pulled.transport else None
     return Published(open_embeddings(pulled.embeddings), which["embeddings"], transport)
 
 
-def _choose(spec: PriorSpec, config: RelaConfig, source: ImageSource, say: Callable[[str], None]) -> str | None:
+def _choose(plan: RelaPlan, source: ImageSource) -> str | None:
     """The first data set whose rows are by this prior and hold every sample; only index and ids are fetched."""
     from rela_zoo.hub import pull_ids
 
+    spec, config = plan.prior, plan.config
     for name, artefacts in sorted(spec.artefacts.items()):
         if artefacts.embeddings is None:
             continue
@@ -76,7 +75,7 @@ def _choose(spec: PriorSpec, config: RelaConfig, source: ImageSource, say: Calla
             ids = pull_ids(artefacts.embeddings)
         # Out of reach, or in a format that this version does not know.
         except (HubError, EmbeddingsError) as error:
-            say(_unused(spec, name, error))
+            log.info(_unused(spec, name, error))
             continue
         if ids.info.preprocessing != config.preprocessing or len(ids) < len(source):
             continue
@@ -85,7 +84,9 @@ def _choose(spec: PriorSpec, config: RelaConfig, source: ImageSource, say: Calla
         # A network of the publisher's own code is known by the digest of its state, not by that of a file.
         foreign = spec.family != "external" and spec.sha256 not in (None, weights)
         if made_by.get("id") != spec.id or foreign:
-            say(f"rela_zoo: published embeddings of {name} by {spec.id} are not used: they are by {made_by.get('id')}")
+            log.info(
+                f"rela_zoo: published embeddings of {name} by {spec.id} are not used: they are by {made_by.get('id')}"
+            )
             continue
         try:
             ids.positions(source.ids)
@@ -99,34 +100,11 @@ def _unused(spec: PriorSpec, name: str, error: RelaZooError) -> str:
     return f"rela_zoo: published embeddings of {name} by {spec.id} are not used: {error.what} ({error.got})"
 
 
-def _together() -> bool:
-    import torch.distributed as dist
-
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _rank() -> int:
-    import torch.distributed as dist
-
-    return dist.get_rank() if _together() else 0
-
-
-def _agreed(name: str | None) -> str | None:
-    """What rank 0 has chosen, on every rank: each asking for itself, they could choose differently."""
-    import torch.distributed as dist
-
-    if not _together():
-        return name
-    box = [name]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
-def fetch_for_run(config: RelaConfig, data: str | None) -> list[str]:
+def fetch_for_run(plan: RelaPlan, data: str | None) -> list[str]:
     """Fetch what a run with this section needs, for a machine without a network.
 
     Args:
-        config: the checked section.
+        plan: of the run.
         data: the training images, if they are in reach: then only published embeddings of exactly these are fetched.
 
     Returns:
@@ -137,12 +115,12 @@ def fetch_for_run(config: RelaConfig, data: str | None) -> list[str]:
     """
     from rela_zoo.data import image_source
     from rela_zoo.hub import open_address, pull, pull_transport_address
-    from rela_zoo.registry import prior_spec
 
+    config = plan.config
     if config.prior is None:
         return ["this run has no prior: it needs nothing"]
     lines: list[str] = []
-    spec = prior_spec(config.prior)
+    spec = plan.prior
     fits = False
     if config.embeddings is not None:
         fits = True
@@ -150,7 +128,7 @@ def fetch_for_run(config: RelaConfig, data: str | None) -> list[str]:
             table, _ = open_address(config.embeddings)
             lines.append(f"embeddings {table.path}")
     elif data is not None and Path(data).expanduser().exists():
-        fits = find_published(config, image_source(data), lines.append) is not None
+        fits = find_published(plan, image_source(data)) is not None
     else:
         for name in sorted(spec.artefacts):
             pulled = pull(spec, name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 
-from rela_zoo.engine._artefacts import Targets, wait_for
+from rela_zoo._io import ranks
 from rela_zoo.engine.config import RelaConfig
+from rela_zoo.engine.targets import Targets, wait_for
 from rela_zoo.errors import ConfigError, Problem, SelectionError
 from rela_zoo.selection.subset import Subset
 
@@ -25,8 +25,6 @@ def run_subset(
     source: ImageSource | None,
     targets: Targets | None,
     device: torch.device,
-    rank: int = 0,
-    say: Callable[[str], None] = print,
 ) -> Subset:
     """The subsets that a run trains on, recorded if the configuration says so.
 
@@ -37,9 +35,7 @@ def run_subset(
         epochs: of the training; None or negative for a training without a set number of them.
         source: the samples by id; needed to replay or record.
         targets: the prior's rows; needed by policies that look at them.
-        device: where clusters and the like are computed.
-        rank: of this process; only the first computes and records.
-        say: takes lines of text for the user.
+        device: where clusters and the like are computed, by the first process, which also records.
 
     Raises:
         ConfigError: a curriculum without a number of epochs, or recorded subsets that don't fit.
@@ -52,8 +48,8 @@ def run_subset(
         from rela_zoo.selection.geometry.space import TableSpace
 
         assert targets is not None
-        table, transport, wait = targets.table, targets.transport, None if rank == 0 else wait_for
-        space = TableSpace(table, transport, targets.positions, device=device, wait=wait, say=say)
+        wait = None if ranks.is_first() else wait_for
+        space = TableSpace(targets.table, targets.transport, targets.positions, device=device, wait=wait)
     ids = source.ids if source is not None else None
     try:
         subset = build_subset(
@@ -72,7 +68,7 @@ def run_subset(
     except ValueError as error:
         fix = "raise rela.data_ratio"
         raise ConfigError([Problem("rela.data_ratio", "at least one sample an epoch", str(error), fix)]) from error
-    if selection.record is not None and rank == 0:
+    if selection.record is not None and ranks.is_first():
         from rela_zoo.selection.record import RecordedSubset, SubsetWriter
 
         assert ids is not None

@@ -9,6 +9,7 @@ from typing import Any
 _EXPORTS = {
     "Prior": "rela_zoo.prior._load",
     "load_prior": "rela_zoo.prior._load",
+    "prior_identity": "rela_zoo.prior._identity",
     "ImageTransform": "rela_zoo.prior._preprocessing",
     "PREPROCESSINGS": "rela_zoo.prior._preprocessing",
     "UnpinnedWeightsWarning": "rela_zoo.prior._weights",
@@ -23,6 +24,7 @@ __all__ = [
     "UnpinnedWeightsWarning",
     "find_weights",
     "load_prior",
+    "prior_identity",
     "verify_sha256",
 ]
 

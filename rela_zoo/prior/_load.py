@@ -76,23 +76,31 @@ class Prior(nn.Module):
 
     def identity(self) -> dict[str, str | int]:
         """Everything that changes the numbers this prior gives; part of the key of every artefact made with it."""
-        spec = self.spec
-        found: dict[str, str | int] = {
-            "id": spec.id,
-            "revision": self._revision or "",
-            "weights_sha256": self._weights_sha256,
-            "architecture": _architecture(spec),
-            "layer": spec.layer,
-            "dim": self.dim,
-            "preprocessing": self.preprocessing,
-            "preprocessing_digest": self.transform.digest(),
-        }
-        if spec.source == "random":
-            found["seed"] = spec.seed
-        return found
+        return identity_of(
+            self.spec, self.dim, self.preprocessing, self.transform, self._revision, self._weights_sha256
+        )
 
     def extra_repr(self) -> str:
         return f"id={self.spec.id!r}, dim={self.dim}, preprocessing={self.preprocessing!r}"
+
+
+def identity_of(
+    spec: PriorSpec, dim: int, preprocessing: str, transform: ImageTransform, revision: str | None, weights_sha256: str
+) -> dict[str, str | int]:
+    """The identity of a prior from its parts; equal for equal numbers."""
+    found: dict[str, str | int] = {
+        "id": spec.id,
+        "revision": revision or "",
+        "weights_sha256": weights_sha256,
+        "architecture": _architecture(spec),
+        "layer": spec.layer,
+        "dim": dim,
+        "preprocessing": preprocessing,
+        "preprocessing_digest": transform.digest(),
+    }
+    if spec.source == "random":
+        found["seed"] = spec.seed
+    return found
 
 
 def _architecture(spec: PriorSpec) -> str:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from experiments._backbone import build_backbone
 from experiments._methods import build_method
+from rela_zoo.engine import scale_gradients
 from rela_zoo.engine.objective import cosine_discrepancy
-from rela_zoo.selection.weights import scale_gradients
 
 Network = Callable[[Tensor], Tensor]
 

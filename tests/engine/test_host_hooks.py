@@ -6,8 +6,10 @@ import torch
 
 from rela_zoo import with_rela
 from rela_zoo.data import image_source
-from rela_zoo.engine._loader import rebuild_loader
+from rela_zoo.engine import ViewShape
 from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.hosts.contract import Host
+from rela_zoo.hosts.lightning import LoaderData
 
 
 class CountsEpochs(host.Method):
@@ -59,10 +61,11 @@ def test_so_it_does_after_resumption_and_the_momentum_goes_on(tmp_path):
 
 
 def test_problems_known_to_the_host_are_listed_with_the_others():
-    def check(cfg):
-        return [Problem("data.format", "something else", str(cfg.method), "choose another")]
+    class Picky(Host):
+        def check(self, cfg):
+            return [Problem("data.format", "something else", str(cfg.method), "choose another")]
 
-    wrapped = with_rela(host.Method, check=check)
+    wrapped = with_rela(host.Method, Picky())
     with pytest.raises(ConfigError) as caught:
         wrapped(host.config({"head": "thawed", "data_ratio": 7}))
     assert {problem.key for problem in caught.value.problems} == {"rela.head", "rela.data_ratio", "data.format"}
@@ -72,24 +75,24 @@ def test_problems_known_to_the_host_are_listed_with_the_others():
     wrapped(host.config())  # without a section the host is not asked
 
 
-def test_data_that_come_otherwise_are_joined_and_rebuilt_by_the_host():
+def test_data_that_come_otherwise_are_joined_and_put_back_by_the_host():
     asked = []
 
-    class Other:
-        def __init__(self, module):
-            self._trainer = module.trainer
-            self.source = image_source(host.Images())
+    class Otherwise(LoaderData):
+        def __init__(self, trainer):
+            super().__init__(trainer)
+            self._images, self.source = self.source, image_source(host.Images())
 
-        def rebuild(self, config, subset):
-            asked.append((config.data_ratio, subset.ratio, subset.seed))
-            return rebuild_loader(self._trainer, subset, accelerated_views=None)
+        def install(self, accelerator, views):
+            asked.append((accelerator.config.data_ratio, accelerator.sampler.subset.seed, views))
+            self.source = self._images
+            return super().install(accelerator, None)
 
-    module, run = _fit(with_rela(host.Method, other_data=Other), {"handover": 0.5, "data_ratio": 0.5})
-    assert asked == [(0.5, 0.5, 3)]
+    class Own(Host):
+        def data(self, module):
+            return Otherwise(module.trainer)
+
+    module, run = _fit(with_rela(host.Method, Own()), {"handover": 0.5, "data_ratio": 0.5})
+    assert asked == [(0.5, 3, ViewShape(host.SIDE, 2))]
     assert run.global_step == 24
-    assert module._rela.handover_step == 12
-
-
-def test_none_means_an_ordinary_loader():
-    module, _ = _fit(with_rela(host.Method, other_data=lambda module: None), {"handover": 0.5, "data_ratio": 0.5})
-    assert module._rela.handover_step == 12
+    assert module.rela.handover_step == 12

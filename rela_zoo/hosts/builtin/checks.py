@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rela_zoo.data.datasets import ClassFolders, DataProblem, _Indexed, open_dataset
+from rela_zoo.engine import RelaPlan
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.builtin.config import (
     IGNORED,
@@ -47,10 +48,11 @@ _NUMBERS: dict[str, tuple[float, bool, bool]] = {
 
 
 class Checked(NamedTuple):
-    """What a check leaves behind: the opened data sets, so that folders are listed only once."""
+    """What a check leaves behind: opened data sets and the plan of `rela`, so that nothing is looked up twice."""
 
     train: _Indexed
     val: _Indexed | None
+    plan: RelaPlan | None
 
 
 class _Check:
@@ -59,6 +61,7 @@ class _Check:
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given = given
         self.problems: list[Problem] = []
+        self.plan: RelaPlan | None = None
         self.whole: dict[str, Any] = as_plain(fill_defaults(given))
 
     def get(self, key: str) -> Any:
@@ -248,17 +251,14 @@ class _Check:
         section = self.get("rela")
         if section is None:
             return 1.0
-        from rela_zoo.engine.config import parse_rela
+        from rela_zoo.engine import plan_rela
 
         try:
-            parsed = parse_rela(section)
+            self.plan = plan_rela(section)
         except ConfigError as error:
             self.problems += error.problems
             return 1.0
-        from rela_zoo.engine import preflight
-
-        self.problems += preflight(parsed)
-        return parsed.data_ratio
+        return self.plan.config.data_ratio
 
     def data(self) -> Checked | None:
         if self.flawed("data"):
@@ -280,7 +280,7 @@ class _Check:
             extra = sorted(set(val.classes) ^ set(train.classes))[:5]
             fix = "give both folders the same classes, or set data.val_path=null"
             self.wrong("data.val_path", "the classes of data.train_path", fix, f"differing classes: {', '.join(extra)}")
-        return Checked(train, val)
+        return Checked(train, val, self.plan)
 
     def batch(self, samples: int, ratio: float, processes: int) -> None:
         size = self.get("optimizer.batch_size")

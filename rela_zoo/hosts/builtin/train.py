@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo.data.datasets import Held, _Indexed, validation_transform
 from rela_zoo.data.views import build_views
+from rela_zoo.engine import RelaPlan, StagedDataset, SubsetSampler
 from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
 from rela_zoo.hosts.builtin.checks import check
 from rela_zoo.hosts.builtin.config import (
@@ -33,7 +34,7 @@ from rela_zoo.hosts.builtin.config import (
     run_identity,
 )
 from rela_zoo.hosts.builtin.methods import METHODS
-from rela_zoo.selection.subset import EpochSubset, StagedDataset, SubsetSampler
+from rela_zoo.selection.subset import EpochSubset
 
 
 @dataclass
@@ -175,14 +176,20 @@ def _resume_path(cfg: DictConfig, folder: Path) -> Path | None:
     return find_checkpoint(folder) if cfg.auto_resume.enabled else None
 
 
-def build_method(cfg: DictConfig) -> LightningModule:
-    """The method that a completed configuration names, with random weights; wrapped if it has a `rela` section."""
-    method: Any = METHODS[cfg.method]
-    if cfg.get("rela") is not None:
-        from rela_zoo.engine import with_rela
+def build_method(cfg: DictConfig, plan: RelaPlan | None = None) -> LightningModule:
+    """The method that a resolved configuration names, with random weights; wrapped if it has a `rela` section.
 
-        method = with_rela(method)
-    built = method(cfg)
+    Args:
+        cfg: the configuration.
+        plan: its `rela` section, if that has been checked already.
+    """
+    method: Any = METHODS[cfg.method]
+    if cfg.get("rela") is None:
+        built = method(cfg)
+    else:
+        from rela_zoo.hosts.contract import with_rela
+
+        built = with_rela(method)(cfg, rela=plan)
     return built if cfg.performance.disable_channel_last else built.to(memory_format=torch.channels_last)
 
 
@@ -198,7 +205,7 @@ def initial_method(cfg: Any) -> LightningModule:
     data = check(cfg)
     whole = resolve_config(fill_defaults(as_plain(cfg)), len(data.train.classes))
     _seed(whole.seed, 0)
-    return build_method(whole)
+    return build_method(whole, data.plan)
 
 
 def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
@@ -226,7 +233,7 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
             print(f"note: {resume} comes from a run with other {', '.join(changed)}", file=sys.stderr)
     processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
     _seed(whole.seed, 0)
-    method = build_method(whole)
+    method = build_method(whole, data.plan)
     loader, val_loader = _train_loader(whole, data.train, processes), _val_loader(whole, data.val)
     if whole.debug_augmentations:
         print(as_plain(whole.augmentations))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from rela_zoo.hosts._config_group import register_rela_group
-from rela_zoo.hosts.solo_learn._check import check_config
-from rela_zoo.hosts.solo_learn._dali import dali_data
+from rela_zoo.hosts.solo_learn._host import SoloLearn
 from rela_zoo.hosts.solo_learn._methods import NOT_METHODS
 
 
@@ -21,13 +20,13 @@ def activate() -> None:
     """
     import solo.methods
 
-    from rela_zoo.engine import with_rela
+    from rela_zoo.hosts.contract import with_rela
 
     register_rela_group()
     methods = solo.methods.METHODS
     for name, method in list(methods.items()):
         if name not in NOT_METHODS:
-            methods[name] = with_rela(method, check=check_config, other_data=dali_data)
+            methods[name] = with_rela(method, SoloLearn())
     from solo.utils.auto_resumer import AutoResumer
 
     if "rela" not in AutoResumer.SHOULD_MATCH:
@@ -38,5 +37,9 @@ def activate() -> None:
 def is_active() -> bool:
     """Whether `activate` has done its work in this process."""
     methods = getattr(sys.modules.get("solo.methods"), "METHODS", {})
-    wrapped = [getattr(method, "_is_rela", False) for name, method in methods.items() if name not in NOT_METHODS]
+    if not methods:
+        return False
+    from rela_zoo.hosts.contract import RelaMixin
+
+    wrapped = [issubclass(method, RelaMixin) for name, method in methods.items() if name not in NOT_METHODS]
     return bool(wrapped) and all(wrapped)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rela_zoo.data import FileSource, relative_ids
 from rela_zoo.data.views import RELA_VIEW
-from rela_zoo.engine import subset_sampler
+from rela_zoo.engine import Accelerator, SubsetSampler, ViewShape
 from rela_zoo.engine.config import RelaConfig
-from rela_zoo.selection.subset import Subset, SubsetSampler
 
 
 class DaliData:
@@ -23,8 +23,6 @@ class DaliData:
 
     def __init__(self, module: Any) -> None:
         from solo.data.dali_dataloader import PretrainPipelineBuilder
-
-        from rela_zoo.data._folders import FileSource, relative_ids
 
         self._method, self._data = module, module.trainer.datamodule
         data = self._data
@@ -44,18 +42,15 @@ class DaliData:
         self._files = [str(file) for file in self._builder.reader._init_args["files"]]
         root = str(data.train_data_path)
         self.source = FileSource(root, relative_ids(root, self._files))
+        self.batch_size = int(data.batch_size)
 
-    def rebuild(self, config: RelaConfig, subset: Subset) -> tuple[SubsetSampler, Any]:
-        """Put a loader over epoch subsets in the place of the data module's own.
-
-        Raises:
-            ConfigError: a subset is smaller than one batch.
-        """
-        sampler = subset_sampler(subset, self._data.batch_size, self._method.trainer)
-        accelerated = self._accelerated_transforms(config) if config.accelerates else self._data.transforms
-        loader = _EpochLoader(self._data, self._builder, self._files, sampler, accelerated)
+    def install(self, accelerator: Accelerator, views: ViewShape | None) -> _EpochLoader:
+        """Put a loader over epoch subsets in the place of the data module's own."""
+        config, own = accelerator.config, self._data.transforms
+        accelerated = self._accelerated_transforms(config) if config.accelerates and views is not None else own
+        loader = _EpochLoader(self._data, self._builder, self._files, accelerator.sampler, accelerated)
         self._data.train_loader = loader
-        return sampler, loader
+        return loader
 
     def _accelerated_transforms(self, config: RelaConfig) -> Any:
         """The milder views as DALI operators, for the large crops only."""
@@ -136,8 +131,6 @@ class _EpochLoader:
         return iter(self._iterator)
 
 
-def dali_data(module: Any) -> DaliData | None:
-    """The data of a run under DALI; None for any other run."""
-    if type(getattr(module.trainer, "datamodule", None)).__name__ != "PretrainDALIDataModule":
-        return None
-    return DaliData(module)
+def is_dali(module: Any) -> bool:
+    """Whether a module trains on data from DALI."""
+    return type(getattr(module.trainer, "datamodule", None)).__name__ == "PretrainDALIDataModule"

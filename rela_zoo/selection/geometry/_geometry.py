@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from rela_zoo import __version__
+from rela_zoo._io.log import logger
 from rela_zoo._io.paths import artefact_cache
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.selection.geometry._assign import nearest_labels
@@ -28,6 +29,8 @@ from rela_zoo.selection.geometry._file import read_file, write_file
 
 if TYPE_CHECKING:
     from rela_zoo.transport import TargetTransport
+
+log = logger(__name__)
 
 FORMAT = "rela-zoo-selection-geometry"
 FORMAT_VERSION = 1  # raised, too, when the same key would give other numbers
@@ -107,7 +110,6 @@ def geometry(
     key_parts: KeyParts,
     cache: Path | None = None,
     device: str | torch.device | None = None,
-    say: Callable[[str], None] = print,
 ) -> Geometry:
     """The geometry from its file, computed and written when missing. Two processes at once compute it twice.
 
@@ -120,7 +122,6 @@ def geometry(
         key_parts: what the numbers depend on.
         cache: the folder of the files; None takes `selection` among this machine's artefacts.
         device: where products are made; None takes the CPU. Not part of the key.
-        say: told before something long begins.
 
     Returns:
         The geometry.
@@ -137,7 +138,7 @@ def geometry(
     path = geometry_path(kind, key_parts, cache)
     if path.is_file():
         return load_geometry(path, kind, key_parts)
-    found = _compute(kind, once(points), key_parts, cache, device, say)
+    found = _compute(kind, once(points), key_parts, cache, device)
     save_geometry(path, found, key_parts)
     return found
 
@@ -246,14 +247,13 @@ def _compute(
     parts: KeyParts,
     cache: Path | None,
     device: str | torch.device | None,
-    say: Callable[[str], None],
 ) -> Geometry:
     clusters = None
     if kind == "duplicates":
         key_parts = replace(parts, threshold=None)
-        clusters = geometry("clusters", points=points, key_parts=key_parts, cache=cache, device=device, say=say)
+        clusters = geometry("clusters", points=points, key_parts=key_parts, cache=cache, device=device)
     where = _checked(points(), parts)
-    say("rela_zoo: " + _SAID[kind].format(rows=parts.rows, cells=parts.cells))
+    log.info("rela_zoo: " + _SAID[kind].format(rows=parts.rows, cells=parts.cells))
     return compute(kind, where, parts.cells, parts.seed, parts.threshold, clusters=clusters, device=device)
 
 

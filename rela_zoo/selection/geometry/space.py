@@ -87,7 +87,6 @@ class TableSpace(_PriorSpace):
         device: where products are made; the numbers may differ between devices, so files made on one serve all.
         cache: folder of the files; None takes `selection` among this machine's artefacts.
         wait: called with a file before it is read: on ranks other than the first, which alone computes.
-        say: told before something long begins.
     """
 
     def __init__(
@@ -99,10 +98,9 @@ class TableSpace(_PriorSpace):
         device: str | torch.device | None = None,
         cache: Path | None = None,
         wait: Callable[[Path], None] | None = None,
-        say: Callable[[str], None] = print,
     ) -> None:
         self._table, self._transport, self._positions = table, transport, positions
-        self._device, self._cache, self._wait, self._say = device, cache, wait, say
+        self._device, self._cache, self._wait = device, cache, wait
         self._n = len(positions)
 
     def _find(self, kind: Kind, cells: int, dims: int, threshold: float | None) -> Geometry:
@@ -123,4 +121,4 @@ class TableSpace(_PriorSpace):
         def points() -> np.ndarray:
             return principal_points(self._table, self._positions, self._transport, dims, device=self._device)
 
-        return geometry(kind, points=points, key_parts=parts, cache=self._cache, device=self._device, say=self._say)
+        return geometry(kind, points=points, key_parts=parts, cache=self._cache, device=self._device)

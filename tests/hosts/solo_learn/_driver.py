@@ -33,6 +33,8 @@ def _digest(tensors) -> str:
 def _recording_trainer(job):
     import lightning.pytorch as pl
 
+    from rela_zoo.hosts.contract import RelaMixin
+
     class Recorder(pl.Callback):
         def __init__(self):
             rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -45,8 +47,8 @@ def _recording_trainer(job):
         def on_train_start(self, trainer, module):
             self._write(
                 kind="start",
-                rela=getattr(module, "_rela", None) is not None,
-                wrapped=bool(getattr(type(module), "_is_rela", False)),
+                rela=getattr(module, "rela", None) is not None,
+                wrapped=isinstance(module, RelaMixin),
                 epoch=trainer.current_epoch,
                 steps=trainer.estimated_stepping_batches,
                 global_step=trainer.global_step,
@@ -138,7 +140,7 @@ def _targets_against_images(trainer, module):
         data.transform = transform
     with torch.no_grad():
         wanted = torch.cat([prior(prior.transform(image)[None]) for image in images])
-    rows = module._rela._targets.rows(torch.arange(len(data))).float()
+    rows = module.rela.targets.rows(torch.arange(len(data))).float()
     return {"worst": float(torch.nn.functional.cosine_similarity(wanted, rows).min()), "samples": len(data)}
 
 

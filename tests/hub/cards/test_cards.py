@@ -16,7 +16,7 @@ from rela_zoo.errors import RegistryError
 from rela_zoo.hub.cards import DatasetFacts, Measurement, dataset_card, make_cards, model_card, read_measured, zoo_page
 from rela_zoo.registry import PriorSpec, packaged_priors
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def head(card: str) -> dict[str, Any]:

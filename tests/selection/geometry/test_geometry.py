@@ -42,15 +42,12 @@ def never() -> np.ndarray:
 
 class TestGeometry:
     @pytest.mark.parametrize(("kind", "parts"), KINDS)
-    def test_is_computed_once(self, kind: Kind, parts: KeyParts, tmp_path: Path) -> None:
+    def test_is_computed_once(self, kind: Kind, parts: KeyParts, tmp_path: Path, said: Any) -> None:
         calls: list[int] = []
-        said: list[str] = []
-        first = geometry(
-            kind, points=lambda: (calls.append(1), POINTS)[1], key_parts=parts, cache=tmp_path, say=said.append
-        )
+        first = geometry(kind, points=lambda: (calls.append(1), POINTS)[1], key_parts=parts, cache=tmp_path)
         assert len(calls) == 1
         assert len(said) == (2 if kind == "duplicates" else 1)
-        again = geometry(kind, points=never, key_parts=parts, cache=tmp_path, say=said.append)
+        again = geometry(kind, points=never, key_parts=parts, cache=tmp_path)
         assert len(said) == (2 if kind == "duplicates" else 1)
         for name in ("labels", "distances", "centroids", "groups"):
             np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
@@ -58,11 +55,11 @@ class TestGeometry:
         own = np.linalg.norm(POINTS - first.centroids[first.labels], axis=1)
         np.testing.assert_allclose(first.distances, own, rtol=1e-4, atol=1e-6)
 
-    def test_duplicates_share_the_file_of_their_clusters(self, tmp_path: Path) -> None:
+    def test_duplicates_share_the_file_of_their_clusters(self, tmp_path: Path, said: Any) -> None:
         clusters = geometry("clusters", points=lambda: POINTS, key_parts=PARTS, cache=tmp_path)
-        said: list[str] = []
+        said.clear()
         parts = replace(PARTS, threshold=0.9)
-        found = geometry("duplicates", points=lambda: POINTS, key_parts=parts, cache=tmp_path, say=said.append)
+        found = geometry("duplicates", points=lambda: POINTS, key_parts=parts, cache=tmp_path)
         assert len(said) == 1
         np.testing.assert_array_equal(found.labels, clusters.labels)
         assert found.groups is not None

@@ -25,10 +25,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[EmbeddingTable, Tar
     return table, fit_transport(table), np.random.default_rng(0).permutation(N)[:250]
 
 
-def test_memory_and_files_agree_in_the_order_of_the_data_set(parts, tmp_path: Path) -> None:
+def test_memory_and_files_agree_in_the_order_of_the_data_set(parts, tmp_path: Path, said) -> None:
     table, transport, positions = parts
-    said: list[str] = []
-    filed = TableSpace(table, transport, positions, cache=tmp_path, say=said.append)
+    filed = TableSpace(table, transport, positions, cache=tmp_path)
     memory = MemorySpace(table.rows(positions), transport)
     for ask in (
         lambda space: space.clusters(6, 8)[0],
@@ -39,7 +38,7 @@ def test_memory_and_files_agree_in_the_order_of_the_data_set(parts, tmp_path: Pa
         assert (ask(filed) == ask(memory)).all()
         assert len(ask(memory)) == len(positions)
     count = len(said)
-    again = TableSpace(table, transport, positions, cache=tmp_path, say=said.append)
+    again = TableSpace(table, transport, positions, cache=tmp_path)
     again.clusters(6, 8)
     again.duplicates(0.99, 6, 16)
     assert len(said) == count  # read, not computed
@@ -56,16 +55,16 @@ def test_more_is_asked_for_than_there_is(parts) -> None:
     assert len(np.unique(space.cells(10_000, 999))) <= 5
 
 
-def test_other_ranks_wait_for_the_file(parts, tmp_path: Path) -> None:
+def test_other_ranks_wait_for_the_file(parts, tmp_path: Path, said) -> None:
     table, transport, positions = parts
     asked: list[Path] = []
 
     def wait(path: Path) -> None:
         asked.append(path)
-        TableSpace(table, transport, positions, cache=tmp_path, say=lambda text: None).clusters(6, 8)
+        TableSpace(table, transport, positions, cache=tmp_path).clusters(6, 8)
         assert path.is_file()
+        said.clear()
 
-    said: list[str] = []
-    TableSpace(table, transport, positions, cache=tmp_path, wait=wait, say=said.append).clusters(6, 8)
+    TableSpace(table, transport, positions, cache=tmp_path, wait=wait).clusters(6, 8)
     assert len(asked) == 1
     assert not said

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo._io import ranks
 from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.log import logger
 from rela_zoo._io.paths import artefact_cache
+from rela_zoo.engine._plan import RelaPlan
 from rela_zoo.engine._published import Published, find_published
-from rela_zoo.engine.config import RelaConfig
 from rela_zoo.errors import EmbeddingsError, TransportError, WeightsError
 
 if TYPE_CHECKING:
@@ -26,16 +27,18 @@ if TYPE_CHECKING:
     from rela_zoo.hub import Artefact
     from rela_zoo.transport import TargetTransport
 
+log = logger(__name__)
+
 # Rows computed on another machine, in another batch size or rounded to float16 agree to about 1e-3 of a right angle;
 # another image of the same class rarely comes above 0.95.
 _SAME_IMAGE_COSINE = 0.99
 
 
-@dataclass
+@dataclass(frozen=True)
 class Targets:
     """Targets for every sample of a data set, computed on the fly from raw rows.
 
-    Args:
+    Attributes:
         table: the raw embeddings.
         transport: fitted on them.
         positions: (N,) int64, the row of `table` for each index of the data set.
@@ -47,22 +50,20 @@ class Targets:
     positions: np.ndarray
     artefacts: tuple[Artefact, ...] = ()
 
+    def to(self, device: torch.device) -> Targets:
+        """The same, with the transport on a device; rows are read on the CPU."""
+        return replace(self, transport=self.transport.to(device))
+
     def rows(self, indices: Tensor) -> Tensor:
         """Raw embeddings of the samples with these indices (B,) on the CPU: (B, D), on the CPU."""
         return self.table.rows(self.positions[indices.numpy()])
 
 
-def resolve_targets(
-    config: RelaConfig,
-    source: ImageSource,
-    *,
-    device: torch.device,
-    rank: int = 0,
-    say: Callable[[str], None] = print,
-) -> Targets:
+def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device) -> Targets:
     """Find or make embeddings and transport for `source`, and join them to it by sample id.
 
-    Missing artefacts are computed by rank 0 into the cache; the other ranks wait for them there.
+    Missing artefacts are computed by the first process into the cache; the others wait for them there. The prior's
+    weights are needed only where rows are missing, or to check stored ones.
 
     Raises:
         EmbeddingsError: rows are missing for some samples, or belong to other images.
@@ -72,46 +73,51 @@ def resolve_targets(
     from rela_zoo.embeddings import open_embeddings
     from rela_zoo.hub import Artefact, open_address
 
+    config = plan.config
     fresh, published, used = False, None, []
     if config.embeddings is not None and config.embeddings.startswith("hf://"):
         table, rows = open_address(config.embeddings)
-    elif config.embeddings is None and (published := find_published(config, source, say)) is not None:
+    elif config.embeddings is None and (published := find_published(plan, source)) is not None:
         table, rows = published.table, published.rows
     else:
         if config.embeddings is not None:
             table = open_embeddings(config.embeddings)
         else:
-            table, weights, fresh = _cached_embeddings(config, source, device, rank, say)
+            table, weights, fresh = _cached_embeddings(plan, source, device)
             used += weights
         rows = Artefact("embeddings", None, None, None, "", table.digest)
-    positions = _join(table, source, config)
-    if config.verify and not fresh and rank == 0:
-        _spot_check(config, table, positions, source, device, download=rows.repo is None)
-    transport, moved = _transport(config, table, rank, published, say)
+    positions = _join(table, source, plan)
+    if config.verify and not fresh and ranks.is_first():
+        _spot_check(plan, table, positions, source, device, download=rows.repo is None)
+    transport, moved = _transport(plan, table, published)
     return Targets(table, transport, positions, (rows, *moved, *used))
 
 
 def _cached_embeddings(
-    config: RelaConfig, source: ImageSource, device: torch.device, rank: int, say: Callable[[str], None]
+    plan: RelaPlan, source: ImageSource, device: torch.device
 ) -> tuple[EmbeddingTable, list[Artefact], bool]:
     """Embeddings of `source` from the cache, made there when missing; by which weights; and whether just now."""
-    from rela_zoo.embeddings._cache import cache_folder, cached_embeddings
-    from rela_zoo.embeddings._format import INDEX
+    from rela_zoo.embeddings import INDEX, cache_folder, embed, open_embeddings
     from rela_zoo.hub import weights_artefact
-    from rela_zoo.prior import load_prior
+    from rela_zoo.prior import load_prior, prior_identity
 
-    assert config.prior is not None
-    prior = load_prior(config.prior, preprocessing=config.preprocessing)
-    index = cache_folder(prior, source) / INDEX
-    if rank != 0:
-        wait_for(index)
-    fresh = not index.is_file()
+    spec, preprocessing = plan.prior, plan.config.preprocessing
+    identity, prior = prior_identity(spec, preprocessing), None
+    if identity is None:
+        prior = load_prior(spec, preprocessing=preprocessing)
+        identity = prior.identity()
+    folder = cache_folder(identity, source)
+    if not ranks.is_first():
+        wait_for(folder / INDEX)
+    fresh = not (folder / INDEX).is_file()
     if fresh:
-        say(f"rela_zoo: embedding {len(source)} images with {prior.spec.id} → {index.parent}")
-    table = cached_embeddings(prior, source, device=str(device))
-    identity = prior.identity()
+        prior = prior or load_prior(spec, preprocessing=preprocessing)
+        log.info(f"rela_zoo: embedding {len(source)} images with {spec.id} → {folder}")
+        table = embed(prior, source, folder, device=str(device))
+    else:
+        table = open_embeddings(folder)
     revision, digest = str(identity["revision"]) or None, str(identity["weights_sha256"])
-    return table, [weights_artefact(prior.spec, revision, digest)] if prior.spec.has_weights else [], fresh
+    return table, [weights_artefact(spec, revision, digest)] if spec.has_weights else [], fresh
 
 
 def wait_for(path: Path, poll_seconds: float = 1.0) -> None:
@@ -128,7 +134,7 @@ def wait_for(path: Path, poll_seconds: float = 1.0) -> None:
         time.sleep(poll_seconds)
 
 
-def _join(table: EmbeddingTable, source: ImageSource, config: RelaConfig) -> np.ndarray:
+def _join(table: EmbeddingTable, source: ImageSource, plan: RelaPlan) -> np.ndarray:
     try:
         return table.positions(source.ids)
     except EmbeddingsError as error:
@@ -136,13 +142,13 @@ def _join(table: EmbeddingTable, source: ImageSource, config: RelaConfig) -> np.
             f"rela.embeddings do not belong to this data set: {error.what}",
             expected=error.expected or f"a row for each of the {len(source)} samples of {source.describe()}",
             got=error.got,
-            fix=f"run `rela-zoo embed {config.prior} DATA --out DIR` on this data set, point rela.embeddings at the "
-            "right artefact, or set rela.embeddings=null to compute them here",
+            fix=f"run `rela-zoo embed {plan.config.prior} DATA --out DIR` on this data set, point rela.embeddings at "
+            "the right artefact, or set rela.embeddings=null to compute them here",
         ) from error
 
 
 def _spot_check(
-    config: RelaConfig,
+    plan: RelaPlan,
     table: EmbeddingTable,
     positions: np.ndarray,
     source: ImageSource,
@@ -155,14 +161,12 @@ def _spot_check(
     For embeddings that came from the Hub (hashes checked) weights are not downloaded just for this: `download=False`.
     """
     from rela_zoo.prior import find_weights, load_prior
-    from rela_zoo.registry import prior_spec
 
-    assert config.prior is not None
+    config, spec = plan.config, plan.prior
     try:
-        spec = prior_spec(config.prior)
         if not download and spec.has_weights:
             find_weights(spec, download=False)
-        prior = load_prior(config.prior, preprocessing=config.preprocessing).to(device)
+        prior = load_prior(spec, preprocessing=config.preprocessing).to(device)
     except WeightsError as error:
         if download:
             warnings.warn(f"rela.verify is skipped, for the prior can't be loaded: {error.what}", stacklevel=2)
@@ -183,22 +187,23 @@ def _spot_check(
 
 
 def _transport(
-    config: RelaConfig, table: EmbeddingTable, rank: int, published: Published | None, say: Callable[[str], None]
+    plan: RelaPlan, table: EmbeddingTable, published: Published | None
 ) -> tuple[TargetTransport, list[Artefact]]:
     """The transport, and which it is; not where it is fitted here: then it follows from the rows."""
     from rela_zoo.hub import Artefact, pull_transport_address
     from rela_zoo.transport import TargetTransport, fit_transport
 
-    if config.transport is not None:
-        if config.transport.startswith("hf://"):
-            place, artefact = pull_transport_address(config.transport)
+    given = plan.config.transport
+    if given is not None:
+        if given.startswith("hf://"):
+            place, artefact = pull_transport_address(given)
         else:
-            place = Path(config.transport)
+            place = Path(given)
             artefact = Artefact("transport", None, None, None, "", file_sha256(place))
         transport = TargetTransport.load(place)
         if transport.dim != table.shape[1]:
             raise TransportError(
-                f"rela.transport {config.transport} is for other embeddings",
+                f"rela.transport {given} is for other embeddings",
                 expected=f"a transport of {table.shape[1]} dimensions",
                 got=f"{transport.dim}",
                 fix="set rela.transport=null to fit it on these embeddings",
@@ -209,10 +214,10 @@ def _transport(
         transport = TargetTransport.load(place)
         if transport.dim == table.shape[1] and transport.stats.source_digest == table.digest:
             return transport, [artefact]
-        say("rela_zoo: the published transport was fitted on other rows; it is fitted anew")
+        log.info("rela_zoo: the published transport was fitted on other rows; it is fitted anew")
     path = artefact_cache() / "transports" / f"{table.digest[:32]}.safetensors"
     if not path.is_file():
-        if rank == 0:
+        if ranks.is_first():
             path.parent.mkdir(parents=True, exist_ok=True)
             fit_transport(table).save(path)
         else:

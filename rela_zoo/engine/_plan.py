@@ -1,0 +1,71 @@
+"""A checked `rela` section with the prior it names: looked up once; from there on the entry travels, not its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rela_zoo.engine._preflight import preflight
+from rela_zoo.engine.config import RelaConfig, parse_rela
+from rela_zoo.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from rela_zoo.registry import PriorSpec
+
+
+@dataclass(frozen=True)
+class RelaPlan:
+    """What a run is to do.
+
+    Attributes:
+        config: the checked section.
+        spec: the entry of `config.prior`; None without a prior.
+    """
+
+    config: RelaConfig
+    spec: PriorSpec | None
+
+    @property
+    def prior(self) -> PriorSpec:
+        """The entry, where there is one."""
+        assert self.spec is not None
+        return self.spec
+
+
+def plan_rela(section: Any, more: Callable[[], list[Problem]] = list) -> RelaPlan:
+    """Check a `rela` section, and all that can be known of it before data, weights or a GPU are touched.
+
+    Args:
+        section: a mapping with any keys of `rela_zoo/conf/rela/default.yaml`, or a checked `RelaConfig`.
+        more: gives the problems that the host knows of, to be listed with the others.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: with every problem found.
+
+    Example:
+        >>> plan = plan_rela({"prior": "cifar10-resnet20", "data_ratio": 0.5})
+        >>> plan.spec.dim, plan.config.handover
+        (64, 'adaptive')
+    """
+    try:
+        config = section if isinstance(section, RelaConfig) else parse_rela(_plain(section))
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *more()]) from None
+    spec, problems = preflight(config)
+    problems += more()
+    if problems:
+        raise ConfigError(problems)
+    return RelaPlan(config, spec)
+
+
+def _plain(section: Any) -> Any:
+    """A section as plain data: other mappings (OmegaConf's) say how they are read, lists within them too."""
+    if isinstance(section, Mapping):
+        return {key: _plain(section[key]) for key in section}
+    if hasattr(section, "__iter__") and not isinstance(section, str | bytes):
+        return [_plain(one) for one in section]
+    return section

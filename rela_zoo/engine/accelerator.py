@@ -1,0 +1,357 @@
+"""ReLA in one training run, whatever the loop: targets, head, subsets, stage and handover, loss, state.
+
+Takes numbers and tensors, and knows nothing of a trainer. The hosts are thin adapters around it; a loop of one's own
+needs no adapter (`scripts/examples/plain_loop.py`).
+
+Source: ReLA (arXiv 2405.14669); reference code LINs-lab/ReLA at 0223046.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rela_zoo._io.log import logger, speak
+from rela_zoo.engine._plan import RelaPlan, plan_rela
+from rela_zoo.engine._selection import run_subset
+from rela_zoo.engine._shape import RunShape
+from rela_zoo.engine._stage import StageControl
+from rela_zoo.engine._views import ViewShape, accelerated_views
+from rela_zoo.engine.config import RelaConfig
+from rela_zoo.engine.objective import cosine_discrepancy
+from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
+from rela_zoo.engine.targets import Targets, resolve_targets
+from rela_zoo.errors import ConfigError, Problem, RelaZooError
+
+if TYPE_CHECKING:
+    from rela_zoo.hub import Artefact
+
+log = logger(__name__)
+
+
+class Step(NamedTuple):
+    """One batch of a plain loop.
+
+    Attributes:
+        accelerated: whether it gets the accelerated loss; else the method's own.
+        batch: what the loader gave.
+    """
+
+    accelerated: bool
+    batch: Any
+
+
+class Accelerator:
+    """The accelerated stage in front of any method's own.
+
+    Made before the optimiser: a trained head has parameters. Missing embeddings are computed here.
+
+    Args:
+        data: the training images in the order of their indices: whatever `image_source` takes.
+        features_dim: width of the student's features, m.
+        run: how long the training is.
+        rela: keys of the `rela` section (documented in `rela_zoo/conf/rela/default.yaml`), or a plan made of one.
+        device: where features, head and targets live.
+
+    Attributes:
+        config: the checked section.
+        sampler: gives a loader the subset of each epoch; hosts that shard samplers leave it alone.
+        head: linear, m → k; None where there is no accelerated stage. Frozen unless `rela.head` is `trained`.
+        dim: k, width of the targets; 0 without an accelerated stage.
+        targets: the prior's rows and their transport; None where no embeddings are used.
+
+    Raises:
+        ConfigError: mistakes in `rela`, or a subset smaller than a batch; every problem that can be found.
+        RelaZooError: for everything about data and artefacts that would spoil the run.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from rela_zoo import Accelerator, RunShape
+        >>> images = np.random.default_rng(0).integers(0, 256, (96, 32, 32, 3), dtype=np.uint8)
+        >>> rela = {"prior": "cifar10-resnet20", "data_ratio": 0.5, "handover": 0.5}
+        >>> accelerator = Accelerator(images, features_dim=16, run=RunShape(batch_size=8, epochs=2), rela=rela)
+        >>> loader = [(torch.arange(8), torch.randn(8, 16))]  # indices, and what a student made of the images
+        >>> for accelerated, (indices, features) in accelerator.batches(loader, epoch=0):
+        ...     loss = accelerator.loss([features], indices)
+        >>> accelerated, loss.shape
+        (True, torch.Size([]))
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        features_dim: int | None,
+        run: RunShape,
+        rela: Mapping[str, Any] | RelaConfig | RelaPlan,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        speak()
+        plan = rela if isinstance(rela, RelaPlan) else plan_rela(rela)
+        self.config, self._run, self.device = plan.config, run, torch.device(device)
+        self.seed = run.seed if self.config.seed is None else self.config.seed
+        source: Any = None
+        if self.config.needs_embeddings or self.config.selection.needs_ids:
+            from rela_zoo.data import image_source
+
+            source = image_source(data)
+        self.targets: Targets | None = None
+        if self.config.needs_embeddings:
+            self.targets = resolve_targets(plan, source, device=self.device)
+        subset = run_subset(
+            self.config,
+            n=len(data if source is None else source),
+            seed=self.seed,
+            epochs=run.length,
+            source=source,
+            targets=self.targets,
+            device=self.device,
+        )
+        self.head: nn.Linear | None = None
+        self.dim = 0
+        if self.config.accelerates:
+            self._build_head(features_dim)
+        self.sampler: SubsetSampler = run.sampler(subset)
+        self._stage = StageControl(self.config, self.sampler, run)
+        self._steps = 0
+
+    def _build_head(self, features_dim: int | None) -> None:
+        if not features_dim:
+            fix = "choose a backbone whose class sets features_dim"
+            got = f"features_dim={features_dim}"
+            raise ConfigError([Problem("backbone.name", "a student with features", got, fix)])
+        assert self.targets is not None
+        self.targets = self.targets.to(self.device)
+        self.dim = min(int(features_dim), self.targets.transport.components.shape[1])
+        # Its own seed, without touching the run's generator: every rank gets the same head, and adding a head does
+        # not change how anything else is initialised.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            head = nn.Linear(int(features_dim), self.dim)
+        self.head = head.requires_grad_(self.trains_head).to(self.device)
+
+    # ── what a loop is built from ─────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether the head belongs into the optimiser."""
+        return self.config.accelerates and self.config.head == "trained"
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What an optimiser has to train besides the student: the head's parameters, or none."""
+        return list(self.head.parameters()) if self.head is not None and self.trains_head else []
+
+    def views(self, own: Any, shape: ViewShape) -> Any | None:
+        """The transform of the accelerated stage, or None where the method's own views are kept.
+
+        Args:
+            own: the method's own transform, which tells mean and deviation of the pixels.
+            shape: size and number of the views.
+
+        Raises:
+            ConfigError: no normalisation can be found in `own`, or `rela.augmentations` lists another number of views.
+        """
+        return accelerated_views(self.config.augmentations, own, shape) if self.config.accelerates else None
+
+    def dataset(self, base: Any, accelerated: Any | None = None, *, indexed: bool = True) -> StagedDataset:
+        """The data set for a loader with `sampler`: the views of the stage, chance by seed, epoch and index alone.
+
+        Args:
+            base: map-style, applies its `transform` attribute in `__getitem__`.
+            accelerated: transform of the accelerated stage; None for the data set's own in both.
+            indexed: whether the items of `base` carry their index; else it is put in front: (index, item…).
+        """
+        return StagedDataset(base, accelerated, self.seed, indexed=indexed)
+
+    @property
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """Which embeddings, transport and weights are used, for a lock file."""
+        return () if self.targets is None else self.targets.artefacts
+
+    def optimiser_steps(self, epochs: int) -> int:
+        """Optimiser steps of the first `epochs` epochs."""
+        return self._run.optimiser_steps(self.sampler, epochs)
+
+    # ── a plain loop ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def batches(self, loader: Iterable[Any], epoch: int) -> Iterator[Step]:
+        """The batches of one epoch, each with its stage. The loop makes an optimiser step after each.
+
+        With `run.accumulate` above 1 it makes one after so many batches, and one after the last.
+
+        Args:
+            loader: draws from `sampler`, and drops an incomplete last batch.
+            epoch: 0, 1, …, counted over the whole training.
+        """
+        self.start_epoch(epoch)
+        workers = getattr(loader, "num_workers", 0) * (getattr(loader, "prefetch_factor", None) or 0)
+        self.set_in_flight(workers + 1)
+        number = -1
+        for number, batch in enumerate(loader):
+            accelerated = self.begin_batch(number, step=self._steps)
+            yield Step(accelerated, batch)
+            if (number + 1) % self._run.accumulate == 0:
+                self._steps += 1
+            self.end_batch(number, step=self._steps)
+        if (number + 1) % self._run.accumulate:
+            self._steps += 1
+        self.end_epoch(epoch, step=self._steps)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, or, after its end and after `load_state_dict`, the one to come."""
+        return self._stage.epoch
+
+    # ── hosts with hooks of their own ─────────────────────────────────────────────────────────────────────────────
+
+    def set_in_flight(self, batches: int) -> None:
+        """How many batches a loader may have drawn that are not trained on yet, at most: with the one under way.
+
+        A handover inside an epoch comes after them, so that no batch mixes the two stages.
+        """
+        self._stage.in_flight = batches
+
+    def start_epoch(self, epoch: int) -> None:
+        """An epoch begins; its samples are drawn when the loader asks for the first."""
+        self._stage.start_epoch(epoch)
+
+    def begin_batch(self, batch: int, *, step: int) -> bool:
+        """Called before each batch; whether it gets the accelerated loss.
+
+        Args:
+            batch: its number in the epoch, 0, 1, …
+            step: optimiser steps made so far, over all epochs.
+        """
+        if self._stage.before_batch(batch, step):
+            log.info(f"rela_zoo: handover to {self._run.method} at step {step}")
+        return not self._stage.in_own_stage(batch)
+
+    def end_batch(self, batch: int, *, step: int) -> None:
+        """Called after each batch, with the optimiser steps made by then."""
+        self._stage.after_batch(batch, step)
+
+    def end_epoch(self, epoch: int, *, step: int) -> None:
+        """Called after the last batch of an epoch, instead of `end_batch` or after it; again changes nothing."""
+        self._stage.fold(step)
+        self._stage.end_epoch(epoch)
+
+    def fold(self, step: int) -> None:
+        """Take noted losses into the averages, before a checkpoint inside an epoch is taken."""
+        self._stage.fold(step)
+
+    def weights(self, indices: Tensor) -> Tensor | None:
+        """Weights of the samples of a batch, (B,) float32 on the accelerator's device; None for no weights."""
+        weights = self.sampler.weights(indices.cpu())
+        return None if weights is None else to_device(weights, self.device)
+
+    def loss(self, features: Sequence[Tensor], indices: Tensor) -> Tensor:
+        """The accelerated loss of one batch: mean over views and samples of 1 − cos(head(features), target).
+
+        Args:
+            features: of each view, (B, m) with gradient.
+            indices: (B,) int64, which samples; on the CPU they are read without waiting for a GPU.
+
+        Returns:
+            The loss, scalar; samples count by their weights, if the selection has any.
+
+        Raises:
+            RelaZooError: there is no accelerated stage.
+        """
+        if self.head is None or self.targets is None:
+            fix = "name a prior in rela.prior, and ask `begin_batch` or `batches` for the stage"
+            raise RelaZooError("there is no accelerated stage, and so no loss of it", got=f"{self.config}", fix=fix)
+        here = indices.cpu()
+        wanted = self.targets.transport(to_device(self.targets.rows(here), features[0].device), dim=self.dim)
+        losses = torch.stack([cosine_discrepancy(self.head(one), wanted) for one in features]).mean(dim=0)
+        self._stage.observe(to_device(indices, losses.device), losses.detach())
+        weights = self.weights(here)
+        loss = losses.mean() if weights is None else (weights * losses).mean()
+        self._stage.record(loss.detach())
+        return loss
+
+    # ── what can be asked at any time ─────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def handover_step(self) -> int | None:
+        """Optimiser steps made when the method's own stage began; None while it has not."""
+        return self._stage.handover_step
+
+    def own_epoch(self, epoch: int) -> int:
+        """How many epochs of the method's own stage lie behind the start of `epoch` (0, 1, …) of the training."""
+        begun = self._stage.handover_epoch
+        return 0 if begun is None else max(0, epoch - begun)
+
+    @property
+    def averages(self) -> dict[str, Tensor]:
+        """`slow`, `fast` and `rho` of the adaptive rule, on their device, to be logged; else empty."""
+        return self._stage.averages
+
+    def banner(self) -> str:
+        """What is about to happen, for the user, on a few lines."""
+        config, subset, lines = self.config, self.sampler.subset, []
+        of = f"{config.data_ratio:g} of {subset.n} samples"
+        ratio = f"{of}: {len(subset)} in each epoch, drawn afresh"
+        if subset.counts is not None:
+            ratio = f"{of} on average, from {subset.counts[0]} to {subset.counts[-1]} in an epoch, drawn afresh"
+        if config.selection.name != "uniform":
+            ratio += f"; selection {config.selection}"
+        if self.targets is None:
+            return f"rela_zoo is active · no prior: the method's own stage from the start\n  data    {ratio}"
+        table, transport = self.targets.table, self.targets.transport
+        lines.append(f"rela_zoo is active · prior {config.prior} ({config.preprocessing} preprocessing)")
+        lines.append(f"  rows    {table.shape[0]} × {table.shape[1]}, digest {table.digest[:12]}")
+        if config.accelerates:
+            explained = sum(transport.stats.explained_variance_ratio[: self.dim])
+            lines.append(f"  targets {self.dim} dimensions, {explained:.1%} of the variance; head {config.head}")
+        lines.append(f"  data    {ratio}")
+        rule = f"accelerated first; handover {config.handover}, at the next {config.handover_at}"
+        lines.append(f"  stages  {rule if config.accelerates else 'the method’s own from the start'}")
+        return "\n".join(lines)
+
+    # ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def state_dict(self, *, head: bool = True) -> dict[str, Any]:
+        """Everything that a checkpoint must hold to go on as if nothing had happened; the table stays where it is.
+
+        Args:
+            head: whether to put the head in; not where it is part of a module that is saved anyway.
+        """
+        digest = None if self.targets is None else self.targets.table.digest
+        state = {**self._stage.state_dict(), "embeddings": digest, "steps": self._steps}
+        if head and self.head is not None:
+            state["head"] = self.head.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any], epoch: int | None = None) -> None:
+        """Go on from what `state_dict` gave.
+
+        Args:
+            state: of a run with the same `rela`, data and seed.
+            epoch: the epoch to be run next, where the host knows better than the state.
+
+        Raises:
+            RelaZooError: if the state is of a run over other data or embeddings.
+        """
+        digest = None if self.targets is None else self.targets.table.digest
+        if state["embeddings"] != digest:
+            raise RelaZooError(
+                "this checkpoint was trained on other embeddings",
+                expected=f"digest {state['embeddings']}",
+                got=f"digest {digest}",
+                fix="point rela.embeddings at the artefact of that run, or start a new run",
+            )
+        self._stage.load_state_dict(dict(state), epoch)
+        self._steps = int(state.get("steps", 0))
+        if self.head is not None and "head" in state:
+            self.head.load_state_dict(state["head"])
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; from ordinary memory the copy would wait for a GPU."""
+    if tensor.device == device:
+        return tensor
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)

@@ -1,0 +1,305 @@
+"""`with_rela`: a subclass of a method class under solo-learn's contract, with the accelerated stage in front.
+
+The contract: `cls(cfg)`, `backbone`, `features_dim`, `forward`, `training_step` over `[indices, views, targets]`,
+`base_training_step` in the most basic class, `learnable_params`, `num_large_crops`, `momentum_forward` where there is
+a momentum network. solo-learn's methods have it, and so have those of the built-in host. No method is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from rela_zoo.engine import Accelerator, RelaPlan, ViewShape, plan_rela, scale_gradients
+from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.hosts.lightning import LightningRun, LoaderData, ModuleFacts, TrainingData
+
+Method = TypeVar("Method", bound=type)
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
+
+    class _Contract(LightningModule):
+        """What the wrapper relies on, for the type checker."""
+
+        cfg: Any
+        features_dim: int | None
+        num_large_crops: int
+        num_crops: int
+        multicrop: bool
+        rela_head: nn.Module
+        _sample_weights: Tensor | None
+
+        @property
+        def learnable_params(self) -> list[dict[str, Any]]: ...
+        def forward(self, X: Tensor) -> dict[str, Any]: ...
+        def multicrop_forward(self, X: Tensor) -> dict[str, Any]: ...
+        def momentum_forward(self, X: Tensor) -> dict[str, Any]: ...
+        def training_step(self, batch: Any, batch_idx: int) -> Any: ...
+
+else:
+    _Contract = object
+
+
+class Host:
+    """What a host under the contract knows that the wrapper can't: overridden where it differs."""
+
+    def check(self, cfg: Any) -> list[Problem]:
+        """What is wrong with a whole configuration; asked only if it has a `rela` section."""
+        return []
+
+    def data(self, module: Any) -> TrainingData:
+        """The training data of a module in `setup`."""
+        return LoaderData(module.trainer)
+
+    def crop_size(self, module: Any) -> int:
+        """Side of the large crops, in pixels."""
+        return int(module.cfg.augmentations[0].crop_size)
+
+    def save(self, module: Any) -> dict[str, Any]:
+        """State that the host's own checkpoints lack, as plain values."""
+        # solo-learn forgets how far the momentum has risen, and would make the first step at its start again.
+        return {"tau": getattr(getattr(module, "momentum_updater", None), "cur_tau", None)}
+
+    def load(self, module: Any, state: Mapping[str, Any]) -> None:
+        """Put that state back."""
+        if state.get("tau") is not None:
+            module.momentum_updater.cur_tau = state["tau"]
+
+    def run_folder(self, trainer: Any) -> Path | None:
+        """The folder of a run, known once training starts; None without one."""
+        for callback in trainer.callbacks:
+            place = getattr(callback, "folder", None) or getattr(callback, "path", None)
+            if type(callback).__name__ == "Checkpointer" and isinstance(place, str | Path):
+                return Path(place)
+        return None
+
+
+def _most_basic(method_class: type, attribute: str) -> Any:
+    """The class furthest up the inheritance of `method_class` that itself defines `attribute`, or None."""
+    return next((cls for cls in reversed(method_class.__mro__) if attribute in vars(cls)), None)
+
+
+def with_rela(method_class: Method, host: Host | None = None) -> Method:
+    """A subclass of a method class that trains by the `rela` section of its configuration.
+
+    Without such a section it behaves exactly as `method_class`: same losses, same state-dict keys. With one, training
+    starts with the accelerated stage (ReLA, arXiv 2405.14669): the prior's transported embeddings are the targets,
+    the SSL loss is not computed, momentum networks and the online classifier go on being updated; then comes the
+    handover, once, to the unmodified method. Both stages see a fresh subset of the data in each epoch.
+
+    Args:
+        method_class: a LightningModule class under solo-learn's contract, such as an entry of `solo.methods.METHODS`.
+        host: what is peculiar to the program that trains it.
+
+    Returns:
+        The subclass; `method_class` itself if it is one already. Its instances have `rela`, the `Accelerator` of the
+        run, or None without a section and before training.
+
+    Raises:
+        TypeError: if `method_class` lacks the contract's methods.
+
+    Example:
+        >>> from rela_zoo import with_rela
+        >>> from rela_zoo.hosts.builtin.methods import METHODS
+        >>> wrapped = with_rela(METHODS["byol"])
+        >>> wrapped.__name__, issubclass(wrapped, METHODS["byol"])
+        ('BYOL', True)
+    """
+    if issubclass(method_class, RelaMixin):
+        return cast(Method, method_class)
+    basic = _most_basic(method_class, "base_training_step")
+    if basic is None or not hasattr(method_class, "learnable_params"):
+        raise TypeError(
+            f"expected a method class with base_training_step and learnable_params, as solo-learn's have; "
+            f"got {method_class.__name__}"
+        )
+    momentum = _most_basic(method_class, "momentum_forward")
+    bases: tuple[type, ...] = (RelaMixin, method_class) if momentum is None else (_MomentumMixin, method_class)
+    if hasattr(method_class, "multicrop_forward"):
+        bases = (_MulticropMixin, *bases)
+    names = {
+        "__module__": method_class.__module__,
+        "__qualname__": method_class.__qualname__,
+        "__doc__": method_class.__doc__,
+        "_rela_basic": basic,
+        "_rela_momentum": momentum,
+        "_rela_host": host or Host(),
+        "_rela_wrapped": method_class,
+    }
+    return cast(Method, type(method_class.__name__, bases, names))
+
+
+class RelaMixin(_Contract):
+    """The hooks that `with_rela` puts in front of a method's own. What they do is the accelerator's business."""
+
+    # Set by `with_rela`: the classes whose forward and momentum_forward run no heads, the host, the method's own class.
+    _rela_basic: ClassVar[Any]
+    _rela_momentum: ClassVar[Any]
+    _rela_host: ClassVar[Host]
+    _rela_wrapped: ClassVar[type]
+
+    def __init__(self, cfg: Any, *args: Any, rela: RelaPlan | None = None, **kwargs: Any) -> None:
+        section = cfg.get("rela", None)
+        if rela is None and section is not None:
+            rela = plan_rela(section, more=lambda: self._rela_host.check(cfg))
+        super().__init__(cfg, *args, **kwargs)
+        self._rela_plan = None if section is None else rela
+        self._rela_run: LightningRun | None = None
+        self._accelerating = False
+        # Of the samples of the batch under way, or None for no weights.
+        self._sample_weights: Tensor | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class is made at run time and can't be found by name; its parts can.
+        made = super().__reduce_ex__(protocol)
+        return (_remade, (self._rela_wrapped, self._rela_host), *made[2:])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The run belongs to the trainer of this process, which a copy leaves behind.
+        return {**super().__getstate__(), "_rela_run": None}
+
+    @property
+    def rela(self) -> Accelerator | None:
+        """The accelerator of the run; None without a `rela` section, and before training is set up."""
+        run = self.__dict__.get("_rela_run")
+        return None if run is None else run.accelerator
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self._rela_plan is None or stage != "fit":
+            return
+        seed = int(self.cfg.get("seed", None) or 0)
+        views = ViewShape(self._rela_host.crop_size(self), self.num_large_crops)
+        facts = ModuleFacts(getattr(self, "features_dim", None), seed, self.cfg.get("method", "the method"), views)
+        self._rela_run = LightningRun(self.trainer, self._rela_plan, self._rela_host.data(self), facts)
+        if self._rela_run.accelerator.head is not None:
+            self.rela_head = self._rela_run.accelerator.head
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self._rela_run is not None and self.trainer.global_rank == 0:
+            _record_artefacts(self._rela_run.accelerator, self._rela_host.run_folder(self.trainer))
+
+    def on_train_epoch_start(self) -> None:
+        if self._rela_run is not None:
+            self._rela_run.start_epoch()
+        super().on_train_epoch_start()
+
+    @property
+    def learnable_params(self) -> list[dict[str, Any]]:
+        params = super().learnable_params
+        if self.rela is not None and self.rela.trains_head:
+            params = [*params, {"name": "rela_head", "params": self.rela_head.parameters()}]
+        return params
+
+    @property
+    def current_epoch(self) -> int:
+        # Methods count epochs for what belongs to their own stage (freezing a layer, a temperature's warm-up, when
+        # a queue starts), so they see 0 through the accelerated stage and count from the handover.
+        epoch, run = super().current_epoch, self.__dict__.get("_rela_run")
+        return epoch if run is None else run.accelerator.own_epoch(epoch)
+
+    def forward(self, X: Tensor) -> dict[str, Any]:
+        if self._accelerating:
+            # Only backbone and online classifier run: no projector, no predictor. The features' loss has its
+            # weights already.
+            return scale_gradients(self._rela_basic.forward(self, X), self._sample_weights, only=("logits",))
+        return scale_gradients(super().forward(X), self._sample_weights)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        # Rows are looked up by indices that are still on the CPU: reading them back would stall the GPU.
+        if self._rela_run is not None and self.trainer.training:
+            self._rela_run.note_indices(batch[0])
+        return super().on_before_batch_transfer(batch, dataloader_idx)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        if self._rela_run is None:
+            return super().training_step(batch, batch_idx)
+        self._rela_run.take_indices(batch[0])
+        accelerated = self._rela_run.begin_batch(batch_idx)
+        self._sample_weights = self._rela_run.weights()
+        try:
+            return self._accelerated_step(batch, batch_idx) if accelerated else super().training_step(batch, batch_idx)
+        finally:
+            self._sample_weights = None
+
+    def _accelerated_step(self, batch: Any, batch_idx: int) -> Tensor:
+        indices, views, targets = batch
+        views = [views] if isinstance(views, Tensor) else views[: self.num_large_crops]
+        with self._large_crops_only():
+            base = self._rela_basic if getattr(self, "momentum_classifier", None) is None else self._rela_momentum
+            out = base.training_step(self, [indices, views, targets], batch_idx)
+        assert self._rela_run is not None
+        loss = self._rela_run.loss(out["feats"])
+        self.log("train_rela_loss", loss, on_epoch=True, sync_dist=True)
+        return out["loss"] + loss
+
+    @contextmanager
+    def _large_crops_only(self) -> Iterator[None]:
+        before = self.num_crops, self.multicrop
+        self.num_crops, self.multicrop, self._accelerating = self.num_large_crops, False, True
+        try:
+            yield
+        finally:
+            (self.num_crops, self.multicrop), self._accelerating = before, False
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int, *args: Any) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx, *args)
+        if self._rela_run is not None:
+            accelerated = not self._rela_run.accelerator.sampler.in_own_stage(batch_idx)
+            self._rela_run.end_batch(batch_idx)
+            if accelerated:
+                self.log_dict(self._rela_run.metrics())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self._rela_run is not None:
+            self._rela_run.save(checkpoint)
+            checkpoint["rela"].update(self._rela_host.save(self))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if self._rela_run is not None:
+            self._rela_host.load(self, self._rela_run.load(checkpoint))
+
+
+class _MomentumMixin(RelaMixin):
+    @torch.no_grad()
+    def momentum_forward(self, X: Tensor) -> dict[str, Any]:
+        if self._accelerating:
+            return cast(dict[str, Any], self._rela_momentum.momentum_forward(self, X))
+        return cast(dict[str, Any], super().momentum_forward(X))
+
+
+class _MulticropMixin(_Contract):
+    def multicrop_forward(self, X: Tensor) -> dict[str, Any]:
+        return scale_gradients(super().multicrop_forward(X), self._sample_weights)
+
+
+def _remade(method_class: type, host: Host) -> Any:
+    """An empty instance of a wrapped class, for unpickling."""
+    cls: Any = with_rela(method_class, host)
+    return cls.__new__(cls)
+
+
+def _record_artefacts(accelerator: Accelerator, folder: Path | None) -> None:
+    """Write `rela.lock` into the run's folder; with --locked, compare with it instead.
+
+    Raises:
+        HubError: locked, and the run would use other artefacts, or has no folder.
+    """
+    from rela_zoo.hub import is_locked, write_lock
+
+    if accelerator.targets is None:
+        return
+    if folder is not None:
+        write_lock(folder, accelerator.artefacts)
+    elif is_locked():
+        fix = "set checkpoint.enabled=true"
+        raise ConfigError([Problem("checkpoint.enabled", "a run with a folder to lock", "no folder", fix)])

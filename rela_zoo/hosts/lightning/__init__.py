@@ -1,0 +1,10 @@
+"""Any LightningModule: a callback, and one line in its `training_step`. The other Lightning hosts stand on this one.
+
+Works with Lightning 2.1 and newer. Everything that is not Lightning's public interface is in `_trainer`.
+"""
+
+from rela_zoo.hosts.lightning.callback import RelaCallback, accelerating
+from rela_zoo.hosts.lightning.data import LoaderData, TrainingData
+from rela_zoo.hosts.lightning.run import LightningRun, ModuleFacts
+
+__all__ = ["LightningRun", "LoaderData", "ModuleFacts", "RelaCallback", "TrainingData", "accelerating"]

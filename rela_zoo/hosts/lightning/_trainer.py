@@ -1,0 +1,89 @@
+"""What has to be asked or told of Lightning's trainer, its private parts included, in one place.
+
+Called in `setup("fit")`: before DDP wraps the module and before schedules are sized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from rela_zoo.engine import Accelerator, RunShape
+from rela_zoo.errors import ConfigError, Problem
+
+Trainer = Any
+
+
+def train_loader(trainer: Trainer) -> DataLoader:
+    """The DataLoader that the trainer will fit on.
+
+    Raises:
+        ConfigError: if the training data come in another way, whose order can't be controlled.
+    """
+    loader = trainer.fit_loop._data_source.dataloader()
+    if isinstance(loader, DataLoader):
+        return loader
+    got, fix = type(loader).__name__, "use data.format=image_folder"
+    raise ConfigError([Problem("data.format", "training data from a torch DataLoader", got, fix)])
+
+
+def put_train_loader(trainer: Trainer, loader: DataLoader) -> None:
+    """Fit on this loader instead."""
+    source = trainer.fit_loop._data_source
+    # Whoever gave it, a loader, a data module or the module itself: from here on it is this one.
+    source.instance, source.name = loader, ""
+
+
+def run_shape(trainer: Trainer, batch_size: int, seed: int, method: str) -> RunShape:
+    """The numbers of a run."""
+    return RunShape(
+        batch_size=batch_size,
+        epochs=trainer.max_epochs,
+        accumulate=trainer.accumulate_grad_batches,
+        limit_batches=trainer.limit_train_batches,
+        seed=seed,
+        method=method,
+        read_every=trainer.log_every_n_steps or 50,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
+
+
+def batches_in_flight(loader: Any) -> int:
+    """How many batches may have been drawn from the sampler but not trained on yet, at most."""
+    # Lightning looks one batch ahead to know which is the last; one more for the batch being handed over.
+    return loader.num_workers * (loader.prefetch_factor or 0) + 2
+
+
+def allow_unused_parameters(trainer: Trainer) -> None:
+    """Projectors have no gradient in the accelerated stage, a trained head none after it: let DDP know."""
+    if hasattr(trainer.strategy, "_ddp_kwargs"):
+        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+
+
+def patch_epoch_length(trainer: Trainer, accelerator: Accelerator) -> None:
+    """Make a trainer ask for the length of each epoch, and size schedules by the sum of them.
+
+    Changes this trainer alone. Its `max_epochs` is a number, and its sampler knows the next epoch when one has ended.
+    """
+    trainer.reload_dataloaders_every_n_epochs = 1
+    total = accelerator.optimiser_steps(trainer.max_epochs)
+    if trainer.max_steps != -1:
+        total = min(total, trainer.max_steps)
+
+    class _Trainer(type(trainer)):  # type: ignore[misc]
+        # Lightning's own is the length of the epoch under way times their number: wrong, and another in each epoch.
+        # Schedules and momenta of the methods are sized by it. It is a property, so only a class can change it.
+        @property
+        def estimated_stepping_batches(self) -> int:
+            return total
+
+    _Trainer.__name__, _Trainer.__qualname__ = type(trainer).__name__, type(trainer).__qualname__
+    trainer.__class__ = _Trainer
+
+
+def next_epoch(checkpoint: Mapping[str, Any]) -> int:
+    """The epoch to be run next; `checkpoint["epoch"]` is one too low after a finished epoch."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
