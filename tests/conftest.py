@@ -26,17 +26,17 @@ def said(caplog):
     caplog.set_level(logging.INFO, "rela_zoo")
 
     class Said:
-        def __iter__(self):
-            return iter([one.getMessage() for one in caplog.records if one.name.startswith("rela_zoo")])
+        def _messages(self):
+            return [one.getMessage() for one in caplog.records if one.name.startswith("rela_zoo")]
 
         def __len__(self):
-            return len(list(self))
+            return len(self._messages())
 
         def __getitem__(self, number):
-            return list(self)[number]
+            return self._messages()[number]
 
         def __str__(self):
-            return "\n".join(self)
+            return "\n".join(self._messages())
 
         def clear(self):
             caplog.clear()
