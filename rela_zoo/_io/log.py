@@ -60,3 +60,7 @@ def speak(stream: str = "stdout") -> None:
         root.addHandler(_Plain(stream))
     if root.level == logging.NOTSET:
         root.setLevel(logging.INFO)
+    # Hydra's `job_logging: disabled`, solo-learn's default, switches off every logger that is there by then.
+    for name in list(logging.Logger.manager.loggerDict):
+        if name == _ROOT or name.startswith(f"{_ROOT}."):
+            logging.getLogger(name).disabled = False

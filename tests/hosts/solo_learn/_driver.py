@@ -65,8 +65,8 @@ def _recording_trainer(job):
             self.before = {name: p.detach().clone() for name, p in module.named_parameters()}
 
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            run = getattr(module, "_rela", None)
-            stage = None if run is None else ("own" if run._stage.in_own_stage(batch_idx) else "accelerated")
+            run = getattr(module, "rela", None)
+            stage = None if run is None else ("own" if run.sampler.in_own_stage(batch_idx) else "accelerated")
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs
             views = batch[1] if isinstance(batch[1], list) else [batch[1]]
             self._write(
@@ -90,14 +90,14 @@ def _recording_trainer(job):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         def on_train_end(self, trainer, module):
-            run = getattr(module, "_rela", None)
+            run = getattr(module, "rela", None)
             moved = sorted(
                 name for name, p in module.named_parameters() if name in self.before and (p != self.before[name]).any()
             )
             self._write(
                 kind="end",
                 handover_step=None if run is None else run.handover_step,
-                averages=None if run is None else {k: float(v) for k, v in run._stage.averages.items()},
+                averages=None if run is None else {k: float(v) for k, v in run.averages.items()},
                 parameters=_digest([value for _, value in sorted(module.state_dict().items())]),
                 metrics={k: float(v) for k, v in trainer.callback_metrics.items()},
                 moved=moved,
