@@ -46,18 +46,18 @@ class _Plain(logging.Handler):
             print(self.format(record).encode(encoding, "replace").decode(encoding), file=stream, flush=True)
 
 
-def speak(stream: str = "stdout") -> None:
-    """Let messages of the package reach the user, unless logging is configured. A second call moves the stream.
+def speak(stream: str | None = None) -> None:
+    """Let messages of the package reach the user, unless logging is configured.
 
     Args:
-        stream: `stdout`, or `stderr` where stdout carries a result.
+        stream: `stdout`, or `stderr` where stdout carries a result; None keeps what an earlier call chose, or stdout.
     """
     root = logging.getLogger(_ROOT)
     own = next((one for one in root.handlers if isinstance(one, _Plain)), None)
     if own is not None:
-        own.stream_name = stream
+        own.stream_name = stream or own.stream_name
     elif not root.handlers and not logging.getLogger().handlers:
-        root.addHandler(_Plain(stream))
+        root.addHandler(_Plain(stream or "stdout"))
     if root.level == logging.NOTSET:
         root.setLevel(logging.INFO)
     # Hydra's `job_logging: disabled`, solo-learn's default, switches off every logger that is there by then.

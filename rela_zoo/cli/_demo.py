@@ -27,4 +27,4 @@ def register(app: typer.Typer) -> None:
         from rela_zoo.hosts.builtin.compose import silence_lightning
 
         silence_lightning()
-        run_demo(output, seed=seed, epochs=epochs, fresh=fresh, say=lambda text: typer.echo(text))
+        run_demo(output, seed=seed, epochs=epochs, fresh=fresh)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rela_zoo._io.log import logger, speak
 from rela_zoo.demo._bar import Bar
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._figure import draw
@@ -22,6 +22,8 @@ from rela_zoo.hosts.builtin.compose import compose
 from rela_zoo.hosts.builtin.train import initial_method, train
 from rela_zoo.prior import load_prior
 from rela_zoo.transport import fit_transport
+
+log = logger(__name__)
 
 PRIOR = "cifar10-resnet20"
 _DRAWS = 5
@@ -54,7 +56,6 @@ def run_demo(
     seed: int = 0,
     epochs: int | None = None,
     fresh: bool = False,
-    say: Callable[[str], None] = print,
 ) -> list[Row]:
     """Train and compare on scikit-learn's digits; write artefacts, `results.json` and `figure.png` to a folder.
 
@@ -66,16 +67,16 @@ def run_demo(
         seed: of students, subsets and views.
         epochs: of each training; None for those of the packaged configuration, for which it is tuned.
         fresh: throw away what an earlier call has trained.
-        say: takes lines of text for the user.
 
     Returns:
         One row a run, the untrained student first.
     """
+    speak()
     started = time.monotonic()
     if fresh:
         shutil.rmtree(output / "runs", ignore_errors=True)
     train_folder, val_folder = write_digits(output / "data")
-    say(f"data: scikit-learn's digits, 1437 + 360 images of 32×32, in {train_folder.parent}")
+    log.info(f"data: scikit-learn's digits, 1437 + 360 images of 32×32, in {train_folder.parent}")
     held_out = read_held_out(train_folder, val_folder)
     artefacts: Artefacts = {}
     for prior in (PRIOR, "random"):
@@ -83,7 +84,9 @@ def run_demo(
         transport = output / "artefacts" / prior / "transport.safetensors"
         fit_transport(table).save(transport)
         artefacts[prior] = (table.path, transport)
-        say(f"prior {prior}: {table.shape[0]} × {table.shape[1]} embeddings, transport fitted, in {transport.parent}")
+        log.info(
+            f"prior {prior}: {table.shape[0]} × {table.shape[1]} embeddings, transport fitted, in {transport.parent}"
+        )
 
     configs = {
         training.name: _config(training, artefacts, train_folder, output / "runs", seed, epochs)
@@ -96,7 +99,7 @@ def run_demo(
     curves: dict[str, list[tuple[int, float]]] = {}
     for number, training in enumerate(TRAININGS, start=1):
         cfg = configs[training.name]
-        say(f"training {number} of {len(TRAININGS)}: {training.title}")
+        log.info(f"training {number} of {len(TRAININGS)}: {training.title}")
         row, cloud = _finished(training, cfg, output) or _train(training, cfg, output, held_out)
         rows.append(row)
         curves[training.title] = [(0, rows[0].few_label_accuracy), *((int(n), a) for n, a in row.curve)]
@@ -106,8 +109,8 @@ def run_demo(
     settings = {key: cfg[key] for key in ("max_epochs", "optimizer", "momentum", "augmentations")}
     write_results(output / "results.json", rows, {PRIOR: prior_scores}, environment(), settings)
     print_table(rows, prior_scores, PRIOR, _DRAWS)
-    say(f"results: {output / 'results.json'}\nfigure:  {output / 'figure.png'}")
-    say(f"done in {time.monotonic() - started:.0f} s; artefacts, checkpoints and data are in {output}")
+    log.info(f"results: {output / 'results.json'}\nfigure:  {output / 'figure.png'}")
+    log.info(f"done in {time.monotonic() - started:.0f} s; artefacts, checkpoints and data are in {output}")
     return rows
 
 

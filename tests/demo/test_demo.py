@@ -51,12 +51,11 @@ def finished(tmp_path_factory):
     from rela_zoo.demo import run_demo
 
     output = tmp_path_factory.mktemp("demo")
-    lines: list[str] = []
-    return output, run_demo(output, epochs=1, say=lines.append), lines
+    return output, run_demo(output, epochs=1)
 
 
 def test_results_are_complete(finished):
-    output, rows, _ = finished
+    output, rows = finished
     results = json.loads((output / "results.json").read_text())
     runs = {run["name"]: run for run in results["runs"]}
     assert list(runs) == ["untrained", "rela-20", "rela-random-20", "byol-20", "byol-100"]
@@ -78,7 +77,7 @@ def test_results_are_complete(finished):
 def test_artefacts_are_left_behind(finished):
     from rela_zoo import TargetTransport, open_embeddings
 
-    output, _, _ = finished
+    output, _ = finished
     table = open_embeddings(output / "artefacts" / "cifar10-resnet20" / "embeddings", verify="full")
     assert table.shape == (1437, 64)
     transport = TargetTransport.load(output / "artefacts" / "cifar10-resnet20" / "transport.safetensors")
@@ -89,12 +88,12 @@ def test_artefacts_are_left_behind(finished):
 def test_what_is_finished_is_kept(finished, monkeypatch):
     import rela_zoo.demo._run as demo
 
-    output, rows, _ = finished
+    output, rows = finished
 
     def never(*args, **kwargs):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(demo, "train", never)
-    assert demo.run_demo(Path(output), epochs=1, say=lambda text: None) == rows
+    assert demo.run_demo(Path(output), epochs=1) == rows
     with pytest.raises(AssertionError, match="trained again"):
-        demo.run_demo(Path(output), epochs=1, seed=1, say=lambda text: None)
+        demo.run_demo(Path(output), epochs=1, seed=1)
