@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -13,24 +15,69 @@ def atomic_write(path: Path, *pieces: bytes | memoryview, suffix: str | None = N
     Args:
         path: in a folder that exists.
         pieces: the content.
-        suffix: of the other name; by default one of this process alone.
+        suffix: of the other name; by default one of this call alone. A fixed one lets the next run clear away what a
+            killed run has left, where only one process writes.
 
     Raises:
-        OSError: it can't be written.
+        OSError: it can't be written; nothing is left behind.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "notes.txt"
+        >>> atomic_write(path, b"all ", b"or nothing")
+        >>> path.read_text()
+        'all or nothing'
     """
-    temporary = path.with_name(path.name + (suffix or f".{os.getpid()}.tmp"))
+    with atomic_path(path, suffix=suffix) as temporary, temporary.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+@contextmanager
+def atomic_path(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
+    """A path beside `path` for whatever writes to paths only; moved to `path` at the end, removed after an error.
+
+    Args:
+        path: in a folder that exists.
+        suffix: as for `atomic_write`.
+
+    Raises:
+        OSError: it can't be flushed or moved; nothing is left behind.
+
+    Example:
+        >>> import shutil
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "copy"
+        >>> with atomic_path(path) as temporary:
+        ...     _ = temporary.write_bytes(b"copied")
+        >>> path.read_bytes()
+        b'copied'
+    """
+    temporary = temporary_path(path, suffix)
     try:
-        with temporary.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _flush(temporary)
         os.replace(temporary, path)
     except BaseException:  # Ctrl-C, too
         with suppress(OSError):
             temporary.unlink()
         raise
     _flush_folder(path.parent)
+
+
+def temporary_path(path: Path, suffix: str | None = None) -> Path:
+    """The other name of a file that is being written: its own name and a suffix, by default a new one each time."""
+    return path.with_name(path.name + (suffix or f".{os.getpid()}-{secrets.token_hex(4)}.tmp"))
+
+
+def _flush(path: Path) -> None:
+    """Make a written file last through a power cut; a folder's files are left to the system."""
+    if path.is_dir():
+        return
+    with path.open("rb+") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rela_zoo._io.files import atomic_path
+
 VAL_IMAGES = 360
 SIDE = 32
 
@@ -13,8 +15,8 @@ SIDE = 32
 def write_digits(root: Path) -> tuple[Path, Path]:
     """Write `root/train/<digit>/*.png` (1,437 images) and `root/val/<digit>/*.png` (360), unless they are there.
 
-    The split is a fixed permutation. Every file is written under another name first, so that a folder left by an
-    interrupted run is completed, never half read.
+    The split is a fixed permutation. No file is ever half written, so that a folder left by an interrupted run is
+    completed.
 
     Returns:
         The two folders.
@@ -33,7 +35,6 @@ def write_digits(root: Path) -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         grey = np.rint(digits.images[index] * (255 / 16)).astype(np.uint8)
         enlarged = Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        partial = path.with_suffix(".partial")
-        enlarged.save(partial, format="png")
-        partial.replace(path)
+        with atomic_path(path, suffix=".partial") as temporary:
+            enlarged.save(temporary, format="png")
     return folders[1], folders[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rela_zoo import __version__
+from rela_zoo._io.files import atomic_write
 from rela_zoo.demo._student import Scores
 
 
@@ -93,9 +94,7 @@ def write_results(
         for name, scores in priors.items()
     }
     content = {"runs": runs, "priors": measured, "settings": settings, "environment": env}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    atomic_write(path, (json.dumps(content, indent=2) + "\n").encode("utf-8"))
 
 
 def print_table(rows: Sequence[Row], prior: Scores, prior_name: str, draws: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rela_zoo._io.files import atomic_path, atomic_write
 from rela_zoo._io.log import logger, speak
 from rela_zoo.demo._bar import Bar
 from rela_zoo.demo._digits import write_digits
@@ -167,8 +168,9 @@ def _train(training: Training, cfg: dict[str, Any], output: Path, held_out: Held
     )
     path = _result_file(training, output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path.with_suffix(".npy"), scores.features)
-    path.write_text(json.dumps({"config": cfg, "row": asdict(row)}, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(path.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
+        np.save(file, scores.features)
+    atomic_write(path, (json.dumps({"config": cfg, "row": asdict(row)}, indent=1) + "\n").encode("utf-8"))
     return row, scores.features
 
 

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rela_zoo._io.safetensors_header import HeaderError, read_header
 from rela_zoo.errors import EmbeddingsError
 
 FORMAT: Literal["rela-zoo-embeddings"] = "rela-zoo-embeddings"
@@ -34,7 +35,6 @@ INDEX, PARTIAL, IDS = "index.json", "partial.json", "ids.jsonl"
 
 # Bounds that are checked before anything is allocated: a file from elsewhere may claim any size.
 MAX_JSON_BYTES = 256 << 20
-MAX_HEADER_BYTES = 16 << 20
 MAX_ID_BYTES = 1 << 16
 
 _SHARD = re.compile(r"shard-[0-9]{5,9}\.safetensors")
@@ -174,25 +174,16 @@ def read_shard_header(path: Path, rows: int | None, dim: int, dtype: str) -> tup
     """
     fix = "fetch or compute this artefact again"
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise EmbeddingsError(
-                    f"{path} is no safetensors file, or is cut short in its header",
-                    expected=f"a header of at most {min(max(size - 8, 0), MAX_HEADER_BYTES)} bytes",
-                    got=f"{length} bytes announced in a file of {size} bytes",
-                    fix=fix,
-                )
-            text = file.read(length)
+        header = read_header(path)
+    except HeaderError as error:
+        raise EmbeddingsError(error.what, expected=error.expected, got=error.got, fix=fix) from error
     except FileNotFoundError:
         raise EmbeddingsError(f"the shard {path} is missing", expected="every shard of the index", fix=fix) from None
     try:
-        header = json.loads(text)
-        tensor, metadata = header["rows"], json.loads(header["__metadata__"]["rela_zoo"])
+        tensor, metadata = header.tensors["rows"], json.loads(header.metadata["rela_zoo"])
         found_rows, found_dim = (int(one) for one in tensor["shape"])
         found_dtype, (start, end) = str(tensor["dtype"]), tensor["data_offsets"]
-        well_formed = set(header) == {"rows", "__metadata__"} and start == 0 and isinstance(metadata, dict)
+        well_formed = set(header.tensors) == {"rows"} and start == 0 and isinstance(metadata, dict)
         well_formed = well_formed and found_rows >= 0 and found_dim > 0
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EmbeddingsError(
@@ -212,15 +203,16 @@ def read_shard_header(path: Path, rows: int | None, dim: int, dtype: str) -> tup
         raise EmbeddingsError(f"{path} has another dtype than its index says", expected=dtype, got=found_dtype, fix=fix)
     if rows is not None and found_rows != rows:
         raise EmbeddingsError(f"{path} has another number of rows", expected=rows, got=found_rows, fix=fix)
-    needed = 8 + length + found_rows * dim * row_dtype(dtype).itemsize
-    if not well_formed or end != needed - 8 - length or size != needed:
+    offset, size = header.data_start, header.file_size
+    needed = offset + found_rows * dim * row_dtype(dtype).itemsize
+    if not well_formed or end != needed - offset or size != needed:
         raise EmbeddingsError(
             f"{path} is {'truncated' if size < needed else 'not of the size that its header says'}",
             expected=f"{needed} bytes",
             got=f"{size} bytes",
             fix=fix,
         )
-    return 8 + length, found_rows, metadata
+    return offset, found_rows, metadata
 
 
 def read_index(folder: Path) -> Index:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import HubError
 from rela_zoo.hub._pull import Artefact
 
@@ -34,9 +35,7 @@ def write_lock(folder: Path, artefacts: Sequence[Artefact]) -> None:
         return
     content = {"format": _FORMAT, "artefacts": [asdict(one) for one in artefacts]}
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    atomic_write(path, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
 
 
 def _check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:

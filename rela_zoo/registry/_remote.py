@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rela_zoo._io import paths
+from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import HubError, RegistryError
 from rela_zoo.registry._read import HUB_ENTRY_FILE, MAX_BYTES, parse_yaml
 from rela_zoo.registry._spec import NAME_PATTERN
@@ -110,7 +111,7 @@ def _index() -> tuple[str, str] | None:
     _asked[api.endpoint, repo] = time.monotonic(), commit
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(commit, encoding="ascii")
+        atomic_write(note, commit.encode("ascii"))
     return repo, commit
 
 

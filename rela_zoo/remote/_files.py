@@ -12,6 +12,7 @@ from typing import Literal
 
 from rela_zoo._io import paths
 from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import HubError
 from rela_zoo.remote._client import with_retries
 
@@ -175,5 +176,5 @@ def _matches(path: Path, sha256: str) -> bool:
         return False
     with suppress(OSError):  # a home that can't be written costs time, nothing else
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(stamp, encoding="ascii")
+        atomic_write(note, stamp.encode("ascii"))
     return True

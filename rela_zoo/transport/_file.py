@@ -10,13 +10,13 @@ from typing import Any, Literal
 from torch import Tensor
 
 from rela_zoo._io.files import atomic_write
+from rela_zoo._io.safetensors_header import HeaderError, read_header
 from rela_zoo.errors import TransportError
 
 TARGET_FORMAT = "rela-zoo-target-transport"
 PRIOR_FORMAT = "rela-zoo-prior-transport"
 FORMAT_VERSION = 1
 FIX = "fetch it again, or fit it again: `rela-zoo transport fit`"
-MAX_HEADER_BYTES = 1 << 20
 MAX_DIM = 1 << 16
 
 
@@ -31,28 +31,19 @@ def read_metadata(path: Path, *kinds: str) -> dict[str, Any]:
         TransportError: missing, truncated, of another kind or of a newer format.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(length) if size >= 8 and length <= min(size - 8, MAX_HEADER_BYTES) else None
+        header = read_header(path)
+    except HeaderError as error:
+        raise TransportError(error.what, expected=error.expected, got=error.got, fix=FIX) from error
     except OSError as error:
         raise TransportError(
             f"{path} can't be read", expected="a file written by `rela-zoo transport fit`", got=error.strerror,
             fix="correct the path",
         ) from error  # fmt: skip
-    if text is None:
-        raise TransportError(
-            f"{path} is no safetensors file, or is cut short in its header",
-            expected=f"a header of at most {min(max(size - 8, 0), MAX_HEADER_BYTES)} bytes",
-            got=f"{length} bytes announced in a file of {size} bytes",
-            fix=FIX,
-        )
     try:
-        header = json.loads(text)
-        metadata = json.loads(header.pop("__metadata__")["rela_zoo"])
+        metadata = json.loads(header.metadata["rela_zoo"])
         kind, version = metadata["format"], metadata["format_version"]
-        shapes = [tuple(tensor["shape"]) for tensor in header.values()]
-        end = max(tensor["data_offsets"][1] for tensor in header.values())
+        shapes = [tuple(tensor["shape"]) for tensor in header.tensors.values()]
+        end = max(tensor["data_offsets"][1] for tensor in header.tensors.values())
         too_large = any(len(shape) > 2 or not all(0 <= n <= MAX_DIM for n in shape) for shape in shapes)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TransportError(
@@ -70,10 +61,11 @@ def read_metadata(path: Path, *kinds: str) -> dict[str, Any]:
             got=version,
             fix="pip install --upgrade rela-zoo",
         )
-    if too_large or size != 8 + length + end:
+    size, wanted = header.file_size, header.data_start + end
+    if too_large or size != wanted:
         raise TransportError(
-            f"{path} is {'truncated' if size < 8 + length + end else 'not of the size that its header says'}",
-            expected=f"{8 + length + end} bytes, at most {MAX_DIM} values a side",
+            f"{path} is {'truncated' if size < wanted else 'not of the size that its header says'}",
+            expected=f"{wanted} bytes, at most {MAX_DIM} values a side",
             got=f"{size} bytes, shapes {shapes}",
             fix=FIX,
         )

@@ -33,7 +33,7 @@ def test_an_interrupted_folder_is_completed(tmp_path):
     lost = sorted(train.glob("*/*.png"))[5]
     before = lost.read_bytes()
     lost.unlink()
-    lost.with_suffix(".partial").write_bytes(b"half")
+    lost.with_name(lost.name + ".partial").write_bytes(b"half")
     write_digits(tmp_path)
     assert lost.read_bytes() == before
     assert not list(tmp_path.rglob("*.partial"))

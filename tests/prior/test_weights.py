@@ -10,10 +10,11 @@ import torch
 from huggingface_hub import errors as hub_errors
 from safetensors.torch import save_file
 
+from rela_zoo._io.safetensors_header import MAX_HEADER_BYTES
 from rela_zoo.errors import WeightsError
 from rela_zoo.networks.cifar_resnet import CifarResNet
 from rela_zoo.prior import UnpinnedWeightsWarning, load_prior
-from rela_zoo.prior._weights import MAX_HEADER_BYTES, find_weights, own_weights_path, read_weights, state_digest
+from rela_zoo.prior._weights import find_weights, own_weights_path, read_weights, state_digest
 from rela_zoo.registry import prior_spec
 
 SHA = "0123456789" * 4

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from rela_zoo._io.files import atomic_path, atomic_write, temporary_path
 from rela_zoo.errors import RelaZooError
 
 _KEY = "rela_zoo_run"
@@ -72,7 +73,7 @@ class Checkpointer(Callback):
         """Make the folder."""
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
+            atomic_write(self.folder / "config.json", (json.dumps(self.config, indent=2) + "\n").encode("utf-8"))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the configuration in."""
@@ -84,14 +85,14 @@ class Checkpointer(Callback):
         if (epoch + 1) % self.frequency and epoch + 1 != trainer.max_epochs:
             return
         final = self.folder / f"{self.name}-ep={epoch}.ckpt"
-        half = self.folder / f".{final.name}.part"
-        trainer.save_checkpoint(half)
-        if trainer.is_global_zero:
-            os.replace(half, final)
-            if not self.keep_prev:
-                for old in self.folder.glob(f"{self.name}-ep=*.ckpt"):
-                    if old != final:
-                        old.unlink()
+        first = trainer.is_global_zero
+        # All processes take part in saving, under one name; the first one moves the file.
+        with atomic_path(final, suffix=".part") if first else nullcontext(temporary_path(final, ".part")) as temporary:
+            trainer.save_checkpoint(temporary)
+        if first and not self.keep_prev:
+            for old in self.folder.glob(f"{self.name}-ep=*.ckpt"):
+                if old != final:
+                    old.unlink()
         trainer.strategy.barrier("checkpoint")
 
 

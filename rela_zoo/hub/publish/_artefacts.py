@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.safetensors_header import read_header
 from rela_zoo.embeddings import EmbeddingTable, Index, open_embeddings
 from rela_zoo.embeddings._format import IDS, INDEX, shard_header
 from rela_zoo.errors import EmbeddingsError, TransportError
@@ -63,12 +64,10 @@ def check_embeddings(name: str, folder: Path, source: Source) -> Embedded:
             fix="move them elsewhere",
         )
     for shard in info.shards:
-        with (folder / shard.file).open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            start = file.read(length)
-        metadata = json.loads(json.loads(start)["__metadata__"]["rela_zoo"])
+        header = read_header(folder / shard.file)
+        metadata = json.loads(header.metadata["rela_zoo"])
         canonical = shard_header(shard.rows, info.dim, info.dtype, metadata)
-        if not set(metadata) <= _SHARD_KEYS or canonical != length.to_bytes(8, "little") + start:
+        if not set(metadata) <= _SHARD_KEYS or canonical != header.raw:
             raise EmbeddingsError(
                 f"the header of {folder / shard.file} holds more than a shard's",
                 expected="the header that `rela-zoo embed` writes",

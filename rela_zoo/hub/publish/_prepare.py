@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.files import atomic_path, atomic_write
 from rela_zoo.errors import RegistryError
 from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._source import Source, from_checkpoint, from_entry, from_module, from_timm
@@ -84,10 +85,9 @@ def prepare(
                     f"{target} holds other weights", expected="a new folder, or that of this prior",
                     fix="give another folder",
                 )  # fmt: skip
-            half = folder / f".{WEIGHTS_FILE}.part"
-            shutil.copyfile(source.weights, half)
-            os.replace(half, target)
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source.weights, temporary)
         path = folder / f"{spec.id}.yaml"
         raw = spec.model_dump(mode="json", exclude_defaults=True)
-        path.write_text(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+        atomic_write(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110).encode("utf-8"))
     return path

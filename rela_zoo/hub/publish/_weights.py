@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from rela_zoo._io.files import atomic_path
 from rela_zoo.errors import WeightsError
 from rela_zoo.registry import PriorSpec
 
@@ -55,13 +55,11 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
     tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
     try:
-        save_file(tensors, half)
-        os.replace(half, path)
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary)
     except (OSError, SafetensorError) as error:
-        half.unlink(missing_ok=True)
         size = sum(one.numel() * one.element_size() for one in tensors.values())
         raise WeightsError(
             f"the weights can't be written to {path}", expected=f"room for {size} bytes", got=error,
