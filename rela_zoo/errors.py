@@ -19,6 +19,7 @@ class RelaZooError(Exception):
     def __init__(
         self, what: str, *, expected: object | None = None, got: object | None = None, fix: str | None = None
     ) -> None:
+        what = _without_traceback(what, type(self).__name__)
         self.what, self.expected, self.got, self.fix = what, expected, got, fix
         lines = [what]
         if expected is not None:
@@ -28,6 +29,12 @@ class RelaZooError(Exception):
         if fix is not None:
             lines.append(f"  fix:      {fix}")
         super().__init__("\n".join(lines))
+
+
+def _without_traceback(what: str, kind: str) -> str:
+    """The message alone of an error that torch's loader raises again for a worker, with the worker's traceback."""
+    again = what.startswith(f"Caught {kind} in DataLoader worker")
+    return what.rsplit(f".{kind}: ", 1)[-1].rstrip() if again else what
 
 
 class RegistryError(RelaZooError):

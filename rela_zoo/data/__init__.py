@@ -1,27 +1,24 @@
 """Images with lasting ids, from whatever the user calls data; data sets over them; views.
 
-`image_source` opens a path, a data set object or an array as one list of images.
+`image_source` opens a path, a data set object or an array as one list of images, and everything else stands on it:
+`rela_zoo.data.datasets` (torch data sets), `.views` (random views), `.statistics` (facts about public data sets).
 """
 
 from __future__ import annotations
 
+from rela_zoo.data._decode import UndecodableImageError, as_rgb, decode
 from rela_zoo.data._folders import FileSource, relative_ids
 from rela_zoo.data._open import image_source
 from rela_zoo.data._parquet import ParquetSource
-from rela_zoo.data._source import (
-    ImageSource,
-    UndecodableImageError,
-    check_unique,
-    decode,
-    encode_ids,
-    pixel_digest,
-)
+from rela_zoo.data._source import ImageSource, LeftOut, check_unique, encode_ids, pixel_digest
 
 __all__ = [
     "FileSource",
     "ImageSource",
+    "LeftOut",
     "ParquetSource",
     "UndecodableImageError",
+    "as_rgb",
     "check_unique",
     "decode",
     "encode_ids",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rela_zoo.data._source import ImageSource, pixel_digest
+from rela_zoo.data._source import ImageSource, numbered, pixel_digest
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
@@ -21,12 +21,20 @@ class ArraySource(ImageSource):
     Args:
         pixels: (N, H, W, 3), (N, 3, H, W) or grey (N, H, W), uint8. The last axis is taken for colour if it has 3.
         name: what to call it in messages.
+        labels: a class number for each image, or None.
+        classes: names of the classes; their numbers if none are given.
 
     Raises:
         EmbeddingsError: another dtype or shape, or no image.
     """
 
-    def __init__(self, pixels: np.ndarray, name: str = "array") -> None:
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        name: str = "array",
+        labels: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         pixels = np.asarray(pixels)
         colour_last = pixels.ndim == 4 and pixels.shape[-1] == 3
         colour_first = pixels.ndim == 4 and not colour_last and pixels.shape[1] == 3
@@ -42,9 +50,19 @@ class ArraySource(ImageSource):
         self._pixels = pixels
         self._colour_first = colour_first
         self._name = name
+        self._labels = labels if labels is not None and len(labels) == len(pixels) else None
+        self._classes = [] if self._labels is None else list(classes or numbered(self._labels))
 
     def __len__(self) -> int:
         return len(self._pixels)
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        return self._labels
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self._classes
 
     @cached_property
     def _ids(self) -> list[str]:
@@ -84,11 +102,28 @@ class SubsetSource(ImageSource):
     def __init__(self, whole: ImageSource, indices: Sequence[int]) -> None:
         self._whole = whole
         self._indices = [int(i) for i in indices]
-        self._ids = [whole.ids[i] for i in self._indices]
+        self.left_out = whole.left_out
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        ids = self._whole.ids
+        return [ids[i] for i in self._indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
 
     @property
     def ids(self) -> Sequence[str]:
         return self._ids
+
+    @cached_property
+    def labels(self) -> Sequence[int] | None:
+        labels = self._whole.labels
+        return None if labels is None else [labels[i] for i in self._indices]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self._whole.classes
 
     def raw(self, index: int) -> bytes:
         return self._whole.raw(self._indices[index])

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from rela_zoo.data._source import ImageSource, check_unique
+from rela_zoo.data._listing import EXTENSIONS, Listing
+from rela_zoo.data._source import ImageSource, LeftOut, check_unique, numbered
 from rela_zoo.errors import EmbeddingsError
-
-# torchvision's list, so that a folder gives the same samples here and in its ImageFolder.
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "unlabeled", "extra"})
 
 
 class FileSource(ImageSource):
@@ -21,16 +17,36 @@ class FileSource(ImageSource):
     Args:
         root: folder that the ids are relative to.
         ids: relative POSIX paths, in the order of the rows to be made.
+        labels: a class number for each, or None.
+        classes: names of the classes; their numbers if none are given.
+        left_out: what else lies there.
     """
 
-    def __init__(self, root: str | os.PathLike[str], ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        ids: Sequence[str],
+        labels: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
+        left_out: tuple[LeftOut, ...] = (),
+    ) -> None:
         self._root = os.fspath(root)
         self._ids = list(ids)
+        self._labels, self._classes = labels, [] if labels is None else list(classes or numbered(labels))
+        self.left_out = left_out
         check_unique(self._ids, f"the folder {self._root}")
 
     @property
     def ids(self) -> Sequence[str]:
         return self._ids
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        return self._labels
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self._classes
 
     def raw(self, index: int) -> bytes:
         path = os.path.join(self._root, self._ids[index])
@@ -49,44 +65,45 @@ class FileSource(ImageSource):
         return f"image folder {self._root} ({len(self)} images)"
 
 
-def folder_source(root: Path) -> FileSource | None:
-    """List the images of a folder, sorted by relative path; None if it holds no image at any depth.
+def folder_source(root: Path, listing: Listing) -> FileSource | None:
+    """The images of a folder, sorted by relative path; None if it holds no image at any depth.
 
     With class folders (folders at the top that hold images at any depth) the samples are those of torchvision's
-    ImageFolder; otherwise the images directly in the folder.
+    ImageFolder; otherwise the images directly in the folder, without labels.
 
     Raises:
         EmbeddingsError: class folders without a single image, named.
     """
-    with os.scandir(root) as entries:
-        top = sorted((entry.name, entry.is_dir()) for entry in entries)
-    loose = [name for name, is_folder in top if not is_folder and _is_image(name)]
-    by_class = {name: _below(root, name) for name, is_folder in top if is_folder}
-    if not any(by_class.values()):
-        return FileSource(root, sorted(loose)) if loose else None
-    # ImageFolder takes a hidden folder for a class; an empty one is a tool's leftover and no reason to stop.
-    empty = [name for name, found in by_class.items() if not found and not name.startswith(".")]
-    if empty:
-        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
-        raise EmbeddingsError(
-            f"class folder{'s' * (len(empty) > 1)} without images in {root}: {', '.join(empty[:3])}{more}",
-            expected=f"at least one image ({' '.join(_EXTENSIONS)}) in each class folder",
-            got="none",
-            fix="remove the empty folder, or put its images there",
-        )
+    if not listing.images:
+        return None
+    left_out = listing.left_out()
+    if listing.parquet:
+        left_out += (LeftOut("parquet files", len(listing.parquet), min(listing.parquet)),)
+    in_folders = sorted(one for one in listing.images if "/" in one)
+    if not in_folders:
+        return FileSource(root, sorted(listing.images), left_out=left_out)
+    top = [one.split("/", 1)[0] for one in in_folders]
+    _check_none_empty(root, listing, set(top))
+    loose = sorted(one for one in listing.images if "/" not in one)
     if loose:
-        warnings.warn(
-            f"{len(loose)} images directly in {root} are left out: it has class folders, and they are in none "
-            f"(first: {loose[0]})",
-            stacklevel=3,
-        )
-    if set(by_class) <= _SPLITS:
-        warnings.warn(
-            f"{root} looks like a folder of splits ({', '.join(by_class)}), and all of them are taken together; "
-            f"for the training images alone give {root / next(iter(by_class))}",
-            stacklevel=3,
-        )
-    return FileSource(root, sorted(one for found in by_class.values() for one in found))
+        left_out += (LeftOut("directly in the folder", len(loose), loose[0]),)
+    number = {name: label for label, name in enumerate(listing.folders)}
+    return FileSource(root, in_folders, [number[name] for name in top], listing.folders, left_out)
+
+
+def _check_none_empty(root: Path, listing: Listing, full: set[str]) -> None:
+    empty = [name for name in listing.folders if name not in full]
+    if not empty:
+        return
+    named = ", ".join(map(repr, empty[:3])) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
+    other = [one for one in listing.not_read if one.split("/", 1)[0] in empty]
+    raise EmbeddingsError(
+        f"{'an empty class folder' if len(empty) == 1 else f'{len(empty)} empty class folders'}: {named} in {root}",
+        expected=f"at least one image ({' '.join(EXTENSIONS)}) in each class folder",
+        got=f"only pictures that are not read, such as {other[0]}" if other else "none",
+        fix=f"remove {'it' if len(empty) == 1 else 'them'}, or put images there"
+        + (": save the pictures as PNG or JPEG" if other else ""),
+    )
 
 
 def relative_ids(root: str | os.PathLike[str], paths: Sequence[str]) -> list[str]:
@@ -110,18 +127,3 @@ def relative_ids(root: str | os.PathLike[str], paths: Sequence[str]) -> list[str
             fix="give the data set a root that holds all of its files",
         )
     return ids
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(_EXTENSIONS)
-
-
-def _below(root: Path, name: str) -> list[str]:
-    """Images at any depth below root/name, as POSIX paths relative to root; links are followed, as ImageFolder does."""
-    prefix = os.path.join(os.fspath(root), "")
-    return [
-        os.path.join(folder, file)[len(prefix) :].replace(os.sep, "/")
-        for folder, _, files in os.walk(os.path.join(prefix, name), followlinks=True)
-        for file in files
-        if _is_image(file)
-    ]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rela_zoo.data._source import ImageSource, check_unique
+from rela_zoo.data._source import ImageSource, check_unique, numbered
 from rela_zoo.errors import EmbeddingsError
 
 SUFFIXES = (".h5", ".hdf5")
@@ -27,20 +27,39 @@ class H5Source(ImageSource):
 
     Args:
         path: the file; opened at the first read, by each process for itself.
-        ids: "class/name" in the order of the rows to be made; None for all, sorted.
+        ids: "class/name" in the order of the rows to be made; None for all, sorted, labelled by their groups.
+        labels: a class number for each of these ids, or None.
+        classes: names of the classes; their numbers if none are given.
     """
 
-    def __init__(self, path: str | os.PathLike[str], ids: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        ids: Sequence[str] | None = None,
+        labels: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         self._path, self._file = os.fspath(path), None
         if ids is None:
             with _h5py().File(self._path, "r") as file:
-                ids = [f"{group}/{name}" for group in sorted(file) for name in sorted(file[group])]
+                names = {group: sorted(file[group]) for group in sorted(file)}
+            ids = [f"{group}/{name}" for group, inside in names.items() for name in inside]
+            classes, labels = list(names), [i for i, inside in enumerate(names.values()) for _ in inside]
         self._ids = list(ids)
+        self._labels, self._classes = labels, [] if labels is None else list(classes or numbered(labels))
         check_unique(self._ids, f"the h5 file {self._path}")
 
     @property
     def ids(self) -> Sequence[str]:
         return self._ids
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        return self._labels
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self._classes
 
     def raw(self, index: int) -> bytes:
         if self._file is None:

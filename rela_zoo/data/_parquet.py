@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from rela_zoo.data._source import ImageSource, UndecodableImageError, check_unique, decode, pixel_digest
+from rela_zoo.data._decode import UndecodableImageError, decode
+from rela_zoo.data._source import ImageSource, LeftOut, check_unique, numbered, pixel_digest
 from rela_zoo.errors import EmbeddingsError
 
-_SPLIT = re.compile(r"(train|test|val|valid|validation|unsupervised|unlabeled|extra)(?=[-_.])")
+_LABELS = ("label", "labels", "fine_label")
 _KEPT_GROUPS = 2  # a batch may straddle two row groups; more would only hold memory
 
 
@@ -25,22 +25,25 @@ class ParquetSource(ImageSource):
     An id is the row's `path` where every row has one and all differ; else "<row>:<digest of the decoded RGB pixels>",
     as for an array with the same pixels.
 
+    Labels are the integers of the first column named `label`, `labels` or `fine_label`, read when first asked for.
+
     Args:
         files: the parquet files, in order.
+        left_out: what else lies beside them.
 
     Raises:
         EmbeddingsError: a file is not parquet, or has no column of images.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = list(files)
+    def __init__(self, files: Sequence[Path], left_out: tuple[LeftOut, ...] = ()) -> None:
+        self._files, self.left_out = list(files), left_out
         self._column = ""
         self._groups: list[tuple[int, int]] = []  # (file, row group inside it)
         self._starts: list[int] = []  # first row of each group, and the number of rows at the end
         self._cache: OrderedDict[int, Any] = OrderedDict()
         rows = 0
         for number, path in enumerate(self._files):
-            file = _open(path)
+            file = open_parquet(path)
             column = _image_column(file.schema_arrow, path)
             if self._column not in ("", column):
                 raise EmbeddingsError(
@@ -81,6 +84,40 @@ class ParquetSource(ImageSource):
     def ids(self) -> Sequence[str]:
         return self._ids
 
+    @cached_property
+    def labels(self) -> Sequence[int] | None:
+        import pyarrow as pa
+
+        found: list[int] = []
+        for path in self._files:
+            file = open_parquet(path)
+            name = next((one for one in _LABELS if one in file.schema_arrow.names), None)
+            if name is None or not pa.types.is_integer(file.schema_arrow.field(name).type):
+                file.close()
+                return None
+            column = file.read(columns=[name]).column(name)
+            file.close()
+            if column.null_count:
+                raise EmbeddingsError(
+                    f"{column.null_count} images of {path} have no label",
+                    expected=f"a number in each row of {name}",
+                    got="null",
+                    fix="remove these rows, or do without labels: data.no_labels=true",
+                )
+            found += column.to_pylist()
+        return found
+
+    @cached_property
+    def classes(self) -> Sequence[str]:
+        return [] if self.labels is None else numbered(self.labels)
+
+    def columns(self) -> list[str]:
+        """Names and types of the columns, for messages."""
+        file = open_parquet(self._files[0])
+        found = [f"{one.name}: {'image' if one.name == self._column else one.type}" for one in file.schema_arrow]
+        file.close()
+        return found
+
     def raw(self, index: int) -> bytes:
         group = bisect.bisect_right(self._starts, index) - 1
         if group not in self._cache:
@@ -113,7 +150,7 @@ class ParquetSource(ImageSource):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        file = _open(self._files[number])
+        file = open_parquet(self._files[number])
         try:
             column = file.read_row_group(group, columns=[f"{self._column}.{field}"]).column(self._column)
             return pc.struct_field(column, field)
@@ -132,25 +169,12 @@ class ParquetSource(ImageSource):
         return first if len(self._files) == 1 else f"{first} and {len(self._files) - 1} more"
 
 
-def parquet_files(found: Sequence[Path], folder: Path) -> list[Path]:
-    """Sort the parquet files of a folder; refuse a mixture of splits, whose rows must not become one table."""
-    by_split: dict[str, list[Path]] = {}
-    for path in sorted(found, key=lambda one: one.as_posix()):
-        match = _SPLIT.match(path.name)
-        by_split.setdefault(match.group() if match else "", []).append(path)
-    if len(by_split) > 1:
-        wanted = by_split.get("train") or next(iter(by_split.values()))
-        pattern = wanted[0] if len(wanted) == 1 else wanted[0].parent / "train-*.parquet"
-        raise EmbeddingsError(
-            f"{folder} holds parquet files of several splits",
-            expected="the files of one split",
-            got=", ".join(sorted(split or "others" for split in by_split)),
-            fix=f"name the file, or give a pattern: {pattern}",
-        )
-    return next(iter(by_split.values()))
+def open_parquet(path: Path) -> Any:
+    """The file as pyarrow's ParquetFile, to be closed.
 
-
-def _open(path: Path) -> Any:
+    Raises:
+        EmbeddingsError: it is none.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

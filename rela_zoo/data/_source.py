@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rela_zoo.data._decode import UndecodableImageError, decode
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
@@ -18,15 +19,30 @@ if TYPE_CHECKING:
 _PROBES = 16
 
 
-class UndecodableImageError(EmbeddingsError):
-    """One image of a source can't be decoded; the message names it."""
+@dataclass(frozen=True)
+class LeftOut:
+    """Images, or files that may be images, that lie in the data and are not in the source.
+
+    Attributes:
+        what: they are, in a few words: `directly in the folder`, `ending in .gif`, `split test`.
+        count: of files, or of images for a split.
+        example: the first one's name.
+    """
+
+    what: str
+    count: int
+    example: str
 
 
 class ImageSource(ABC):
     """N images with unique ids, in the data set's own index order; picklable, for workers.
 
-    A subclass gives `ids`, `raw` and `describe`, and `image` where `raw` is not an encoded picture.
+    A subclass gives `ids`, `raw` and `describe`, and `image` where `raw` is not an encoded picture; `labels` and
+    `classes` where it has them.
     """
+
+    # What the opener has found and not taken; set by the kinds that look for images themselves.
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     @abstractmethod
@@ -40,6 +56,16 @@ class ImageSource(ABC):
     @abstractmethod
     def describe(self) -> str:
         """One line for messages: the kind of source, where it is, how many images."""
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        """N class numbers, positions in `classes` (−1 for an image without one); None for data without labels."""
+        return None
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, or their numbers as text where they have none; empty without labels."""
+        return ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,24 +99,6 @@ class ImageSource(ABC):
         return digest.hexdigest()
 
 
-def decode(encoded: bytes, name: object) -> Image:
-    """Bytes of a picture → RGB image. `name` is called, or used, for the error of bytes that are no picture."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as picture:
-            return picture.convert("RGB")
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes: OSError, struct.error, …
-        raise UndecodableImageError(
-            f"the image {name() if callable(name) else name!s} can't be decoded",
-            expected="a picture that Pillow opens",
-            got=f"{len(encoded)} bytes; {type(error).__name__}: {error}",
-            fix="repair or remove it, or leave such images out with on_error='skip' (--skip-undecodable)",
-        ) from error
-
-
 def pixel_digest(pixels: np.ndarray) -> str:
     """RGB pixels (H, W, 3) uint8 → 16 hex digits of BLAKE2b, the content part of an array's sample id."""
     return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).hexdigest()
@@ -115,3 +123,17 @@ def check_unique(ids: Sequence[str], where: str) -> None:
         got=", ".join(repr(one) for one in doubles[:3]),
         fix="remove the repeated samples",
     )
+
+
+def numbered(labels: Sequence[int]) -> list[str]:
+    """Names for classes that have none: their numbers, up to the largest."""
+    return [str(i) for i in range(max(labels, default=-1) + 1)]
+
+
+def integer_labels(values: object) -> list[int] | None:
+    """Labels of a data set object as a list; None if they are no integers, one a sample."""
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError):
+        return None
+    return found.tolist() if found.ndim == 1 and found.dtype.kind in "iu" else None

@@ -5,6 +5,7 @@ Shared by the accelerated stage, whose milder views are described here too, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torchvision import transforms
+from torchvision.transforms import functional
 
 Transform = Callable[[Image.Image], Any]
 
@@ -25,6 +27,69 @@ RELA_VIEW: dict[str, Any] = {
     "equalization": {"prob": 0.0},
     "horizontal_flip": {"prob": 0.5},
 }
+
+
+# An image whose resized form has more pixels than this is enlarged only where it is kept: 128 MB in Pillow.
+MAX_RESIZED_PIXELS = 1 << 25
+
+
+class ResizeAndCrop:
+    """Resizes the shorter side of a PIL image, and crops the centre: torchvision's Resize, then its CenterCrop.
+
+    A long strip, 60,000 × 1 pixels, would take 14 GB between the two; of such an image only the part that the crop
+    keeps is enlarged.
+
+    Args:
+        resize: of the shorter side, in pixels.
+        crop: both sides of the result.
+        interpolation: torchvision's; antialiased as always in Pillow.
+    """
+
+    def __init__(self, resize: int, crop: int, interpolation: transforms.InterpolationMode) -> None:
+        self.resize, self.crop, self.interpolation = resize, crop, interpolation
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Any image → one of (crop, crop)."""
+        return functional.center_crop(self._resized(image), [self.crop, self.crop])
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        """The whole resized image, or so much of its middle that the crop can't tell the difference."""
+        short, long = sorted(image.size)
+        length = int(self.resize * long / short)  # as torchvision rounds
+        scale = length / long
+        # As far as the crop, and as the widest filter reaches beyond it.
+        left = round((length - self.crop) / 2) - math.ceil(4 * max(scale, 1))
+        if length * self.resize <= MAX_RESIZED_PIXELS or left <= 0:
+            return functional.resize(image, [self.resize], self.interpolation, antialias=True)
+        right = left + self.crop + 2 * math.ceil(4 * max(scale, 1))
+        along = (left / scale, right / scale)
+        wide = image.width > image.height
+        box = (along[0], 0, along[1], short) if wide else (0, along[0], short, along[1])
+        size = (right - left, self.resize) if wide else (self.resize, right - left)
+        return image.resize(size, Image.Resampling[self.interpolation.name], box=box)
+
+
+def validation_transform(crop_size: int, mean: Sequence[float], std: Sequence[float]) -> Transform:
+    """Resize and centre crop to the size that the network sees in training, and normalise.
+
+    Above 64 pixels the shorter side is resized to 256/224 of the crop, as is usual; small images are used whole.
+
+    Args:
+        crop_size: in pixels.
+        mean: of the channels, for pixels in [0, 1].
+        std: of the channels.
+
+    Returns:
+        A transform of an RGB image to a float tensor (3, crop_size, crop_size).
+    """
+    resize = crop_size if crop_size <= 64 else round(crop_size * 256 / 224)
+    return transforms.Compose(
+        [
+            ResizeAndCrop(resize, crop_size, transforms.InterpolationMode.BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
 
 
 class _Blur:
@@ -72,7 +137,7 @@ def build_view(view: Mapping[str, Any], mean: Sequence[float], std: Sequence[flo
         scale = (crop["crop_min_scale"], crop["crop_max_scale"])
         steps = [transforms.RandomResizedCrop(size, scale=scale, interpolation=bicubic)]
     else:
-        steps = [transforms.Resize(size, interpolation=bicubic), transforms.CenterCrop(size)]
+        steps = [ResizeAndCrop(size, size, bicubic)]
     if probability := _probability(view, "color_jitter"):
         jitter = view["color_jitter"]
         strengths = [jitter[key] for key in ("brightness", "contrast", "saturation", "hue")]

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from rela_zoo._io.lock import locked
 from rela_zoo._io.progress import Progress
-from rela_zoo.data._open import image_source
-from rela_zoo.data._source import ImageSource, UndecodableImageError, encode_ids
+from rela_zoo.data import ImageSource, UndecodableImageError, encode_ids, image_source
 from rela_zoo.embeddings._folder import (
     FinishedShard,
     begin,

@@ -15,7 +15,7 @@ from rela_zoo import __version__
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.files import atomic_write
 from rela_zoo._io.lock import LOCK
-from rela_zoo.data._source import encode_ids
+from rela_zoo.data import encode_ids
 from rela_zoo.embeddings._format import (
     FORMAT_VERSION,
     IDS,

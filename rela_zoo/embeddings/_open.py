@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from rela_zoo._io.digest import file_sha256
-from rela_zoo.data._source import check_unique
+from rela_zoo.data import check_unique
 from rela_zoo.embeddings._format import read_index, read_shard_header
 from rela_zoo.embeddings._table import FIX, EmbeddingTable
 from rela_zoo.errors import EmbeddingsError

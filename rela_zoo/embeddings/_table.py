@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo._io.digest import file_sha256
-from rela_zoo.data._source import check_unique
+from rela_zoo.data import check_unique
 from rela_zoo.embeddings._format import Index, row_dtype
 from rela_zoo.errors import EmbeddingsError
 

@@ -8,12 +8,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rela_zoo.data.datasets import ClassFolders, DataProblem, _Indexed, open_dataset
+from rela_zoo.data import FileSource
+from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
+from rela_zoo.data.statistics import NUM_CLASSES
 from rela_zoo.engine import RelaPlan
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.builtin.config import (
     IGNORED,
-    NUM_CLASSES,
     SECTIONS,
     TOP_LEVEL,
     as_plain,
@@ -50,8 +51,8 @@ _NUMBERS: dict[str, tuple[float, bool, bool]] = {
 class Checked(NamedTuple):
     """What a check leaves behind: opened data sets and the plan of `rela`, so that nothing is looked up twice."""
 
-    train: _Indexed
-    val: _Indexed | None
+    train: ImageDataset
+    val: ImageDataset | None
     plan: RelaPlan | None
 
 
@@ -263,7 +264,7 @@ class _Check:
     def data(self) -> Checked | None:
         if self.flawed("data"):
             return None
-        opened: dict[str, _Indexed | None] = {"val": None}
+        opened: dict[str, ImageDataset | None] = {"val": None}
         for part in ("train", "val"):
             if part == "val" and (self.get("data.val_path") is None or self.get("data.no_labels")):
                 continue
@@ -275,7 +276,8 @@ class _Check:
         if train is None:
             return None
         # Of folders the names must agree, for a missing one would shift the labels of the rest.
-        numbered = val is not None and not isinstance(val, ClassFolders) and set(val.classes) <= set(train.classes)
+        by_number = val is not None and not isinstance(val.source, FileSource)
+        numbered = val is not None and by_number and set(val.classes) <= set(train.classes)
         if val is not None and val.classes != train.classes and not numbered:
             extra = sorted(set(val.classes) ^ set(train.classes))[:5]
             fix = "give both folders the same classes, or set data.val_path=null"

@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from rela_zoo.data.statistics import IMAGENET, NORMALISATION
+
 # Section → its keys with defaults. `...` marks what a configuration has to say itself.
 SECTIONS: dict[str, dict[str, Any]] = {
     "backbone": {"name": ..., "kwargs": {}},
@@ -76,17 +78,6 @@ _NOT_DECISIVE = (
     "log_every_n_steps",
     *IGNORED,
 )
-
-NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "imagenet": 1000, "imagenet100": 100}
-# Mean and standard deviation of the channels, pixels in [0, 1]; the same figures as solo-learn's.
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-NORMALISATION = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "stl10": ((0.4914, 0.4823, 0.4466), (0.247, 0.243, 0.261)),
-    "imagenet": _IMAGENET,
-    "imagenet100": _IMAGENET,
-}
 
 
 def as_plain(value: Any) -> Any:
@@ -166,7 +157,7 @@ def normalisation(cfg: DictConfig) -> tuple[list[float], list[float]]:
         mean, std = NORMALISATION[cfg.data.dataset]
     else:
         view = as_plain(cfg.augmentations)[0]
-        mean, std = view.get("mean", _IMAGENET[0]), view.get("std", _IMAGENET[1])
+        mean, std = view.get("mean", IMAGENET[0]), view.get("std", IMAGENET[1])
     return list(mean), list(std)
 
 

@@ -19,8 +19,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
-from rela_zoo.data.datasets import Held, _Indexed, validation_transform
-from rela_zoo.data.views import build_views
+from rela_zoo.data.datasets import ImageDataset
+from rela_zoo.data.views import build_views, validation_transform
 from rela_zoo.engine import RelaPlan, StagedDataset, SubsetSampler
 from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
 from rela_zoo.hosts.builtin.checks import check
@@ -97,7 +97,7 @@ class _Ranks(Callback):
         self.sampler.set_epoch(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
 
 
-def _train_loader(cfg: DictConfig, base: _Indexed, processes: int) -> DataLoader:
+def _train_loader(cfg: DictConfig, base: ImageDataset, processes: int) -> DataLoader:
     base.transform = build_views(as_plain(cfg.augmentations), *normalisation(cfg))
     sampler: SubsetSampler | None = None
     dataset: Dataset = base
@@ -115,11 +115,12 @@ def _train_loader(cfg: DictConfig, base: _Indexed, processes: int) -> DataLoader
     )
 
 
-def _val_loader(cfg: DictConfig, base: _Indexed | None) -> DataLoader | None:
+def _val_loader(cfg: DictConfig, base: ImageDataset | None) -> DataLoader | None:
     if base is None:
         return None
-    base.transform = validation_transform(cfg)
-    return DataLoader(Held(base), batch_size=cfg.optimizer.batch_size, num_workers=cfg.data.num_workers)
+    size = int(as_plain(cfg.augmentations)[0]["crop_size"])
+    base.transform, base.indexed = validation_transform(size, *normalisation(cfg)), False
+    return DataLoader(base, batch_size=cfg.optimizer.batch_size, num_workers=cfg.data.num_workers)
 
 
 def _trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> Trainer:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rela_zoo.data.statistics import IMAGENET, NORMALISATION
 from rela_zoo.errors import WeightsError
-from rela_zoo.hosts.builtin.config import _IMAGENET, NORMALISATION
 from rela_zoo.networks.backbones import _SMALL_IMAGES, _TIMM_NAMES, build_backbone
 
 _PREFIX = "backbone."
@@ -193,6 +193,6 @@ def _preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     sizes = [one["crop_size"] for one in views if isinstance(one.get("crop_size"), int)]
     dataset = config["data"]["dataset"]
     first = views[0] if views else {}
-    mean, std = NORMALISATION.get(dataset, (first.get("mean", _IMAGENET[0]), first.get("std", _IMAGENET[1])))
+    mean, std = NORMALISATION.get(dataset, (first.get("mean", IMAGENET[0]), first.get("std", IMAGENET[1])))
     found: dict[str, Any] = {"interpolation": "bicubic", "mean": list(mean), "std": list(std)}
     return {**found, "input_size": max(sizes), "resize": max(sizes)} if sizes else found

@@ -1,0 +1,114 @@
+"""From encoded bytes to an RGB image of 8 bits: one decoder for every command."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rela_zoo.errors import EmbeddingsError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_BITS_PER_SAMPLE = 258  # tag of TIFF
+
+
+class UndecodableImageError(EmbeddingsError):
+    """One image of a source can't be decoded; the message names it."""
+
+
+def decode(encoded: bytes, name: object) -> Image:
+    """Bytes of a picture → RGB image of 8 bits a channel, of the size stored.
+
+    The first frame of an animation counts. EXIF orientation is not applied: embeddings and views see the pixels as
+    they are stored, as training with torchvision's loaders does, and what was embedded before stays the same.
+
+    Args:
+        encoded: of any format that Pillow opens.
+        name: for the error; a function is called for it.
+
+    Raises:
+        UndecodableImageError: no picture, cut short, or of pixels without a known range; the message names it.
+        EmbeddingsError: too little memory.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            # A copy: the pixels of an opened file are read when they are first asked for.
+            return as_rgb(picture.copy() if picture.mode == "RGB" else picture, name)
+    except UndecodableImageError:
+        raise
+    except MemoryError as error:
+        raise EmbeddingsError(
+            f"there is too little memory to decode the image {_named(name)}",
+            got=f"{len(encoded)} bytes encoded",
+            fix="make it smaller, or use fewer workers",
+        ) from error
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes: OSError, struct.error, …
+        raise UndecodableImageError(
+            f"the image {_named(name)} can't be decoded",
+            expected="a picture that Pillow opens",
+            got=f"{len(encoded)} bytes; {type(error).__name__}: {error}",
+            fix="repair or remove it, or leave such images out with on_error='skip' (--skip-undecodable)",
+        ) from error
+
+
+def as_rgb(image: Image, name: object = "given") -> Image:
+    """Any PIL image → RGB of 8 bits a channel; an RGB image comes back as it is.
+
+    Grey is repeated; of 16 bits the upper 8 are taken; palettes are resolved; CMYK is converted as by Pillow; alpha is
+    dropped, so that transparent pixels show the colour stored under them.
+
+    Args:
+        image: of any mode.
+        name: for the error; a function is called for it.
+
+    Raises:
+        UndecodableImageError: floating-point pixels, or integers of more than 16 bits: their range is not known.
+
+    Example:
+        >>> from PIL import Image
+        >>> as_rgb(Image.new("I;16", (1, 1), 0x8040)).getpixel((0, 0))
+        (128, 128, 128)
+    """
+    mode = image.mode
+    if mode == "RGB":
+        return image
+    if mode.startswith("I"):
+        return _from_integers(image, name)
+    if mode == "F":
+        raise UndecodableImageError(
+            f"the image {_named(name)} has floating-point pixels, whose range is not known",
+            expected="8 or 16 bits a channel",
+            got="mode F",
+            fix="scale its values to 0 … 255 and save it as PNG",
+        )
+    if mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # else Pillow warns of every such image
+    elif mode in ("La", "RGBa"):  # alpha multiplied in
+        image = image.convert(f"{mode[:-1]}A")
+    return image.convert("RGB")
+
+
+def _from_integers(image: Image, name: object) -> Image:
+    """Grey of up to 16 bits → RGB. Pillow itself would clip at 255 in place of scaling."""
+    from PIL import Image
+
+    image.load()  # here, for NumPy hides what goes wrong in it
+    values = np.asarray(image)
+    if values.dtype.itemsize > 2 and (int(values.min()) < 0 or int(values.max()) > 0xFFFF):
+        raise UndecodableImageError(
+            f"the image {_named(name)} has pixels of 32 bits, whose range is not known",
+            expected="8 or 16 bits a channel",
+            got=f"mode {image.mode}, values from {int(values.min())} to {int(values.max())}",
+            fix="scale its values to 0 … 255 and save it as PNG",
+        )
+    bits = 12 if getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) == (12,) else 16
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8)).convert("RGB")
+
+
+def _named(name: object) -> str:
+    return str(name()) if callable(name) else str(name)
