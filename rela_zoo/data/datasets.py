@@ -110,7 +110,7 @@ def open_dataset(data: Mapping[str, Any], part: str) -> ImageDataset:
         expected, got = "a column of numbers named `label` or `fine_label`", f"{', '.join(source.columns())} in {root}"
         fix = "rename or add the column of labels; data.no_labels=true does without"
     else:
-        expected, got = "a folder with one folder of images a class", f"{root} without any folder in it"
+        expected, got = "a folder with one folder of images a class", f"{root} without class folders in it"
         fix = "sort the images into class folders, or set data.no_labels=true for a flat folder"
     raise DataProblem(Problem(key, expected, got, fix))
 

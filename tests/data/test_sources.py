@@ -102,7 +102,7 @@ class TestFolder:
         make_folder(tmp_path, {"cat": 1})
         (tmp_path / "dog").mkdir()
         (tmp_path / ".ipynb_checkpoints").mkdir()
-        with pytest.raises(EmbeddingsError, match=r"without images.*: dog\n") as caught:
+        with pytest.raises(EmbeddingsError, match="an empty class folder: 'dog' in") as caught:
             image_source(tmp_path)
         assert "fix" in str(caught.value)
 
@@ -224,13 +224,6 @@ class TestParquet:
             source = image_source(given)
             assert list(source.ids) == slow_ids(stack)
             np.testing.assert_array_equal(np.asarray(source.image(6)), stack[6])
-
-    def test_splits_are_not_mixed(self, tmp_path: Path, make_pictures: Any) -> None:
-        for split in ("train", "test"):
-            write_parquet(tmp_path / f"{split}-00000-of-00001.parquet", make_pictures(2))
-        with pytest.raises(EmbeddingsError, match="several splits") as caught:
-            image_source(tmp_path)
-        assert "train-00000" in str(caught.value.fix)
 
     def test_rows_that_hold_no_picture(self, tmp_path: Path, make_pictures: Any) -> None:
         stack = make_pictures(3, size=4)

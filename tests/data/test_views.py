@@ -6,7 +6,16 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from rela_zoo.data.views import RELA_VIEW, MultiViews, build_view, build_views, find_normalisation
+from rela_zoo.data import views
+from rela_zoo.data.views import (
+    RELA_VIEW,
+    MultiViews,
+    ResizeAndCrop,
+    build_view,
+    build_views,
+    find_normalisation,
+    validation_transform,
+)
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
 STILL = {"rrc": {"enabled": False}, "crop_size": 16}
@@ -89,3 +98,48 @@ def test_normalisation_is_found_however_deep():
     assert find_normalisation(build_views([{**STILL}], MEAN, STD)) == (MEAN, STD)
     assert find_normalisation(transforms.ToTensor()) is None
     assert find_normalisation(None) is None
+
+
+@pytest.mark.parametrize(("size", "resized"), [(16, 16), (64, 64), (112, 128)])
+def test_validation_transform(size, resized):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (130, 90, 3), dtype=np.uint8))
+    expected = transforms.Compose(
+        [
+            transforms.Resize(resized, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    assert torch.equal(validation_transform(size, MEAN, STD)(image), expected(image))
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("size", "resize", "crop"),
+    [
+        ((3000, 1), 24, 24),
+        ((1, 3001), 24, 16),
+        ((5000, 7), 24, 15),
+        ((60, 4000), 24, 24),
+        ((33, 40), 24, 24),
+        ((9, 9), 24, 24),
+    ],
+)
+def test_a_strip_is_what_it_is_when_enlarged_as_a_whole(monkeypatch, size, resize, crop, name):
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image, mode = Image.fromarray(pixels), transforms.InterpolationMode(name)
+    whole = ResizeAndCrop(resize, crop, mode)(image)
+    expected = transforms.CenterCrop(crop)(transforms.Resize(resize, interpolation=mode)(image))
+    np.testing.assert_array_equal(np.asarray(whole), np.asarray(expected))
+    monkeypatch.setattr(views, "MAX_RESIZED_PIXELS", 0)
+    windowed = ResizeAndCrop(resize, crop, mode)(image)
+    assert windowed.size == (crop, crop)
+    assert np.abs(np.asarray(windowed, np.int16) - np.asarray(expected)).max() <= 1
+
+
+def test_a_strip_is_no_trouble_for_any_view():
+    image = Image.new("RGB", (60000, 1), (9, 99, 199))
+    for view in (STILL, {**RELA_VIEW, "crop_size": 16}):
+        assert build_view(view, MEAN, STD)(image).shape == (3, 16, 16)
+    assert validation_transform(224, MEAN, STD)(image).shape == (3, 224, 224)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from PIL import Image
 
 from rela_zoo.errors import RelaZooError
 from rela_zoo.prior import ImageTransform
-from rela_zoo.prior._preprocessing import as_rgb, reference_preprocessing
+from rela_zoo.prior._preprocessing import reference_preprocessing
 from rela_zoo.registry import Preprocessing
 
 PLAIN = Preprocessing(input_size=8, resize=8, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
@@ -57,15 +60,35 @@ def test_grey_is_repeated(image):
     assert torch.equal(red, blue)
 
 
-def test_sixteen_bits_keep_their_range():
-    values = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
-    rgb = np.asarray(as_rgb(Image.fromarray(values)))
-    np.testing.assert_allclose(rgb[..., 0], values // 256, atol=1)
+def test_sixteen_bits_are_those_of_the_eight_bit_image():
+    eight = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    sixteen = Image.fromarray(eight.astype(np.uint16) * 257)
+    assert torch.equal(ImageTransform(PLAIN)(sixteen), ImageTransform(PLAIN)(Image.fromarray(eight)))
 
 
 def test_floating_point_images_are_refused():
     with pytest.raises(RelaZooError, match="floating-point"):
-        as_rgb(Image.fromarray(np.zeros((4, 4), dtype=np.float32)))
+        ImageTransform(PLAIN)(Image.fromarray(np.zeros((4, 4), dtype=np.float32)))
+
+
+def test_a_long_strip_needs_little_memory():
+    """60,000 × 1 pixels, resized as a whole, would be 13 million pixels wide: 12 GB."""
+    preprocessing = PLAIN.model_copy(update={"input_size": 224, "resize": 256}).model_dump()
+    program = f"""
+import resource
+from PIL import Image
+from rela_zoo.prior import ImageTransform
+from rela_zoo.registry import Preprocessing
+transform = ImageTransform(Preprocessing(**{preprocessing}))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+pixels = transform(Image.new("RGB", (60000, 1), (9, 99, 199)))
+assert pixels.shape == (3, 224, 224)
+assert pixels.flatten(1).std(1).max() < 1e-6
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 200  # MB
 
 
 def test_the_reference_resizes_to_the_input_and_uses_imagenet_statistics():

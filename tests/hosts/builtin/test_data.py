@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from rela_zoo.data import image_source
-from rela_zoo.data.datasets import DataProblem, Held, open_dataset, validation_transform
+from rela_zoo.data import UndecodableImageError, image_source
+from rela_zoo.data.datasets import DataProblem, open_dataset
 from rela_zoo.hosts.builtin.config import resolve_config
-from rela_zoo.hosts.builtin.train import _train_loader
+from rela_zoo.hosts.builtin.train import _train_loader, _val_loader, train
 
 
 def section(path: Path, **changes: Any) -> dict[str, Any]:
@@ -56,7 +56,8 @@ def test_class_folders(folders: Path) -> None:
     assert ids[9] == "bee/01.png"
     data.transform = lambda image: image.size
     assert data[9] == (9, (24, 24), 1)
-    assert Held(data)[9] == ((24, 24), 1)
+    data.indexed = False
+    assert data[9] == ((24, 24), 1)
 
 
 def test_flat_folder(folders: Path) -> None:
@@ -91,6 +92,7 @@ def test_cifar_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             self.targets, self.classes = [3, 1, 2, 0], ["a", "b", "c", "d"]
 
     monkeypatch.setattr(datasets, "CIFAR10", Stored)
+    (tmp_path / "cifar-10-batches-py").mkdir()
     data = open_dataset(section(tmp_path, dataset="cifar10"), "train")
     index, image, target = data[1]
     assert (index, image.size, target, len(data)) == (1, (32, 32), 1, 4)
@@ -104,7 +106,7 @@ def test_missing_data_is_explained(tmp_path: Path, folders: Path) -> None:
     (tmp_path / "hollow" / "notes.txt").write_text("no image")
     cases = {
         "an empty class folder: 'hollow'": section(tmp_path),
-        "without any folder in it": section(folders / "train" / "bee"),
+        "without class folders in it": section(folders / "train" / "bee"),
         "an existing path": section(tmp_path / "nowhere"),
         "expected cifar10 as torchvision stores it": section(tmp_path, dataset="cifar10"),
         "expected parquet files": section(tmp_path, format="parquet"),
@@ -146,13 +148,28 @@ def test_views_depend_on_seed_epoch_and_sample_alone(config: dict[str, Any]) -> 
     assert not any(torch.equal(first[i], one) for i, one in views(config, workers=0, epoch=1).items())
 
 
-@pytest.mark.parametrize(("size", "shape"), [(16, 16), (64, 64), (112, 112)])
-def test_validation_transform(size: int, shape: int) -> None:
-    cfg = OmegaConf.create({"data": {"dataset": "custom"}, "augmentations": [{"crop_size": size, "num_crops": 2}]})
-    out = validation_transform(cfg)(Image.new("RGB", (90, 130), (124, 116, 104)))
-    assert out.shape == (3, shape, shape)
-    # That colour is ImageNet's mean.
-    assert out.abs().max() < 0.02
+def test_validation_images_and_targets(config: dict[str, Any], folders: Path) -> None:
+    config["data"]["val_path"] = str(folders / "val")
+    whole = resolve_config(config, 3)
+    images, targets = next(iter(_val_loader(whole, open_dataset(whole.data, "val"))))
+    assert images.shape == (8, 3, 16, 16)
+    assert targets.tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert _val_loader(whole, None) is None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named_without_a_traceback(
+    config: dict[str, Any], folders: Path, tmp_path: Path, workers: int
+) -> None:
+    shutil.copytree(folders / "train", tmp_path / "data")
+    whole = (tmp_path / "data" / "bee" / "03.png").read_bytes()
+    (tmp_path / "data" / "bee" / "03.png").write_bytes(whole[: len(whole) // 2])
+    config["data"].update(train_path=str(tmp_path / "data"), num_workers=workers)
+    with pytest.raises(UndecodableImageError) as caught:
+        train(config)
+    assert str(caught.value).startswith("the image bee/03.png can't be decoded\n  expected: ")
+    assert "fix: " in str(caught.value)
+    assert "Traceback" not in str(caught.value)
 
 
 def test_loader_yields_the_contract(config: dict[str, Any]) -> None:
