@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from rela_zoo.data._source import LeftOut
@@ -67,13 +67,13 @@ def list_folder(root: str | os.PathLike[str]) -> Listing:
         EmbeddingsError: a folder can't be listed.
     """
     listing = Listing()
-    for path, entry in _walk(os.fspath(root)):
+    for path, entry in _walk(os.fspath(root), "", (_identity(os.stat(root)),)):
         name = entry.name
-        if entry.is_dir():
+        if _leads_to(entry.is_dir):
             if "/" not in path:
                 listing.folders.append(path)
         elif name.lower().endswith(EXTENSIONS):
-            if entry.is_file():
+            if _leads_to(entry.is_file):
                 listing.images.append(path)
             elif entry.is_symlink():
                 listing.dangling.append(path)
@@ -85,13 +85,9 @@ def list_folder(root: str | os.PathLike[str]) -> Listing:
     return listing
 
 
-def _walk(
-    folder: str, prefix: str = "", above: tuple[tuple[int, int], ...] = ()
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """(path below the root, entry) of everything that is not hidden; `above` are the folders on the way here."""
     try:
-        if not above:
-            above = (_identity(os.stat(folder)),)
         with os.scandir(folder) as scanned:
             entries = [entry for entry in scanned if not is_hidden(entry.name)]
     except OSError as error:
@@ -103,10 +99,10 @@ def _walk(
         ) from error
     for entry in entries:
         path = prefix + entry.name
-        if not entry.is_dir():
+        if not _leads_to(entry.is_dir):
             yield path, entry
             continue
-        here = _identity(os.stat(entry.path))
+        here = _identity(entry.stat())
         if here not in above:  # else a link to a folder that this one lies in
             yield path, entry
             yield from _walk(entry.path, f"{path}/", (*above, here))
@@ -114,3 +110,11 @@ def _walk(
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def _leads_to(kind: Callable[[], bool]) -> bool:
+    """`is_dir` or `is_file` of an entry; False for a link to itself, which the system refuses to follow."""
+    try:
+        return kind()
+    except OSError:
+        return False

@@ -55,7 +55,7 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
         >>> import numpy as np
         >>> source = image_source(np.zeros((2, 8, 8, 3), np.uint8))
         >>> source.ids[0], source.image(0).size, source.labels
-        ('0:ab5d73efbc0fe834', (8, 8), None)
+        ('0:48e54b79e3a3fae0', (8, 8), None)
     """
     if isinstance(data, str | os.PathLike):
         return open_path(Path(data).expanduser(), None if split is None else (split,), insist=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -117,8 +118,12 @@ def no_such_split(root: Path, split: str, there: Sequence[str]) -> EmbeddingsErr
 
 def say(text: str) -> None:
     """Warn the user once, on the process that speaks for the job."""
-    if ranks.is_first():
-        warnings.warn(text, stacklevel=4)
+    if not ranks.is_first():
+        return
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("rela_zoo.data."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)  # where the data are opened
 
 
 def _shown(split: str) -> str:

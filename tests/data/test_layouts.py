@@ -126,6 +126,8 @@ def links_in_circles(root: Path) -> Layout:
     (root / "loop").symlink_to(root)
     (root / "b" / "self").symlink_to(root / "b")
     (root / "a" / "other").symlink_to(root / "b")
+    (root / "a" / "itself.png").symlink_to("itself.png")
+    (root / "itself").symlink_to("itself")
     return Layout(root, ["a/0.png", "a/other/0.png", "b/0.png"], [0, 0, 1])
 
 

@@ -49,6 +49,7 @@ class TestSplits:
         with pytest.warns(UserWarning, match="several splits, and train is taken: 5 images") as said:
             source = image_source(folder)
         assert len(said) == 1
+        assert said[0].filename == __file__  # it points at whoever opened the data
         text = str(said[0].message)
         assert "left out: test 3, validation 2" in text
         assert str(folder / "data" / "test-00000-of-00001.parquet") in text

@@ -77,6 +77,12 @@ def labels_of(ids: Sequence[str]) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
+def _labels_at(source: ImageSource, picks: Sequence[int]) -> np.ndarray:
+    """Classes (n,) of some images, by the source's labels, else by the ids; counted from 0 without a gap."""
+    found = None if source.labels is None else np.unique(np.asarray(source.labels)[picks], return_inverse=True)[1]
+    return labels_of([source.ids[i] for i in picks]) if found is None or found.max() < 1 else found
+
+
 def survey(
     priors: Mapping[str, Callable[[], Prior]],
     source: ImageSource,
@@ -93,7 +99,7 @@ def survey(
         priors: name → loads it; one is in memory at a time.
         source: the images.
         sample: at most so many, chosen by a hash of their ids.
-        labelled: also score against the classes of an image folder; a fifth of the sample is held out for it.
+        labelled: also score against the source's labels; a fifth of the sample is held out for it.
         device: where priors run; None takes CUDA if there is one.
         seed: of the augmented views.
         advance: called after each prior.
@@ -108,7 +114,7 @@ def survey(
         raise EmbeddingsError("too few images to judge priors by", expected=f"at least {_MINIMUM}", got=len(source))
     ids = source.ids
     picks = sorted(range(len(ids)), key=lambda i: sample_order(ids[i]))[:sample]
-    labels = labels_of([ids[i] for i in picks]) if labelled else None
+    labels = _labels_at(source, picks) if labelled else None
     here = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows: dict[str, Tensor] = {}
     found: dict[str, tuple[dict[str, float], float]] = {}

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rela_zoo.data import FileSource
+from rela_zoo.data import ParquetSource
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
 from rela_zoo.data.statistics import NUM_CLASSES
 from rela_zoo.engine import RelaPlan
@@ -276,7 +276,7 @@ class _Check:
         if train is None:
             return None
         # Of folders the names must agree, for a missing one would shift the labels of the rest.
-        by_number = val is not None and not isinstance(val.source, FileSource)
+        by_number = val is not None and isinstance(val.source, ParquetSource)
         numbered = val is not None and by_number and set(val.classes) <= set(train.classes)
         if val is not None and val.classes != train.classes and not numbered:
             extra = sorted(set(val.classes) ^ set(train.classes))[:5]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from scipy.optimize import minimize
 from typer.testing import CliRunner
 
-from rela_zoo.analysis.recommend import Assessment, h_score, labels_of, log_me, ranked
+from rela_zoo.analysis.recommend import Assessment, h_score, labels_of, log_me, ranked, survey
 from rela_zoo.cli import app
+from rela_zoo.data import image_source
 from rela_zoo.errors import EmbeddingsError
 
 
@@ -137,6 +142,26 @@ def test_the_command_ranks_and_writes_a_config_that_composes(pictures: Path, tmp
     assert (composed.rela.prior, composed.data.train_path) == (rows[0]["prior"], str(pictures))
     shown = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "200"})
     assert "LogME" in shown.output
+
+
+def test_labels_of_a_parquet_file_count_as_those_of_the_folder(
+    pictures: Path, tmp_path: Path, make_prior: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = image_source(pictures)
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = pa.array([{"bytes": folder.raw(i), "path": None} for i in range(len(folder))], kind)
+    pq.write_table(pa.table({"image": rows, "label": pa.array(folder.labels)}), tmp_path / "x.parquet")
+    # Samples are chosen by a hash of their ids, which differ between the two forms: take all of them, in order.
+    monkeypatch.setattr("rela_zoo.analysis.recommend._survey.sample_order", lambda one: b"")
+    scores = [
+        survey({"fake": make_prior}, source, sample=len(source), labelled=True, device=torch.device("cpu"))[0].scores
+        for source in (folder, image_source(tmp_path / "x.parquet"))
+    ]
+    assert scores[0] == scores[1]
+    assert {"knn", "probe"} <= set(scores[0])
+    assert folder.labels is not None
+    with pytest.raises(EmbeddingsError, match="no labels"):
+        survey({"fake": make_prior}, image_source(np.zeros((100, 8, 8, 3), np.uint8)), labelled=True)
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
