@@ -26,9 +26,9 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_recommend",
     "_publish",
     "_subset",
-    "_pretrain",
+    "_training",
     "_demo",
-    "_run",
+    "_solo_learn",
     "_doctor",
     "_hub",
 )

@@ -199,7 +199,7 @@ def publish_command(
 def _show(plan: Plan, err: bool) -> None:
     """File by file, with sizes and the sum."""
     from rela_zoo._io.text import format_bytes
-    from rela_zoo.hub.publish._files import total_bytes
+    from rela_zoo.hub.publish._uploads import total_bytes
 
     def line(text: str = "") -> None:
         typer.echo(text, err=err)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rela_zoo.embeddings._folder import FinishedShard, begin, encode_ids, finish, write_shard
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, INDEX, Plan, SourceRecord
 from rela_zoo.embeddings._open import open_embeddings
+from rela_zoo.embeddings._store import FinishedShard, begin, encode_ids, finish, write_shard
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 

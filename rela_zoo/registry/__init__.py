@@ -1,8 +1,8 @@
 """The registry: one YAML entry a prior, found by name. Reading it needs no deep-learning library."""
 
+from rela_zoo.registry._hub_index import HUB_ENTRY_FILE, INDEX_VARIABLE, index_names
 from rela_zoo.registry._lookup import list_priors, packaged_priors, prior_spec, user_priors
 from rela_zoo.registry._read import EntryError, read_entry, read_folder
-from rela_zoo.registry._remote import HUB_ENTRY_FILE, INDEX_VARIABLE, index_names
 from rela_zoo.registry._spec import Artefacts, HubFolder, Origin, Preprocessing, PriorSpec
 
 __all__ = [

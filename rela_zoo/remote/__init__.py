@@ -4,7 +4,7 @@ Knows repositories, commits, paths and hashes, and nothing of priors.
 """
 
 from rela_zoo.remote._client import client, translated, with_retries
-from rela_zoo.remote._files import Kind, RemoteFile, fetch_file, is_offline, parse_address
+from rela_zoo.remote._fetch import Kind, RemoteFile, fetch_file, is_offline, parse_address
 from rela_zoo.remote._manifest import MANIFEST, FileRecord, Manifest, fetch_manifest, safe_path
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rela_zoo.errors import HubError
-from rela_zoo.remote._files import Kind, fetch_file
+from rela_zoo.remote._fetch import Kind, fetch_file
 
 MANIFEST = "rela_zoo.json"
 MAX_MANIFEST_BYTES = 8 * 1024 * 1024

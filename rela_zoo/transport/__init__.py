@@ -7,14 +7,14 @@ maths is in pure functions: `_moments` (streaming mean and scatter), `_fit` (eig
 
 from __future__ import annotations
 
-from rela_zoo.transport._file import transport_kind
-from rela_zoo.transport._fit import fit_transport, transport_from_moments
 from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
 from rela_zoo.transport._pair_fit import chain, fit_both_ways, fit_prior_transport
-from rela_zoo.transport._prior import PriorTransport, Quality, Side
+from rela_zoo.transport._prior_transport import PriorTransport, Quality, Side
 from rela_zoo.transport._student import read_in
-from rela_zoo.transport._target import TargetTransport, TransportStats
+from rela_zoo.transport._target_fit import fit_transport, transport_from_moments
+from rela_zoo.transport._target_transport import TargetTransport, TransportStats
+from rela_zoo.transport._transport_file import transport_kind
 
 __all__ = [
     "Affine",

@@ -21,7 +21,7 @@ from rela_zoo.transport._pair_maps import (
     split_moments,
     whitened_map,
 )
-from rela_zoo.transport._prior import PriorTransport, Quality, Side
+from rela_zoo.transport._prior_transport import PriorTransport, Quality, Side
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable

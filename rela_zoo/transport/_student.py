@@ -9,8 +9,8 @@ from torch import Tensor
 
 from rela_zoo.errors import TransportError
 from rela_zoo.transport._linear import apply
-from rela_zoo.transport._prior import PriorTransport
-from rela_zoo.transport._target import TargetTransport
+from rela_zoo.transport._prior_transport import PriorTransport
+from rela_zoo.transport._target_transport import TargetTransport
 
 
 @torch.no_grad()

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from rela_zoo.embeddings import open_embeddings
-from rela_zoo.embeddings._folder import begin, finish, write_shard
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, Plan
+from rela_zoo.embeddings._store import begin, finish, write_shard
 
 SHARD_ROWS = 4096
 

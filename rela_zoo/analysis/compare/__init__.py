@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from rela_zoo.analysis.compare._figure import draw
 from rela_zoo.analysis.compare._measure import PAIR_MEASURES, Comparison, Space, measure
-from rela_zoo.analysis.compare._page import page
+from rela_zoo.analysis.compare._render import page
 
 __all__ = ["PAIR_MEASURES", "Comparison", "Space", "draw", "measure", "page"]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from rela_zoo.analysis.similarity._kernel import debiased_cka, linear_cka
 from rela_zoo.analysis.similarity._neighbours import mutual_knn, nearest
-from rela_zoo.analysis.similarity._spectrum import (
+from rela_zoo.analysis.similarity._one_space import (
     effective_rank,
     explained_variance,
     participation_ratio,
     two_nn_dimension,
 )
-from rela_zoo.analysis.similarity._subspace import canonical_correlations, procrustes_distance, pwcca, svcca
+from rela_zoo.analysis.similarity._two_spaces import canonical_correlations, procrustes_distance, pwcca, svcca
 
 __all__ = [
     "canonical_correlations",

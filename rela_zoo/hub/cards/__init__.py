@@ -1,11 +1,11 @@
 """Cards: the texts that describe a prior, its embeddings and the zoo, made from entries. Pure text, no network."""
 
-from rela_zoo.hub.cards._dataset import DatasetFacts, dataset_card
+from rela_zoo.hub.cards._card_head import HUB_TAGS, front_matter, model_metadata
+from rela_zoo.hub.cards._dataset_card import DatasetFacts, dataset_card
 from rela_zoo.hub.cards._folder import make_cards
-from rela_zoo.hub.cards._measured import Measurement, read_measured
-from rela_zoo.hub.cards._metadata import HUB_TAGS, front_matter, model_metadata
-from rela_zoo.hub.cards._model import model_card
-from rela_zoo.hub.cards._page import zoo_page
+from rela_zoo.hub.cards._measurements import Measurement, read_measured
+from rela_zoo.hub.cards._model_card import model_card
+from rela_zoo.hub.cards._zoo import zoo_page
 
 __all__ = [
     "HUB_TAGS",

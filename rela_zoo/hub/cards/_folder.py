@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rela_zoo.errors import RegistryError
-from rela_zoo.hub.cards._measured import Measurement
-from rela_zoo.hub.cards._model import model_card
-from rela_zoo.hub.cards._page import zoo_page
+from rela_zoo.hub.cards._measurements import Measurement
+from rela_zoo.hub.cards._model_card import model_card
+from rela_zoo.hub.cards._zoo import zoo_page
 from rela_zoo.registry import PriorSpec
 
 NOTES, MEASURED, PAGE = "notes", "measured.yaml", "README.md"

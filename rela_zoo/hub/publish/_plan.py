@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rela_zoo.hub.publish._remote import Change
+from rela_zoo.hub.publish._repo_state import Change
 
 
 @dataclass

@@ -13,15 +13,15 @@ from huggingface_hub import HfApi
 
 from rela_zoo.errors import HubError, RegistryError
 from rela_zoo.hub.cards import Measurement
-from rela_zoo.hub.publish import _content as content
-from rela_zoo.hub.publish._artefacts import check_embeddings, check_transport, named
+from rela_zoo.hub.publish import _repositories as content
+from rela_zoo.hub.publish._check_artefacts import check_embeddings, check_transport, named
 from rela_zoo.hub.publish._details import Details
-from rela_zoo.hub.publish._files import CARD, Wanted
+from rela_zoo.hub.publish._local_prior import prepare, read_source
 from rela_zoo.hub.publish._plan import Plan, Publication
-from rela_zoo.hub.publish._prepare import prepare, read_source
-from rela_zoo.hub.publish._remote import Change, Remote, compare, look
+from rela_zoo.hub.publish._publishable_weights import check_may_publish
+from rela_zoo.hub.publish._repo_state import Change, Remote, compare, look
 from rela_zoo.hub.publish._send import check_tag, check_token, put_tag, send, verify
-from rela_zoo.hub.publish._weights import check_may_publish
+from rela_zoo.hub.publish._uploads import CARD, Wanted
 from rela_zoo.remote import client
 
 __all__ = ["Plan", "Publication", "prepare", "publish"]

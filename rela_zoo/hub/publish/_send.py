@@ -18,8 +18,8 @@ from huggingface_hub import (
 
 from rela_zoo._io.digest import file_sha256
 from rela_zoo.errors import HubError
-from rela_zoo.hub.publish._files import CARD, total_bytes
-from rela_zoo.hub.publish._remote import Change, look
+from rela_zoo.hub.publish._repo_state import Change, look
+from rela_zoo.hub.publish._uploads import CARD, total_bytes
 from rela_zoo.remote import translated
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rela_zoo import __version__
 from rela_zoo.errors import TransportError
-from rela_zoo.transport._file import FIX, FORMAT_VERSION, PRIOR_FORMAT, read_metadata, read_tensors, write
 from rela_zoo.transport._linear import Affine, apply, invert
+from rela_zoo.transport._transport_file import FIX, FORMAT_VERSION, PRIOR_FORMAT, read_metadata, read_tensors, write
 
 Method = Literal["ridge", "procrustes", "whitened", "composed", "inverted"]
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from rela_zoo.errors import RegistryError, WeightsError
-from rela_zoo.hub.publish._checkpoint import read_backbone
 from rela_zoo.hub.publish._details import Details, make_spec
-from rela_zoo.hub.publish._weights import WEIGHTS_FILE, write_safetensors
+from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE, write_safetensors
+from rela_zoo.hub.publish._trained_backbone import read_backbone
 from rela_zoo.prior._build import build, feature_dim, from_callable, load_into, timm_preprocessing
 from rela_zoo.prior._weights import find_weights, read_weights, state_digest, verify_sha256
 from rela_zoo.registry import PriorSpec, packaged_priors, prior_spec

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rela_zoo.errors import TransportError
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
-from rela_zoo.transport._target import TargetTransport, TransportStats
+from rela_zoo.transport._target_transport import TargetTransport, TransportStats
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable

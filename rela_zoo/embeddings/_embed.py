@@ -15,7 +15,9 @@ from torch import Tensor
 from rela_zoo._io.lock import locked
 from rela_zoo._io.progress import Progress
 from rela_zoo.data import ImageSource, UndecodableImageError, encode_ids, image_source
-from rela_zoo.embeddings._folder import (
+from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, Plan, SourceRecord
+from rela_zoo.embeddings._open import open_embeddings
+from rela_zoo.embeddings._store import (
     FinishedShard,
     begin,
     check_space,
@@ -25,8 +27,6 @@ from rela_zoo.embeddings._folder import (
     has_leftovers,
     write_shard,
 )
-from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, Plan, SourceRecord
-from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 

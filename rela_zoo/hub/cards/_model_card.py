@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rela_zoo.hub.cards._measured import Measurement
-from rela_zoo.hub.cards._metadata import front_matter, model_metadata
+from rela_zoo.hub.cards._card_head import front_matter, model_metadata
+from rela_zoo.hub.cards._measurements import Measurement
 from rela_zoo.registry import PriorSpec
 
 _PIN_WORDS = {

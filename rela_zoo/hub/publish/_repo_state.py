@@ -10,7 +10,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from rela_zoo.errors import HubError
-from rela_zoo.hub.publish._files import CARD, Upload, Wanted, edited, same
+from rela_zoo.hub.publish._uploads import CARD, Upload, Wanted, edited, same
 from rela_zoo.remote import MANIFEST, Kind, Manifest, fetch_file, translated
 
 # Small text files of a repository; anything longer is none of ours.

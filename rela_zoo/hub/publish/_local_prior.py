@@ -13,8 +13,8 @@ from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.files import atomic_path, atomic_write
 from rela_zoo.errors import RegistryError
 from rela_zoo.hub.publish._details import Details
-from rela_zoo.hub.publish._source import Source, from_checkpoint, from_entry, from_module, from_timm
-from rela_zoo.hub.publish._weights import WEIGHTS_FILE
+from rela_zoo.hub.publish._prior_forms import Source, from_checkpoint, from_entry, from_module, from_timm
+from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
 
 
 def read_source(

@@ -15,13 +15,13 @@ from rela_zoo._io.digest import file_sha256
 from rela_zoo.embeddings._format import INDEX, read_index
 from rela_zoo.errors import HubError
 from rela_zoo.hub.cards import Measurement, dataset_card, model_card
-from rela_zoo.hub.publish._artefacts import Embedded, facts, facts_of
+from rela_zoo.hub.publish._check_artefacts import Embedded, facts, facts_of
 from rela_zoo.hub.publish._example import example
-from rela_zoo.hub.publish._figure import spectrum_figure
-from rela_zoo.hub.publish._files import Upload, Wanted, sealed
-from rela_zoo.hub.publish._remote import Remote, fetch
-from rela_zoo.hub.publish._source import Source
-from rela_zoo.hub.publish._weights import WEIGHTS_FILE
+from rela_zoo.hub.publish._prior_forms import Source
+from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
+from rela_zoo.hub.publish._repo_state import Remote, fetch
+from rela_zoo.hub.publish._showcase import spectrum_figure
+from rela_zoo.hub.publish._uploads import Upload, Wanted, sealed
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, read_entry
 from rela_zoo.registry._read import parse_yaml
 from rela_zoo.remote import FileRecord

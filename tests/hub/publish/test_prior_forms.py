@@ -14,8 +14,8 @@ from torch import nn
 from rela_zoo import load_prior
 from rela_zoo.errors import RegistryError, WeightsError
 from rela_zoo.hub.publish import Details, prepare, publish
-from rela_zoo.hub.publish._source import from_checkpoint, from_entry, from_module, from_timm
-from rela_zoo.hub.publish._weights import write_safetensors
+from rela_zoo.hub.publish._prior_forms import from_checkpoint, from_entry, from_module, from_timm
+from rela_zoo.hub.publish._publishable_weights import write_safetensors
 
 MINE = Details(id="mine", licence="mit", training_data="noise")
 VIT = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}

@@ -14,7 +14,7 @@ from rela_zoo.embeddings import EmbeddingTable, Index, open_embeddings
 from rela_zoo.embeddings._format import IDS, INDEX, shard_header
 from rela_zoo.errors import EmbeddingsError, TransportError
 from rela_zoo.hub.cards import DatasetFacts
-from rela_zoo.hub.publish._source import Source
+from rela_zoo.hub.publish._prior_forms import Source
 from rela_zoo.prior._preprocessing import RELA_REFERENCE, UPSTREAM, ImageTransform, reference_preprocessing
 from rela_zoo.registry import PriorSpec
 from rela_zoo.transport import TargetTransport, transport_kind

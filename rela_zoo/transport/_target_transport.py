@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rela_zoo import __version__
 from rela_zoo.errors import TransportError
-from rela_zoo.transport._file import (
+from rela_zoo.transport._linear import Affine, check_width
+from rela_zoo.transport._transport_file import (
     FIX,
     FORMAT_VERSION,
     TARGET_FORMAT,
@@ -20,7 +21,6 @@ from rela_zoo.transport._file import (
     read_tensors,
     write,
 )
-from rela_zoo.transport._linear import Affine, check_width
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from rela_zoo.hub.cards._measured import Measurement
+from rela_zoo.hub.cards._measurements import Measurement
 from rela_zoo.registry import PriorSpec
 
 HUB_TAGS = ("rela-zoo", "rela-prior")

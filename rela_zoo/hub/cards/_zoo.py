@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rela_zoo.hub.cards._measured import Measurement
+from rela_zoo.hub.cards._measurements import Measurement
 from rela_zoo.registry import PriorSpec
 
 _HEAD = """# The zoo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rela_zoo.hub.cards._metadata import front_matter, licence_fields
+from rela_zoo.hub.cards._card_head import front_matter, licence_fields
 from rela_zoo.registry import PriorSpec
 
 _SIZES = (
