@@ -35,8 +35,7 @@ from shared_space import write_entries
 from rela_zoo import embed, fit_transport, load_prior
 from rela_zoo.analysis.recommend import ranked, survey
 from rela_zoo.data import image_source
-from rela_zoo.demo._digits import write_digits
-from rela_zoo.demo._student import read_held_out, score
+from rela_zoo.demo import read_held_out, score, write_digits
 from rela_zoo.hosts.builtin.compose import compose, silence_lightning
 from rela_zoo.hosts.builtin.train import train
 

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import typer
 
+from rela_zoo._io.log import speak
 from rela_zoo.errors import RelaZooError
 
 app = typer.Typer(
@@ -16,6 +17,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _start() -> None:
+    # Results go to stdout; commands that have none there move the messages to it.
+    speak("stderr")
+
 
 # Each module has `register(app)`, which adds its commands.
 _COMMAND_MODULES: tuple[str, ...] = (
@@ -27,9 +35,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_publish",
     "_subset",
     "_training",
-    "_demo",
     "_solo_learn",
-    "_doctor",
     "_hub",
 )
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from rela_zoo._io.log import speak
+
 if TYPE_CHECKING:
     from rela_zoo.hub.publish import Plan, Publication
 
@@ -170,6 +172,8 @@ def publish_command(
             return False
         return typer.confirm("send this?")
 
+    if not as_json:
+        speak()
     with _progress():
         done = publish(
             repo,
@@ -189,7 +193,6 @@ def publish_command(
             dry_run=dry_run,
             verify_by=cast(Literal["download", "digests"], verify),
             confirm=show,
-            say=lambda line: typer.echo(line, err=as_json),
         )
     if dry_run:
         _show(done.plan, err=as_json)
@@ -199,7 +202,6 @@ def publish_command(
 def _show(plan: Plan, err: bool) -> None:
     """File by file, with sizes and the sum."""
     from rela_zoo._io.text import format_bytes
-    from rela_zoo.hub.publish._uploads import total_bytes
 
     def line(text: str = "") -> None:
         typer.echo(text, err=err)
@@ -223,7 +225,7 @@ def _show(plan: Plan, err: bool) -> None:
             line(f"  kept from before: {len(wanted.kept)} files")
         if change.card_kept:
             line("  README.md was edited on the Hub and is left alone (--replace-card overwrites it)")
-        total += total_bytes(change.send)
+        total += change.bytes
     line(f"in all {format_bytes(total)} ({total:,} bytes)" + (", as pull requests" if plan.pr else ""))
     if plan.dataset is not None:
         line("embeddings hold numbers and sample ids (such as relative file names), and no image")

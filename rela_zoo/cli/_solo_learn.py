@@ -1,7 +1,8 @@
-"""`rela-zoo run`: a script of solo-learn, with the plugin active for certain."""
+"""`rela-zoo run` and `doctor`: scripts of solo-learn with the plugin active, and whether everything is in place."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,17 @@ from typing import Annotated
 import typer
 
 from rela_zoo.errors import RelaZooError
+
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        "run",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    )(run)
+    app.command("doctor")(doctor)
 
 
 def run(
@@ -38,9 +50,21 @@ def run(
     os.execve(sys.executable, [sys.executable, launch.__file__, *context.args], environment)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command `run`."""
-    app.command(
-        "run",
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
-    )(run)
+def doctor(
+    script: Annotated[Path | None, typer.Argument(help="A script of solo-learn to check as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check solo-learn, Lightning, the plugin, cache, Hub and GPU; exits 1 if something must be mended."""
+    from rela_zoo.hosts.solo_learn.doctor import examine
+
+    findings = examine(script)
+    if as_json:
+        typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            mark, colour = _MARKS[finding.status]
+            typer.secho(f"{mark} {finding.name}: ", fg=colour, nl=False)
+            typer.echo(finding.found)
+            if finding.mend:
+                typer.echo(f"    mend: {finding.mend}")
+    raise typer.Exit(code=int(any(finding.status == "problem" for finding in findings)))

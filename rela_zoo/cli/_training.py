@@ -1,4 +1,4 @@
-"""`rela-zoo pretrain`: train a student with the built-in host, from a Hydra configuration."""
+"""`rela-zoo pretrain` and `demo`: train students with the built-in host."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rela_zoo._io import ranks
+from rela_zoo._io.log import speak
 from rela_zoo.hosts.builtin.compose import compose, packaged_names, silence_lightning
 
 _HELP = """Train a student network on your images, with or without a prior.
@@ -30,8 +32,9 @@ where it was stopped (auto_resume.enabled).
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(name="pretrain", help=_HELP, no_args_is_help=True, rich_help_panel="Training")(pretrain)
+    """Add the commands."""
+    app.command("pretrain", help=_HELP, no_args_is_help=True, rich_help_panel="Training")(pretrain)
+    app.command("demo")(demo)
 
 
 def pretrain(
@@ -60,12 +63,13 @@ def pretrain(
 
         typer.echo(OmegaConf.to_yaml(cfg), nl=False)
         return
+    speak()
     silence_lightning()
     from rela_zoo.hosts.builtin.train import train
 
     result = train(cfg)
     # Lightning starts the other processes of a machine with the same command.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if ranks.is_first():
         typer.echo(_summary(result), err=True)
 
 
@@ -80,3 +84,21 @@ def _summary(result: Any) -> str:
     if result.checkpoint is not None:
         lines.append(f"checkpoint: {result.checkpoint}")
     return "\n".join(lines)
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for data, artefacts, results.json and figure.png.")] = Path(
+        "rela_zoo_demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of students, subsets and views.")] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of each training; the default is what the demo is tuned for.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Throw away what an earlier call has trained.")] = False,
+) -> None:
+    """Train BYOL on digits with and without a prior, on 20 % and all of the data, and compare: a few minutes."""
+    from rela_zoo.demo import run_demo
+
+    speak()
+    silence_lightning()
+    run_demo(output, seed=seed, epochs=epochs, fresh=fresh, say=typer.echo)

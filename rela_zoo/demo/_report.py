@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rela_zoo import __version__
 from rela_zoo._io.files import atomic_write
+from rela_zoo._version import __version__
 from rela_zoo.demo._student import Scores
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from rela_zoo.embeddings._cache import cache_folder, cached_embeddings, find_cached
 from rela_zoo.embeddings._embed import embed
-from rela_zoo.embeddings._format import INDEX, Index
-from rela_zoo.embeddings._open import open_embeddings
+from rela_zoo.embeddings._format import INDEX, Index, read_index
+from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.embeddings._write_rows import write_rows
 
@@ -22,5 +22,8 @@ __all__ = [
     "embed",
     "find_cached",
     "open_embeddings",
+    "open_ids",
+    "read_index",
+    "refuse_other_content",
     "write_rows",
 ]

@@ -38,6 +38,7 @@ MAX_JSON_BYTES = 256 << 20
 MAX_ID_BYTES = 1 << 16
 
 _SHARD = re.compile(r"shard-[0-9]{5,9}\.safetensors")
+_SHARD_KEYS = {"plan", "shard", "skipped"}  # of a shard's metadata
 _TENSOR_DTYPES = {"float16": "F16", "float32": "F32"}
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -213,6 +214,13 @@ def read_shard_header(path: Path, rows: int | None, dim: int, dtype: str) -> tup
             fix=fix,
         )
     return offset, found_rows, metadata
+
+
+def has_canonical_header(path: Path, rows: int, dim: int, dtype: str) -> bool:
+    """Whether a shard begins with exactly the bytes that `shard_header` gives for what its metadata says."""
+    header = read_header(path)
+    metadata = json.loads(header.metadata["rela_zoo"])
+    return set(metadata) <= _SHARD_KEYS and shard_header(rows, dim, dtype, metadata) == header.raw
 
 
 def read_index(folder: Path) -> Index:

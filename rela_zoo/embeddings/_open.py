@@ -7,7 +7,7 @@ from typing import Literal
 
 from rela_zoo._io.digest import file_sha256
 from rela_zoo.data import check_unique
-from rela_zoo.embeddings._format import read_index, read_shard_header
+from rela_zoo.embeddings._format import IDS, INDEX, has_canonical_header, read_index, read_shard_header
 from rela_zoo.embeddings._table import FIX, EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 
@@ -48,6 +48,48 @@ def open_embeddings(path: str | Path, *, verify: Literal["size", "full"] = "size
     if verify == "full":
         _verify_content(table)
     return table
+
+
+def open_ids(path: str | Path) -> EmbeddingTable:
+    """Open index and sample ids of an artefact whose shards may not be there.
+
+    Returns:
+        A table whose rows can't be read.
+
+    Raises:
+        EmbeddingsError: no index, or a malformed one.
+    """
+    folder = Path(path).expanduser()
+    info = read_index(folder)
+    return EmbeddingTable(folder, info, [0] * len(info.shards))
+
+
+def refuse_other_content(table: EmbeddingTable) -> None:
+    """Refuse a folder that holds more than its embeddings: another file, a link, or words in the header of a shard.
+
+    A shard that passes is its canonical header and its rows: it has no place for a picture.
+
+    Raises:
+        EmbeddingsError: naming what is there.
+    """
+    folder, files = table.path, set(table.files)
+    there = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+    strangers = sorted(name for path in there if (name := path.relative_to(folder).as_posix()) not in files)
+    strangers += sorted(f"link {path.name}" for path in there if path.is_symlink() and path.name in files)
+    if strangers:
+        raise EmbeddingsError(
+            f"{folder} holds files that are no embeddings, and nothing else is ever published",
+            expected=f"{INDEX}, {IDS} and {len(table.info.shards)} shards",
+            got=f"{len(strangers)} more: {', '.join(strangers[:3])}{', …' if len(strangers) > 3 else ''}",
+            fix="move them elsewhere",
+        )
+    for shard in table.info.shards:
+        if not has_canonical_header(folder / shard.file, shard.rows, table.info.dim, table.info.dtype):
+            raise EmbeddingsError(
+                f"the header of {folder / shard.file} holds more than a shard's",
+                expected="the header that `rela-zoo embed` writes",
+                fix="embed this data set anew",
+            )
 
 
 def _verify_content(table: EmbeddingTable) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from rela_zoo import __version__
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.files import atomic_write
 from rela_zoo._io.lock import LOCK
+from rela_zoo._version import __version__
 from rela_zoo.data import encode_ids
 from rela_zoo.embeddings._format import (
     FORMAT_VERSION,

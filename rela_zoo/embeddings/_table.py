@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rela_zoo._io.digest import file_sha256
 from rela_zoo.data import check_unique
-from rela_zoo.embeddings._format import Index, row_dtype
+from rela_zoo.embeddings._format import INDEX, Index, row_dtype
 from rela_zoo.errors import EmbeddingsError
 
 FIX = "fetch or compute this artefact again"
@@ -118,6 +118,11 @@ class EmbeddingTable:
     def dtype(self) -> torch.dtype:
         """torch.float16 or torch.float32, as stored."""
         return torch.float16 if self.info.dtype == "float16" else torch.float32
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the artefact's files in `path`."""
+        return INDEX, self.info.ids.file, *(shard.file for shard in self.info.shards)
 
     @property
     def digest(self) -> str:

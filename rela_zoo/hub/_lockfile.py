@@ -35,7 +35,7 @@ def write_lock(folder: Path, artefacts: Sequence[Artefact]) -> None:
         return
     content = {"format": _FORMAT, "artefacts": [asdict(one) for one in artefacts]}
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
+    atomic_write(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:

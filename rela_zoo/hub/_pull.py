@@ -139,13 +139,12 @@ def pull_ids(place: HubFolder) -> EmbeddingTable:
         HubError: out of reach, refused or damaged.
         EmbeddingsError: malformed, or of a newer format.
     """
-    from rela_zoo.embeddings._format import read_index
-    from rela_zoo.embeddings._table import EmbeddingTable
+    from rela_zoo.embeddings import open_ids
 
-    folder = _fetch_index(place)
-    info = read_index(folder)
-    fetch_file(place.repo, _join(place.path, info.ids.file), place.revision, "dataset", sha256=info.ids.sha256)
-    return EmbeddingTable(folder, info, [0] * len(info.shards))
+    table = open_ids(_fetch_index(place))
+    ids = table.info.ids
+    fetch_file(place.repo, _join(place.path, ids.file), place.revision, "dataset", sha256=ids.sha256)
+    return table
 
 
 def open_address(address: str, *, progress: bool | Literal["always"] = True) -> tuple[EmbeddingTable, Artefact]:
@@ -228,7 +227,7 @@ def _pull_embeddings(
 ) -> tuple[Path, int]:
     """Folder in the cache, and bytes."""
     from rela_zoo._io.progress import Progress
-    from rela_zoo.embeddings._format import read_index
+    from rela_zoo.embeddings import read_index
 
     folder = _fetch_index(place)
     info = read_index(folder)

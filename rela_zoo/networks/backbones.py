@@ -14,20 +14,26 @@ _TIMM_NAMES = {
     **{f"convnext_{size}": f"convnext_{size}" for size in ("tiny", "small", "base", "large")},
     **{f"poolformer_{size}": f"poolformer_{size}" for size in ("s12", "s24", "s36", "m36", "m48")},
 }
-_RESNETS = ("resnet18", "resnet50")
-_SMALL_IMAGES = ("cifar10", "cifar100")
+RESNETS = ("resnet18", "resnet50")
+# Data sets of 32 pixels: their ResNets get a 3×3 stem without max-pooling.
+SMALL_IMAGES = ("cifar10", "cifar100")
 
 
 def backbone_names() -> list[str]:
     """The names shared with solo-learn; besides them, any timm architecture."""
-    return [*_RESNETS, *_TIMM_NAMES]
+    return [*RESNETS, *_TIMM_NAMES]
+
+
+def timm_name(name: str) -> str:
+    """timm's name of an architecture; a name that is not solo-learn's stays as it is."""
+    return _TIMM_NAMES.get(name, name)
 
 
 def is_backbone(name: str) -> bool:
     """Whether `build_backbone` knows this name."""
     import timm
 
-    return name in _RESNETS or timm.is_model(_TIMM_NAMES.get(name, name))
+    return name in RESNETS or timm.is_model(timm_name(name))
 
 
 def build_backbone(name: str, kwargs: Mapping[str, Any], dataset: str) -> tuple[nn.Module, int]:
@@ -41,18 +47,18 @@ def build_backbone(name: str, kwargs: Mapping[str, Any], dataset: str) -> tuple[
     Returns:
         The network, (B, 3, H, W) → (B, dim), and dim.
     """
-    if name in _RESNETS:
+    if name in RESNETS:
         from torchvision.models import resnet
 
         network = getattr(resnet, name)(**kwargs)
         dim = network.fc.in_features
         network.fc = nn.Identity()
-        if dataset in _SMALL_IMAGES:
+        if dataset in SMALL_IMAGES:
             # Padding 2, not 1, is solo-learn's; kept so that the same configuration trains the same network.
             network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=2, bias=False)
             network.maxpool = nn.Identity()
         return network, dim
     import timm
 
-    network = timm.create_model(_TIMM_NAMES.get(name, name), pretrained=False, num_classes=0, **kwargs)
+    network = timm.create_model(timm_name(name), pretrained=False, num_classes=0, **kwargs)
     return network, int(network.num_features)

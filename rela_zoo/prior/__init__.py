@@ -3,33 +3,72 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Resolved on first use: the networks of this room are also used without timm and the registry (scripts/train_prior.py).
+if TYPE_CHECKING:
+    from rela_zoo.prior._build import build, feature_dim, from_callable, load_into, timm_preprocessing
+    from rela_zoo.prior._identity import prior_identity
+    from rela_zoo.prior._load import Prior, load_prior
+    from rela_zoo.prior._preprocessing import (
+        PREPROCESSINGS,
+        RELA_REFERENCE,
+        UPSTREAM,
+        ImageTransform,
+        reference_preprocessing,
+    )
+    from rela_zoo.prior._weights import (
+        UnpinnedWeightsWarning,
+        find_weights,
+        read_weights,
+        state_digest,
+        verify_sha256,
+    )
+
+# Name → module, resolved on first use: reading one entry must not load timm.
 _EXPORTS = {
-    "Prior": "rela_zoo.prior._load",
-    "load_prior": "rela_zoo.prior._load",
-    "prior_identity": "rela_zoo.prior._identity",
-    "ImageTransform": "rela_zoo.prior._preprocessing",
-    "PREPROCESSINGS": "rela_zoo.prior._preprocessing",
-    "UnpinnedWeightsWarning": "rela_zoo.prior._weights",
-    "find_weights": "rela_zoo.prior._weights",
-    "verify_sha256": "rela_zoo.prior._weights",
+    "Prior": "_load",
+    "load_prior": "_load",
+    "prior_identity": "_identity",
+    "build": "_build",
+    "feature_dim": "_build",
+    "from_callable": "_build",
+    "load_into": "_build",
+    "timm_preprocessing": "_build",
+    "ImageTransform": "_preprocessing",
+    "PREPROCESSINGS": "_preprocessing",
+    "RELA_REFERENCE": "_preprocessing",
+    "UPSTREAM": "_preprocessing",
+    "reference_preprocessing": "_preprocessing",
+    "UnpinnedWeightsWarning": "_weights",
+    "find_weights": "_weights",
+    "read_weights": "_weights",
+    "state_digest": "_weights",
+    "verify_sha256": "_weights",
 }
 
 __all__ = [
     "PREPROCESSINGS",
+    "RELA_REFERENCE",
+    "UPSTREAM",
     "ImageTransform",
     "Prior",
     "UnpinnedWeightsWarning",
+    "build",
+    "feature_dim",
     "find_weights",
+    "from_callable",
+    "load_into",
     "load_prior",
     "prior_identity",
+    "read_weights",
+    "reference_preprocessing",
+    "state_digest",
+    "timm_preprocessing",
     "verify_sha256",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module 'rela_zoo.prior' has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

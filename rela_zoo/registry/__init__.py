@@ -2,7 +2,7 @@
 
 from rela_zoo.registry._hub_index import HUB_ENTRY_FILE, INDEX_VARIABLE, index_names
 from rela_zoo.registry._lookup import list_priors, packaged_priors, prior_spec, user_priors
-from rela_zoo.registry._read import EntryError, read_entry, read_folder
+from rela_zoo.registry._read import EntryError, parse_yaml, read_entry, read_folder
 from rela_zoo.registry._spec import Artefacts, HubFolder, Origin, Preprocessing, PriorSpec
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "index_names",
     "list_priors",
     "packaged_priors",
+    "parse_yaml",
     "prior_spec",
     "read_entry",
     "read_folder",

@@ -88,8 +88,7 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
             problems.extend(_explain(error))
     if problems or spec is None:
         raise EntryError([(path, field, message) for field, message in problems])
-    spec._folder = path.parent.resolve()
-    return spec
+    return spec.found_in(path.parent)
 
 
 def _own_artefacts(raw: dict[str, Any], hub: tuple[str, str]) -> dict[str, Any]:

@@ -221,6 +221,12 @@ class PriorSpec(_Record):
         """The folder the entry was read from; None for one made in memory. No part of the entry's content."""
         return self._folder
 
+    def found_in(self, folder: Path) -> PriorSpec:
+        """The same entry, read from this folder."""
+        spec = self.model_copy()
+        spec._folder = folder.resolve()
+        return spec
+
     @property
     def has_weights(self) -> bool:
         """Whether loading reads a weight file."""

@@ -51,7 +51,7 @@ class SubsetWriter:
 
     def __init__(self, folder: str | Path, ids: Sequence[str], subset: Subset) -> None:
         self.folder, self._ids = Path(folder).expanduser(), ids
-        from rela_zoo.data._source import encode_ids
+        from rela_zoo.data import encode_ids
 
         info = {
             "format": FORMAT,

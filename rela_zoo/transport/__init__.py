@@ -10,6 +10,7 @@ from __future__ import annotations
 from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
 from rela_zoo.transport._pair_fit import chain, fit_both_ways, fit_prior_transport
+from rela_zoo.transport._pair_maps import PairMoments, RidgePath, r_squared, split_moments
 from rela_zoo.transport._prior_transport import PriorTransport, Quality, Side
 from rela_zoo.transport._student import read_in
 from rela_zoo.transport._target_fit import fit_transport, transport_from_moments
@@ -19,8 +20,10 @@ from rela_zoo.transport._transport_file import transport_kind
 __all__ = [
     "Affine",
     "Moments",
+    "PairMoments",
     "PriorTransport",
     "Quality",
+    "RidgePath",
     "Side",
     "TargetTransport",
     "TransportStats",
@@ -33,7 +36,9 @@ __all__ = [
     "fit_transport",
     "invert",
     "merge_moments",
+    "r_squared",
     "read_in",
+    "split_moments",
     "transport_from_moments",
     "transport_kind",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from rela_zoo import __version__
+from rela_zoo._version import __version__
 from rela_zoo.errors import TransportError
 from rela_zoo.transport._linear import Affine, apply, invert
 from rela_zoo.transport._transport_file import FIX, FORMAT_VERSION, PRIOR_FORMAT, read_metadata, read_tensors, write

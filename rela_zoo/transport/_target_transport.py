@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rela_zoo import __version__
+from rela_zoo._version import __version__
 from rela_zoo.errors import TransportError
 from rela_zoo.transport._linear import Affine, check_width
 from rela_zoo.transport._transport_file import (

@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from _selection_data import DEVICE, DIM, DIMS, SEED, THRESHOLD, Inputs
 
-from rela_zoo.selection.geometry._assign import assign, nearest_labels
-from rela_zoo.selection.geometry._centres import k_centres
-from rela_zoo.selection.geometry._clusters import k_means
-from rela_zoo.selection.geometry._duplicates import near_duplicates
+from rela_zoo.selection.geometry import assign, k_centres, k_means, near_duplicates, nearest_labels
 
 # Name, dimensions, seed, clusters in which a sample's near-duplicates are sought.
 RUNS = [

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo.embeddings import open_embeddings, write_rows
-from rela_zoo.selection.geometry._clusters import default_clusters
-from rela_zoo.selection.geometry._principal import principal_points
+from rela_zoo.selection.geometry import default_clusters, principal_points
 from rela_zoo.transport import TargetTransport, fit_transport
 
 ROWS, DIM, CLASSES, DUPLICATES = 1_281_167, 512, 1000, 0.02

@@ -25,36 +25,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from rela_zoo.embeddings import open_embeddings
-from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, Plan
-from rela_zoo.embeddings._store import begin, finish, write_shard
+from rela_zoo.embeddings import open_embeddings, write_rows
 
 SHARD_ROWS = 4096
 
 
 def make_table(folder: Path, rows: int, dim: int) -> None:
     """A true artefact, hashes and all, of random rows."""
-    source = {"rows": rows, "ids_sha256": "0" * 64, "probe": "0" * 64, "shard_rows": SHARD_ROWS}
-    plan = Plan.model_validate(
-        {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "prior": {"id": "random-rows"},
-            "preprocessing": "none",
-            "layer": "",
-            "dtype": "float16",
-            "dim": dim,
-            "source": source,
-        }
-    )
-    folder.mkdir(parents=True)
-    begin(folder, plan)
     block = np.random.default_rng(0).normal(size=(SHARD_ROWS, dim)).astype(np.float16)
-    shards = []
-    for number, first in enumerate(range(0, rows, SHARD_ROWS)):
-        count = min(SHARD_ROWS, rows - first)
-        shards.append(write_shard(folder, plan, number, np.roll(block, number, axis=1)[:count], ()))
-    finish(folder, plan, [f"n{i % 1000:08d}/n{i % 1000:08d}_{i}.JPEG" for i in range(rows)], shards)
+    pieces = (
+        torch.from_numpy(np.roll(block, number, axis=1)[: rows - first])
+        for number, first in enumerate(range(0, rows, SHARD_ROWS))
+    )
+    ids = [f"n{i % 1000:08d}/n{i % 1000:08d}_{i}.JPEG" for i in range(rows)]
+    write_rows(folder, pieces, ids, prior={"id": "random-rows"}, shard_rows=SHARD_ROWS)
 
 
 def drop_cache(folder: Path) -> None:

@@ -36,9 +36,16 @@ from _selection_agreement import measure_agreement
 from _selection_data import BLOCK, DEVICE, DIM, DIMS, ROWS, SEED, THRESHOLD, Inputs, make
 from bench_embeddings import peak_mib
 
-from rela_zoo.selection.geometry._centres import k_centres
-from rela_zoo.selection.geometry._clusters import default_clusters
-from rela_zoo.selection.geometry._geometry import Geometry, KeyParts, Kind, geometry, positions_digest, transport_digest
+from rela_zoo.selection.geometry import (
+    Geometry,
+    KeyParts,
+    Kind,
+    default_clusters,
+    geometry,
+    k_centres,
+    positions_digest,
+    transport_digest,
+)
 
 
 class Clock:

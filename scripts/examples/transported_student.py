@@ -30,8 +30,7 @@ from torch import Tensor
 from rela_zoo import embed, fit_transport, load_prior
 from rela_zoo.analysis.evaluate import knn_accuracy
 from rela_zoo.analysis.recommend import labels_of
-from rela_zoo.demo._digits import write_digits
-from rela_zoo.demo._student import read_held_out
+from rela_zoo.demo import read_held_out, write_digits
 from rela_zoo.embeddings import EmbeddingTable, write_rows
 from rela_zoo.hosts.builtin.compose import compose, silence_lightning
 from rela_zoo.hosts.builtin.train import train

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from rela_zoo.cli import app
 from rela_zoo.errors import RelaZooError, UnknownPriorError
-from rela_zoo.hosts._config_group import group_names, register_rela_group
 from rela_zoo.hosts.builtin.compose import compose, packaged_names, resolve_prior_override
+from rela_zoo.hosts.config_group import group_names, register_rela_group
 from rela_zoo.registry import list_priors
 
 METHODS = ["barlow_twins", "byol", "dino", "mocov2plus", "mocov3", "simclr", "simsiam", "swav", "vicreg"]

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rela_zoo.data._source import encode_ids
+from rela_zoo.data import encode_ids
 from rela_zoo.embeddings import _format, embed, open_embeddings
 from rela_zoo.embeddings._format import read_index, read_shard_header, shard_header
 from rela_zoo.errors import EmbeddingsError

@@ -16,8 +16,7 @@ from rela_zoo.analysis import similarity
 from rela_zoo.analysis.evaluate import knn_accuracy, linear_probe
 from rela_zoo.analysis.recommend._transferability import h_score, log_me
 from rela_zoo.errors import EmbeddingsError
-from rela_zoo.transport import chunk_moments
-from rela_zoo.transport._pair_maps import RidgePath, r_squared, split_moments
+from rela_zoo.transport import RidgePath, chunk_moments, r_squared, split_moments
 
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource

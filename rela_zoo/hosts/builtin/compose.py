@@ -73,7 +73,7 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from rela_zoo.hosts._config_group import register_rela_group
+    from rela_zoo.hosts.config_group import register_rela_group
 
     folder = (config_path or packaged_configs()).expanduser().resolve()
     name = config_name.removesuffix(".yaml").removesuffix(".yml")

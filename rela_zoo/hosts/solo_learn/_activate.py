@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rela_zoo.hosts._config_group import register_rela_group
+from rela_zoo.hosts.config_group import register_rela_group
 from rela_zoo.hosts.solo_learn._host import SoloLearn
 from rela_zoo.hosts.solo_learn._methods import NOT_METHODS
 

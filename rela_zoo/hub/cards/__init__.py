@@ -2,13 +2,13 @@
 
 from rela_zoo.hub.cards._card_head import HUB_TAGS, front_matter, model_metadata
 from rela_zoo.hub.cards._dataset_card import DatasetFacts, dataset_card
-from rela_zoo.hub.cards._folder import make_cards
 from rela_zoo.hub.cards._measurements import Measurement, read_measured
-from rela_zoo.hub.cards._model_card import model_card
-from rela_zoo.hub.cards._zoo import zoo_page
+from rela_zoo.hub.cards._model_card import CardContext, model_card
+from rela_zoo.hub.cards._zoo import make_cards, zoo_page
 
 __all__ = [
     "HUB_TAGS",
+    "CardContext",
     "DatasetFacts",
     "Measurement",
     "dataset_card",

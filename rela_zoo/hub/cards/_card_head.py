@@ -1,17 +1,23 @@
-"""The YAML head of a card: what the Hub indices (hub-docs modelcard.md and datasetcard.md)."""
+"""The YAML head of a card: what the Hub indexes, by the Hub client's own classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
+from huggingface_hub import CardData, EvalResult, ModelCardData
 
 from rela_zoo.hub.cards._measurements import Measurement
 from rela_zoo.registry import PriorSpec
 
 HUB_TAGS = ("rela-zoo", "rela-prior")
 LIBRARY = "rela-zoo"
+
+# The order of keys is fixed here: another version of the client must not change the bytes of a card.
+_ORDER = [
+    "license", "license_name", "license_link", "library_name", "pretty_name", "pipeline_tag", "tags", "datasets",
+    "base_model", "task_categories", "size_categories", "source_datasets", "metrics",
+]  # fmt: skip
 
 # Ours → the Hub's. `not-applicable` (an untrained network has no weights to license) is left out.
 _LICENCES = {"unstated": "unknown"}
@@ -24,19 +30,19 @@ _TRAINED_ON = {
 }
 
 
-def front_matter(metadata: dict[str, Any]) -> str:
-    """A mapping as the head of a card, between its two lines of dashes."""
-    text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000)
-    return f"---\n{text}---\n"
+def front_matter(head: CardData) -> str:
+    """The head of a card as text, between its two lines of dashes."""
+    return f"---\n{head.to_yaml(original_order=_ORDER)}\n---\n"
 
 
-def licence_fields(licence: str, link: str | None, name: str | None = None) -> dict[str, str]:
+def licence_fields(spec: PriorSpec) -> dict[str, Any]:
     """`license`, and for `other` its name and link, as the Hub demands them."""
-    if licence == "not-applicable":
+    if spec.licence == "not-applicable":
         return {}
-    if licence == "other":
-        return {"license": "other", "license_name": name or "see-link", "license_link": link or "LICENSE"}
-    return {"license": _LICENCES.get(licence, licence)}
+    if spec.licence == "other":
+        link = spec.licence_link or "LICENSE"
+        return {"license": "other", "license_name": f"{spec.id}-licence", "license_link": link}
+    return {"license": _LICENCES.get(spec.licence, spec.licence)}
 
 
 def trained_on(spec: PriorSpec) -> list[str]:
@@ -50,7 +56,7 @@ def model_metadata(
     *,
     base_model: str | None = None,
     datasets: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> ModelCardData:
     """The head of a model card.
 
     Args:
@@ -59,27 +65,26 @@ def model_metadata(
         base_model: repository the weights come from; by default that of the entry.
         datasets: further data sets of the Hub, such as the published embeddings.
     """
-    results = [one for one in measured if one.prior == spec.id and one.hub_dataset and one.value is not None]
-    tags = [*HUB_TAGS, *(["timm"] if spec.family == "timm" and spec.has_weights else [])]
-    found: dict[str, Any] = {
-        **licence_fields(spec.licence, spec.licence_link, f"{spec.id}-licence"),
-        "library_name": LIBRARY,
-        "pipeline_tag": "image-feature-extraction",
-        "tags": tags,
-    }
-    if sets := [*dict.fromkeys([*trained_on(spec), *datasets])]:
-        found["datasets"] = sets
-    if base := base_model or spec.repo:
-        found["base_model"] = base
-    if results:
-        found["metrics"] = [*dict.fromkeys(one.metric for one in results)]
-        found["model-index"] = [{"name": spec.id, "results": [_result(one) for one in results]}]
-    return found
-
-
-def _result(one: Measurement) -> dict[str, Any]:
-    return {
-        "task": {"type": "image-classification"},
-        "dataset": {"type": one.hub_dataset, "name": one.data},
-        "metrics": [{"type": one.metric, "name": one.measure, "value": one.value}],
-    }
+    numbers = [one for one in measured if one.prior == spec.id and one.hub_dataset and one.value is not None]
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=str(one.hub_dataset),
+            dataset_name=one.data,
+            metric_type=one.metric,
+            metric_name=one.measure,
+            metric_value=one.value,
+        )
+        for one in numbers
+    ]
+    return ModelCardData(
+        **licence_fields(spec),
+        library_name=LIBRARY,
+        pipeline_tag="image-feature-extraction",
+        tags=[*HUB_TAGS, *(["timm"] if spec.family == "timm" and spec.has_weights else [])],
+        datasets=[*dict.fromkeys([*trained_on(spec), *datasets])] or None,
+        base_model=base_model or spec.repo,
+        metrics=[*dict.fromkeys(one.metric for one in numbers)] or None,
+        eval_results=results or None,
+        model_name=spec.id if results else None,
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from huggingface_hub import DatasetCardData
+
 from rela_zoo.hub.cards._card_head import front_matter, licence_fields
 from rela_zoo.registry import PriorSpec
 
@@ -48,15 +50,14 @@ def dataset_card(
         model_repo: repository of the prior.
         sources: data sets of the Hub that the rows come from.
     """
-    metadata = {
-        **licence_fields(spec.licence, spec.licence_link, f"{spec.id}-licence"),
-        "pretty_name": f"Embeddings by {spec.id}",
-        "tags": ["rela-zoo", "rela-embeddings", "image", f"prior:{model_repo}"],
-        "task_categories": ["image-feature-extraction"],
-        "size_categories": [size_category(sum(one.rows for one in tables))],
-    }
-    if sources:
-        metadata["source_datasets"] = list(sources)
+    head = DatasetCardData(
+        **licence_fields(spec),
+        pretty_name=f"Embeddings by {spec.id}",
+        tags=["rela-zoo", "rela-embeddings", "image", f"prior:{model_repo}"],
+        task_categories=["image-feature-extraction"],
+        size_categories=[size_category(sum(one.rows for one in tables))],
+        source_datasets=list(sources) or None,
+    )
     rows = [
         f"| `{one.name}/` | {one.rows:,} | {one.dim} | {one.dtype} | {one.bytes:,} | {one.preprocessing} | "
         f"{one.skipped} | `{one.digest[:16]}` |"
@@ -87,4 +88,4 @@ def dataset_card(
         "licence of those asks, is for whoever uses them to judge.",
         "",
     ]
-    return front_matter(metadata) + "\n" + "\n".join(text)
+    return front_matter(head) + "\n" + "\n".join(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rela_zoo.hub.cards._card_head import front_matter, model_metadata
 from rela_zoo.hub.cards._measurements import Measurement
@@ -15,16 +16,31 @@ _PIN_WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class CardContext:
+    """What a card says of the repository it lies in.
+
+    Attributes:
+        name: what users write in place of the id: `hf://org/name@<commit>`.
+        base_model: repository the weights come from, where it is not that of the entry.
+        datasets: further data sets of the Hub.
+        contents: Markdown about what else lies in the repository.
+        weights: where the weights are, instead of what the entry says.
+    """
+
+    name: str | None = None
+    base_model: str | None = None
+    datasets: Sequence[str] = ()
+    contents: str = ""
+    weights: str = ""
+
+
 def model_card(
     spec: PriorSpec,
     *,
     notes: str = "",
     measured: Sequence[Measurement] = (),
-    name: str | None = None,
-    base_model: str | None = None,
-    datasets: Sequence[str] = (),
-    published: str = "",
-    weights: str = "",
+    context: CardContext = CardContext(),
 ) -> str:
     """A model card in Markdown: metadata, facts, use, numbers, notes, citation. Equal arguments give equal text.
 
@@ -32,20 +48,16 @@ def model_card(
         spec: the entry.
         notes: hand-written Markdown, put in as it is.
         measured: measured numbers, of any priors.
-        name: what to write in place of the id in the example: `hf://org/name@<commit>`.
-        base_model: repository the weights come from, where it is not that of the entry.
-        datasets: further data sets of the Hub.
-        published: Markdown about what else lies in the repository.
-        weights: where the weights are, instead of what the entry says.
+        context: of the repository; by default the card stands in the zoo.
     """
     own = [one for one in measured if one.prior == spec.id]
     parts = [
-        front_matter(model_metadata(spec, own, base_model=base_model, datasets=datasets)),
+        front_matter(model_metadata(spec, own, base_model=context.base_model, datasets=context.datasets)),
         f"# {spec.id}\n\n{spec.title}. A *prior* for [ReLA](https://arxiv.org/abs/2405.14669): a frozen network whose "
         "embeddings, moved by a linear transport, are targets for another network's self-supervised training.\n",
-        facts_table(spec, weights),
-        _use(spec, name or spec.id),
-        published,
+        facts_table(spec, context.weights),
+        _use(spec, context.name or spec.id),
+        context.contents,
         _measured_table(own),
         _list("What to know", spec.notes),
         notes.strip() + "\n" if notes.strip() else "",

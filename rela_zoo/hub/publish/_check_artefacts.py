@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rela_zoo._io.digest import file_sha256
-from rela_zoo._io.safetensors_header import read_header
-from rela_zoo.embeddings import EmbeddingTable, Index, open_embeddings
-from rela_zoo.embeddings._format import IDS, INDEX, shard_header
+from rela_zoo.embeddings import INDEX, EmbeddingTable, Index, open_embeddings, refuse_other_content
 from rela_zoo.errors import EmbeddingsError, TransportError
 from rela_zoo.hub.cards import DatasetFacts
-from rela_zoo.hub.publish._prior_forms import Source
-from rela_zoo.prior._preprocessing import RELA_REFERENCE, UPSTREAM, ImageTransform, reference_preprocessing
+from rela_zoo.hub.publish._prior_forms import LocalPrior
+from rela_zoo.prior import RELA_REFERENCE, UPSTREAM, ImageTransform, reference_preprocessing
 from rela_zoo.registry import PriorSpec
 from rela_zoo.transport import TargetTransport, transport_kind
-
-# What a shard says of itself, besides its rows.
-_SHARD_KEYS = {"plan", "shard", "skipped"}
 
 
 @dataclass(frozen=True)
@@ -40,41 +34,19 @@ class Embedded:
     index_sha256: str
 
 
-def check_embeddings(name: str, folder: Path, source: Source) -> Embedded:
+def check_embeddings(name: str, folder: Path, source: LocalPrior) -> Embedded:
     """Open an embedding folder and make sure that nothing but embeddings of this prior would be published.
 
-    Every byte is read once. The folder may hold its index, its ids and its shards, and no other file; a shard is its
-    canonical header and its rows, so there is no place for a picture.
+    Every byte is read once.
 
     Raises:
         EmbeddingsError: another file in the folder, a damaged artefact, or rows of another prior.
     """
     check_name(name)
     table = open_embeddings(folder, verify="full")
-    info = table.info
-    files = (INDEX, IDS, *(shard.file for shard in info.shards))
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
-    links = sorted(path.name for path in folder.rglob("*") if path.is_symlink())
-    strangers = sorted(there - set(files)) + [f"link {link}" for link in links if link in files]
-    if strangers:
-        raise EmbeddingsError(
-            f"{folder} holds files that are no embeddings, and nothing else is ever published",
-            expected=f"{INDEX}, {IDS} and {len(info.shards)} shards",
-            got=f"{len(strangers)} more: {', '.join(strangers[:3])}{', …' if len(strangers) > 3 else ''}",
-            fix="move them elsewhere",
-        )
-    for shard in info.shards:
-        header = read_header(folder / shard.file)
-        metadata = json.loads(header.metadata["rela_zoo"])
-        canonical = shard_header(shard.rows, info.dim, info.dtype, metadata)
-        if not set(metadata) <= _SHARD_KEYS or canonical != header.raw:
-            raise EmbeddingsError(
-                f"the header of {folder / shard.file} holds more than a shard's",
-                expected="the header that `rela-zoo embed` writes",
-                fix="embed this data set anew",
-            )
-    _check_prior(name, info, source)
-    return Embedded(name, table, files, file_sha256(folder / INDEX))
+    refuse_other_content(table)
+    _check_prior(name, table.info, source)
+    return Embedded(name, table, table.files, file_sha256(folder / INDEX))
 
 
 def check_name(name: str) -> None:
@@ -91,7 +63,7 @@ def check_name(name: str) -> None:
         )  # fmt: skip
 
 
-def _check_prior(name: str, info: Index, source: Source) -> None:
+def _check_prior(name: str, info: Index, source: LocalPrior) -> None:
     """The rows were made by these weights, at this layer, width and preprocessing."""
     spec = source.spec
     digest = str(info.prior.get("weights_sha256", ""))
@@ -120,13 +92,8 @@ def _check_prior(name: str, info: Index, source: Source) -> None:
         )
 
 
-def facts(one: Embedded) -> DatasetFacts:
-    """What the data-set card says about these embeddings."""
-    return facts_of(one.name, one.table.info)
-
-
-def facts_of(name: str, info: Index) -> DatasetFacts:
-    """The same from an index alone."""
+def dataset_facts(name: str, info: Index) -> DatasetFacts:
+    """What the data-set card says about embeddings, from their index."""
     return DatasetFacts(
         name=name,
         rows=info.rows,
@@ -164,7 +131,7 @@ def check_transport(name: str, path: Path, spec: PriorSpec, table: EmbeddingTabl
     return found
 
 
-def named(pairs: Iterable[str] | Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
+def parse_named(pairs: Iterable[str] | Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
     """`NAME=PATH` of the command line → a mapping.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rela_zoo.errors import RegistryError
-from rela_zoo.prior._preprocessing import reference_preprocessing
+from rela_zoo.prior import reference_preprocessing
 from rela_zoo.registry import Preprocessing, PriorSpec
 
 

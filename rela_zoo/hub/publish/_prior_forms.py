@@ -1,4 +1,4 @@
-"""What is to be published, from any of four forms: an entry, a timm model, a module of the user's, a checkpoint."""
+"""The four forms of a prior that can be published: an entry, a timm model, a module of the user's, a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from torch import nn
 
 from rela_zoo.errors import RegistryError, WeightsError
 from rela_zoo.hub.publish._details import Details, make_spec
-from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE, write_safetensors
+from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE, pin_timm_weights, write_safetensors
 from rela_zoo.hub.publish._trained_backbone import read_backbone
-from rela_zoo.prior._build import build, feature_dim, from_callable, load_into, timm_preprocessing
-from rela_zoo.prior._weights import find_weights, read_weights, state_digest, verify_sha256
+from rela_zoo.prior import (
+    build,
+    feature_dim,
+    find_weights,
+    from_callable,
+    load_into,
+    read_weights,
+    state_digest,
+    timm_preprocessing,
+    verify_sha256,
+)
 from rela_zoo.registry import PriorSpec, packaged_priors, prior_spec
 
 
 @dataclass(frozen=True)
-class Source:
-    """A prior on this machine.
+class LocalPrior:
+    """A prior on this machine, ready to be published.
 
     Attributes:
         spec: its entry: of source `timm` or `hub` where the weights stay in their repository, else of source `local`
@@ -39,7 +48,7 @@ class Source:
     local: PriorSpec | None = None
 
 
-def from_entry(name: str, details: Details, weights: Path | None, work: Path) -> Source:
+def from_entry(name: str, details: Details, weights: Path | None, work: Path) -> LocalPrior:
     """From an entry: a YAML file, or a name of the registry.
 
     Args:
@@ -71,10 +80,10 @@ def from_entry(name: str, details: Details, weights: Path | None, work: Path) ->
                 got=f"revision {spec.revision}, sha256 {spec.sha256}",
                 fix="add them to the entry",
             )
-        return Source(_named(fields, spec), None, frozenset(_known(spec.sha256)), details.base_model)
+        return LocalPrior(_named(fields, spec), None, frozenset(_known(spec.sha256)), details.base_model)
     fields |= {"source": "local", "repo": None, "revision": None, "artefacts": {}}
     if spec.family == "external" and weights is None:
-        return Source(_named(fields, spec), None, frozenset(_known(spec.sha256)), details.base_model)
+        return LocalPrior(_named(fields, spec), None, frozenset(_known(spec.sha256)), details.base_model)
     path = weights or find_weights(spec).path
     sha256 = verify_sha256(spec, path)
     checked = _named({**fields, "file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}, spec)
@@ -83,10 +92,10 @@ def from_entry(name: str, details: Details, weights: Path | None, work: Path) ->
     else:
         read_weights(path)
     base = details.base_model or spec.repo or (spec.origin.repo if spec.origin else None)
-    return Source(checked, path, frozenset({sha256}), base)
+    return LocalPrior(checked, path, frozenset({sha256}), base)
 
 
-def from_timm(name: str, details: Details, weights: Path | None) -> Source:
+def from_timm(name: str, details: Details, weights: Path | None) -> LocalPrior:
     """From a timm model: the weights that timm names, which stay where they are, or a file of the user's.
 
     Args:
@@ -124,22 +133,19 @@ def from_timm(name: str, details: Details, weights: Path | None) -> Source:
         **details.words(),
     }
     if weights is None:
-        from rela_zoo.hub.publish._timm_hub import timm_weights
-
-        pinned = timm_weights(name, shapes)
+        pinned = pin_timm_weights(name, shapes)
         fields = {**pinned, **fields}
-        return Source(_free(make_spec(fields)), None, frozenset({pinned["sha256"]}), details.base_model)
+        return LocalPrior(_free(make_spec(fields)), None, frozenset({pinned["sha256"]}), details.base_model)
     return _local(fields, weights, details.base_model)
 
 
-def from_module(name: str, details: Details, weights: Path | None, work: Path) -> Source:
+def from_module(name: str, details: Details, weights: Path | None, work: Path) -> LocalPrior:
     """From `module:callable` of the user's, whose code is never published: only its weights and its artefacts are.
 
     Raises:
         RegistryError: not importable, no network, or facts missing.
         WeightsError: `weights` don't fit the network exactly.
     """
-    folder = Path.cwd()
     spec = make_spec(
         {
             "id": re.sub(r"[^a-z0-9._-]", "-", name.replace(":", "-").lower()).strip("._-") or "module",
@@ -152,11 +158,10 @@ def from_module(name: str, details: Details, weights: Path | None, work: Path) -
             **details.words(),
         }
     )
-    spec._folder = folder
-    return _from_callable(spec, details, weights, work)
+    return _from_callable(spec.found_in(Path.cwd()), details, weights, work)
 
 
-def _from_callable(spec: PriorSpec, details: Details, weights: Path | None, work: Path) -> Source:
+def _from_callable(spec: PriorSpec, details: Details, weights: Path | None, work: Path) -> LocalPrior:
     assert spec.preprocessing is not None  # demanded of every such entry
     preprocessing = details.preprocessing(spec.preprocessing)
     network = from_callable(spec)
@@ -180,16 +185,16 @@ def _from_callable(spec: PriorSpec, details: Details, weights: Path | None, work
     )
     fields["notes"] = (*(one for one in spec.notes if one != note), note)
     if not state:
-        return Source(_named(fields, spec), None, frozenset({state_digest(state)}), details.base_model, local)
+        return LocalPrior(_named(fields, spec), None, frozenset({state_digest(state)}), details.base_model, local)
     path = work / WEIGHTS_FILE
     write_safetensors(path, state)
     sha256 = verify_sha256(spec, path)
     fields |= {"file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}
     digests = frozenset({sha256, state_digest(state)})
-    return Source(_named(fields, spec), path, digests, details.base_model, local)
+    return LocalPrior(_named(fields, spec), path, digests, details.base_model, local)
 
 
-def from_checkpoint(path: Path, details: Details, work: Path) -> Source:
+def from_checkpoint(path: Path, details: Details, work: Path) -> LocalPrior:
     """From a checkpoint of solo-learn or of the built-in host: the backbone, extracted strictly.
 
     The network that anybody builds from the entry is compared with the one that was trained, on the same input.
@@ -227,7 +232,7 @@ def from_checkpoint(path: Path, details: Details, work: Path) -> Source:
     return source
 
 
-def _local(fields: dict[str, Any], weights: Path, base_model: str | None) -> Source:
+def _local(fields: dict[str, Any], weights: Path, base_model: str | None) -> LocalPrior:
     """A prior of family timm whose weights are a file, checked to fit exactly."""
     read = read_weights(weights)
     probe = make_spec({"licence": "unstated", **fields, "source": "local", "file": WEIGHTS_FILE})
@@ -236,7 +241,7 @@ def _local(fields: dict[str, Any], weights: Path, base_model: str | None) -> Sou
     spec = make_spec(
         {"licence": "unstated", **fields, "source": "local", "file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}
     )
-    return Source(_free(spec), weights, frozenset({sha256}), base_model)
+    return LocalPrior(_free(spec), weights, frozenset({sha256}), base_model)
 
 
 def _load_exactly(network: nn.Module, weights: Path) -> None:

@@ -5,27 +5,26 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import HfApi
 
+from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RegistryError
 from rela_zoo.hub.cards import Measurement
-from rela_zoo.hub.publish import _repositories as content
-from rela_zoo.hub.publish._check_artefacts import check_embeddings, check_transport, named
+from rela_zoo.hub.publish._check_artefacts import check_embeddings, check_transport, parse_named
 from rela_zoo.hub.publish._details import Details
-from rela_zoo.hub.publish._local_prior import prepare, read_source
-from rela_zoo.hub.publish._plan import Plan, Publication
+from rela_zoo.hub.publish._plan import Plan, Publication, RepoChange, compare_repo
+from rela_zoo.hub.publish._prepare import PriorChoice
 from rela_zoo.hub.publish._publishable_weights import check_may_publish
-from rela_zoo.hub.publish._repo_state import Change, Remote, compare, look
+from rela_zoo.hub.publish._repo_state import RepoState, read_state
+from rela_zoo.hub.publish._repositories import Contribution, embeddings_repository, model_repository
 from rela_zoo.hub.publish._send import check_tag, check_token, put_tag, send, verify
-from rela_zoo.hub.publish._uploads import CARD, Wanted
 from rela_zoo.remote import client
 
-__all__ = ["Plan", "Publication", "prepare", "publish"]
-
+_log = logger(__name__)
 _TAGS = 3  # of the newest tags, how many are compared with a version that has none
 
 _Pairs = Iterable[str] | Mapping[str, str | os.PathLike[str]]
@@ -54,14 +53,13 @@ def publish(
     dry_run: bool = False,
     verify_by: Literal["download", "digests"] = "download",
     confirm: Callable[[Plan], bool] | None = None,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Publication:
     """Publish a prior on the Hub, with any of weights, embeddings and transports.
 
     The data-set repository is written first, then the model repository, which names it at its full commit; each in one
-    atomic commit. What comes back is compared with what was sent, and the version is tagged. Whatever interrupts it,
-    there is no version that `pull` would accept and that is not whole; the same call again does what is left, and
-    nothing when nothing changed.
+    atomic commit. What comes back is compared with what was sent, and the version is tagged. If it is interrupted,
+    `pull` never accepts half a version, and the same call again does what is left. It sends nothing when nothing
+    changed.
 
     Args:
         repo: model repository, `org/name`; made when missing.
@@ -84,10 +82,9 @@ def publish(
         dry_run: send nothing.
         verify_by: `download` fetches everything back, `digests` compares the Hub's own.
         confirm: sees the plan; False stops.
-        say: for lines about progress.
 
     Returns:
-        commits, tag and addresses.
+        Commits, tag and addresses.
 
     Raises:
         HubError: the Hub refuses or is out of reach.
@@ -95,41 +92,45 @@ def publish(
     """
     details = details or Details()
     dataset_repo = embeddings_repo or f"{repo}-embeddings"
-    _check_ids(repo, dataset_repo)
+    _check_repo_names(repo, dataset_repo)
     with tempfile.TemporaryDirectory(prefix="rela_zoo_publish_") as folder:
         work = Path(folder)
-        source = read_source(entry, timm, module, checkpoint, weights, details, work)
+        source = PriorChoice(entry, timm, module, checkpoint, weights).read(details, work)
         if source.weights is not None and upload_weights:
             check_may_publish(source.spec, details.redistribute)
-        embedded = {name: check_embeddings(name, path, source) for name, path in named(embeddings).items()}
+        embedded = {name: check_embeddings(name, path, source) for name, path in parse_named(embeddings).items()}
         fitted = {
             name: (check_transport(name, path, source.spec, embedded[name].table if name in embedded else None), path)
-            for name, path in named(transports).items()
+            for name, path in parse_named(transports).items()
         }
-        given = content.Given(
-            source, embedded, fitted, notes, tuple(measured), details.source_datasets, upload_weights=upload_weights
-        )  # fmt: skip
-        run = _Run(client(), given, repo, dataset_repo, work, pr, private, replace, replace_card)
-        plan = run.plan()
+        given = Contribution(
+            repo=repo,
+            dataset_repo=dataset_repo,
+            source=source,
+            embedded=embedded,
+            transports=fitted,
+            notes=notes,
+            measured=tuple(measured),
+            source_datasets=details.source_datasets,
+            upload_weights=upload_weights,
+            replace=replace,
+        )
+        publisher = _Publisher(client(), given, work, pr, private, replace_card, full=verify_by == "download")
+        plan = publisher.plan()
         check_tag(repo, tag, plan.model.remote.tags, plan.model.remote.commit if not plan.anything else None)
         if dry_run:
             return Publication(repo, None, None, dataset_repo if embedded else None, None, False, [], plan)
-        check_token(run.api, repo.split("/")[0], pr)
+        check_token(publisher.api, repo.split("/")[0], pr)
         if plan.anything and confirm is not None and not confirm(plan):
             raise HubError("stopped before anything was sent", fix="the same command again, or with --yes")
-        return run.go(plan, tag, verify_by == "download", say)
+        return publisher.carry_out(plan, tag)
 
 
-def _without_card(remote: Remote) -> dict[str, tuple[str, int]]:
-    """What makes a version."""
-    return {path: one for path, one in remote.tree.items() if path not in (CARD, ".gitattributes")}
-
-
-def _check_ids(repo: str, dataset_repo: str) -> None:
+def _check_repo_names(*repos: str) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    for one in (repo, dataset_repo):
+    for one in repos:
         try:
             validate_repo_id(one)
             if one.count("/") != 1:
@@ -141,23 +142,32 @@ def _check_ids(repo: str, dataset_repo: str) -> None:
 
 
 @dataclass
-class _Run:
-    """One call of `publish`, after everything on this machine was checked."""
+class _Publisher:
+    """One call of `publish`, after everything on this machine was checked.
+
+    Attributes:
+        api: the client.
+        given: what is to be published, and where.
+        work: folder for files made here.
+        pr, private, replace_card: as for `publish`.
+        full: compare what comes back byte by byte.
+        pulls: addresses of the pull requests opened.
+    """
 
     api: HfApi
-    given: content.Given
-    repo: str
-    dataset_repo: str
+    given: Contribution
     work: Path
     pr: bool
     private: bool
-    replace: bool
     replace_card: bool
+    full: bool
+    pulls: list[str] = field(default_factory=list)
 
     def plan(self) -> Plan:
         """Compare with the Hub."""
-        dataset = look(self.api, self.dataset_repo, "dataset") if self.given.embedded else None
-        model = look(self.api, self.repo, "model")
+        given = self.given
+        dataset = read_state(self.api, given.dataset_repo, "dataset") if given.embedded else None
+        model = read_state(self.api, given.repo, "model")
         private = self._private(model, dataset)
         for one in (model, dataset):
             if one is not None and self.pr and one.commit is None:
@@ -165,12 +175,14 @@ class _Run:
                     f"there is no {one.kind} repository {one.repo} to propose changes to", expected="one that exists",
                     fix="leave out --pr to make it, or name one of yours: --embeddings-repo",
                 )  # fmt: skip
-        change = compare(self._dataset(dataset), dataset, self.replace_card) if dataset else None
+        change = None
+        if dataset is not None:
+            change = compare_repo(embeddings_repository(given, dataset), dataset, self.replace_card)
         commit = change.remote.commit if change and not change.anything else None
-        return Plan(change, compare(self._model(model, commit), model, self.replace_card), private, self.pr)
+        return Plan(change, self._model_change(model, commit), private, self.pr)
 
-    def _private(self, *remotes: Remote | None) -> bool:
-        there = [one for one in remotes if one is not None and one.commit is not None]
+    def _private(self, *states: RepoState | None) -> bool:
+        there = [one for one in states if one is not None and one.commit is not None]
         public = [one.repo for one in there if not one.private]
         if self.private and public:
             raise HubError(
@@ -180,78 +192,71 @@ class _Run:
         # A new repository beside a private one would else show what the other hides.
         return self.private or any(one.private for one in there)
 
-    def _dataset(self, remote: Remote) -> Wanted:
-        return content.embeddings_repository(self.given, remote, self.repo, self.replace)
+    def _model_change(self, state: RepoState, commit: str | None) -> RepoChange:
+        return compare_repo(model_repository(self.given, state, commit, self.work), state, self.replace_card)
 
-    def _model(self, remote: Remote, commit: str | None) -> Wanted:
-        old = content.published_entry(remote)
-        held = content.artefacts(self.given, old, self.dataset_repo, commit, self.replace)
-        return content.model_repository(
-            self.given, remote, old, held, self.dataset_repo, self.work, self.replace
-        )  # fmt: skip
-
-    def go(self, plan: Plan, tag: str | None, full: bool, say: Callable[[str], None]) -> Publication:
-        """Send what is to be sent, in order."""
-        pulls: list[str] = []
-        dataset_commit = None
+    def carry_out(self, plan: Plan, tag: str | None) -> Publication:
+        """Send what has to be sent, in order, then tag it."""
+        given, dataset_commit = self.given, None
         if plan.dataset is not None:
-            dataset_commit = self._one(plan.dataset, plan.private, full, pulls, say)
+            dataset_commit = self._send(plan.dataset, plan.private)
             if plan.dataset.anything:
                 # The entry names the commit that was just made.
-                plan.model = compare(
-                    self._model(plan.model.remote, dataset_commit), plan.model.remote, self.replace_card
-                )
-        commit = self._one(plan.model, plan.private, full, pulls, say)
-        mine = None if self.pr else self._tag(plan.model, commit, tag, full, say)
+                plan.model = self._model_change(plan.model.remote, dataset_commit)
+        commit = self._send(plan.model, plan.private)
         return Publication(
-            self.repo, commit, mine, self.dataset_repo if plan.dataset else None, dataset_commit,
-            plan.anything, pulls, plan,
-        )  # fmt: skip
+            repo=given.repo,
+            commit=commit,
+            tag=None if self.pr else self._tag(plan.model, commit, tag),
+            dataset_repo=given.dataset_repo if plan.dataset else None,
+            dataset_commit=dataset_commit,
+            changed=plan.anything,
+            pulls=self.pulls,
+            plan=plan,
+        )
 
-    def _tag(self, change: Change, commit: str, tag: str | None, full: bool, say: Callable[[str], None]) -> str:
+    def _send(self, change: RepoChange, private: bool) -> str:
+        """Send one repository; its commit."""
+        repo = change.wanted.repo
+        if not change.anything:
+            assert change.remote.commit is not None  # there is nothing to do only where there is one
+            _log.info("%s: nothing changed", repo)
+            return change.remote.commit
+        if self.pr and (proposal := self._proposed(change)):
+            _log.info("%s: proposed already, %s", repo, proposal[0])
+            return proposal[1]
+        first = change.remote.manifest is None
+        message = f"{'Publish' if first else 'Update'} {self.given.source.spec.id} with rela-zoo"
+        commit, pull = send(self.api, change, message, pr=self.pr, private=private)
+        if pull:
+            self.pulls.append(pull)
+        _log.info("%s: %d files in commit %s", repo, len(change.send), commit)
+        verify(self.api, change, commit, self.work, full=self.full)
+        return commit
+
+    def _proposed(self, change: RepoChange) -> tuple[str, str] | None:
+        """An earlier pull request with exactly these files: its reference and commit."""
+        for ref, commit in change.remote.pulls.items():
+            there = read_state(self.api, change.wanted.repo, change.wanted.kind, revision=commit)
+            if not compare_repo(change.wanted, there, replace_card=True).anything:
+                return ref, commit
+        return None
+
+    def _tag(self, change: RepoChange, commit: str, tag: str | None) -> str:
         """The tag of this version: one that it has, one of a commit that differs only in its card, or a new one."""
-        tags = change.remote.tags
+        repo, tags = self.given.repo, change.remote.tags
         if tag is not None and tags.get(tag) == commit:
             return tag
         known = next((name for name, at in tags.items() if at == commit), None)
         if tag is None and known is not None:
             return known
         if tag is None and (change.card_only or not change.anything):
-            now = _without_card(look(self.api, self.repo, "model", revision=commit))
+            now = read_state(self.api, repo, "model", revision=commit).version
             for name, at in sorted(tags.items(), key=lambda one: (len(one[0]), one[0]), reverse=True)[:_TAGS]:
-                if _without_card(look(self.api, self.repo, "model", revision=at)) == now:
+                if read_state(self.api, repo, "model", revision=at).version == now:
                     return name
         if not change.anything:  # an earlier run did not come to this
-            verify(self.api, change, commit, self.work, full=full, say=say)
-        made = put_tag(self.api, self.repo, commit, tag, tags)
-        say(f"{self.repo}: tagged {made}")
+            verify(self.api, change, commit, self.work, full=self.full)
+        made = put_tag(self.api, repo, commit, tag, tags)
+        _log.info("%s: tagged %s", repo, made)
         return made
-
-    def _one(
-        self, change: Change, private: bool, full: bool, pulls: list[str], say: Callable[[str], None]
-    ) -> str:  # fmt: skip
-        """One repository; its commit."""
-        repo = change.wanted.repo
-        if not change.anything:
-            assert change.remote.commit is not None  # there is nothing to do only where there is one
-            say(f"{repo}: nothing changed")
-            return change.remote.commit
-        if self.pr and (open_one := self._proposed(change)):
-            say(f"{repo}: proposed already, {open_one[0]}")
-            return open_one[1]
-        first = change.remote.manifest is None
-        message = f"{'Publish' if first else 'Update'} {self.given.source.spec.id} with rela-zoo"
-        commit, pull = send(self.api, change, message, pr=self.pr, private=private)
-        if pull:
-            pulls.append(pull)
-        say(f"{repo}: {len(change.send)} files in commit {commit}")
-        verify(self.api, change, commit, self.work, full=full, say=say)
-        return commit
-
-    def _proposed(self, change: Change) -> tuple[str, str] | None:
-        """An earlier pull request with exactly these files."""
-        for ref, commit in change.remote.pulls.items():
-            there = look(self.api, change.wanted.repo, change.wanted.kind, revision=commit)
-            if not compare(change.wanted, there, replace_card=True).anything:
-                return ref, commit
-        return None

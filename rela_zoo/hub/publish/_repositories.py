@@ -1,4 +1,4 @@
-"""The two repositories as they are to be: embeddings with their card; entry, weights, transports, figure, example."""
+"""The two repositories as they should be: embeddings with their card; entry, weights, transports, figure, example."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from typing import Any
 import yaml
 
 from rela_zoo._io.digest import file_sha256
-from rela_zoo.embeddings._format import INDEX, read_index
+from rela_zoo.embeddings import INDEX, read_index
 from rela_zoo.errors import HubError
-from rela_zoo.hub.cards import Measurement, dataset_card, model_card
-from rela_zoo.hub.publish._check_artefacts import Embedded, facts, facts_of
-from rela_zoo.hub.publish._example import example
-from rela_zoo.hub.publish._prior_forms import Source
+from rela_zoo.hub.cards import CardContext, Measurement, dataset_card, model_card
+from rela_zoo.hub.publish._check_artefacts import Embedded, dataset_facts
+from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
-from rela_zoo.hub.publish._repo_state import Remote, fetch
-from rela_zoo.hub.publish._showcase import spectrum_figure
-from rela_zoo.hub.publish._uploads import Upload, Wanted, sealed
-from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, read_entry
-from rela_zoo.registry._read import parse_yaml
+from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
+from rela_zoo.hub.publish._showcase import example, spectrum_figure
+from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
+from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
 from rela_zoo.remote import FileRecord
 from rela_zoo.transport import TargetTransport, fit_transport
 
@@ -37,10 +35,12 @@ def transport_path(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Given:
-    """What one call of `publish` brings.
+class Contribution:
+    """What one call of `publish` brings, and where it goes.
 
     Attributes:
+        repo: of the prior.
+        dataset_repo: of the embeddings.
         source: the prior.
         embedded: embeddings, by data set.
         transports: target transports with their files, by data set.
@@ -48,19 +48,23 @@ class Given:
         measured: numbers for the card; those on a data set of the Hub become its `model-index`.
         source_datasets: data sets of the Hub that the embeddings were made of.
         upload_weights: whether the weight file goes along.
+        replace: drop what is published already and is not given now.
     """
 
-    source: Source
+    repo: str
+    dataset_repo: str
+    source: LocalPrior
     embedded: Mapping[str, Embedded]
     transports: Mapping[str, tuple[TargetTransport, Path]]
     notes: str = ""
     measured: Sequence[Measurement] = ()
     source_datasets: Sequence[str] = ()
     upload_weights: bool = True
+    replace: bool = False
 
     @cached_property
     def figure(self) -> bytes | None:
-        """PNG of the spectra of what is given; embeddings without a transport are looked through once for it."""
+        """PNG of the spectra of what is given; embeddings without a transport are read once for it."""
         spectra = {
             name: (one.stats.rows, one.stats.explained_variance_ratio) for name, (one, _) in self.transports.items()
         }
@@ -73,8 +77,8 @@ class Given:
         return spectrum_figure(self.source.spec.id, spectra) if spectra else None
 
 
-def embeddings_repository(given: Given, remote: Remote, model_repo: str, replace: bool) -> Wanted:
-    """The data-set repository; folders of other data sets that are there already stay, unless `replace`.
+def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo:
+    """The data-set repository; folders of other data sets stay, unless they are replaced.
 
     Raises:
         HubError: a folder that is there can't be read.
@@ -84,70 +88,66 @@ def embeddings_repository(given: Given, remote: Remote, model_repo: str, replace
         for name, one in sorted(given.embedded.items())
         for file in one.files
     ]
-    listed = {name: facts(one) for name, one in given.embedded.items()}
+    listed = {name: dataset_facts(name, one.table.info) for name, one in given.embedded.items()}
     kept: dict[str, FileRecord] = {}
-    old = remote.manifest.files if remote.manifest and not replace else {}
+    old = remote.manifest.files if remote.manifest and not given.replace else {}
     for path, record in old.items():
         name, _, file = path.partition("/")
         if name in given.embedded or not file or path not in remote.tree:
             continue
         kept[path] = record
         if file == INDEX:
-            index = fetch(remote, path)
+            index = fetch_text(remote, path)
             if file_sha256(index) != record.sha256:
                 raise HubError(
                     f"{path} of {remote.repo} is not as its manifest says", expected=record.sha256,
                     got=file_sha256(index), fix="--replace publishes without what is there now",
                 )  # fmt: skip
-            listed[name] = facts_of(name, read_index(index.parent))
+            listed[name] = dataset_facts(name, read_index(index.parent))
     tables = [listed[name] for name in sorted(listed)]
     card = dataset_card(
-        given.source.spec, tables, repo=remote.repo, model_repo=model_repo, sources=given.source_datasets
+        given.source.spec, tables, repo=remote.repo, model_repo=given.repo, sources=given.source_datasets
     )
-    return Wanted(remote.repo, "dataset", files, sealed(card), kept)
+    return DesiredRepo(remote.repo, "dataset", files, seal_card(card), kept)
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedEntry:
     """The entry that a repository holds now: its id, and its artefacts as it writes them."""
 
     id: str
     artefacts: dict[str, dict[str, Any]]
 
 
-def published_entry(remote: Remote) -> Published | None:
-    """Read the entry of a repository, if it has one that can be read.
+def read_published_entry(remote: RepoState) -> PublishedEntry | None:
+    """Read the entry of a repository, if it has one.
 
     Raises:
         HubError: it is there and is no entry.
     """
     if HUB_ENTRY_FILE not in remote.tree or remote.commit is None:
         return None
-    path = fetch(remote, HUB_ENTRY_FILE)
+    path = fetch_text(remote, HUB_ENTRY_FILE)
     spec = read_entry(path, hub=(remote.repo, remote.commit))
     raw = parse_yaml(path.read_text(encoding="utf-8"))
-    return Published(spec.id, raw.get("artefacts") or {})
+    return PublishedEntry(spec.id, raw.get("artefacts") or {})
 
 
-def artefacts(
-    given: Given, old: Published | None, dataset_repo: str, commit: str | None, replace: bool
-) -> dict[str, dict[str, Any]]:
+def merge_artefacts(given: Contribution, old: PublishedEntry | None, commit: str | None) -> dict[str, dict[str, Any]]:
     """`artefacts` of the entry: what is given, over what is published already.
 
     Args:
         given: embeddings and transports.
         old: the entry in force.
-        dataset_repo: of the embeddings.
         commit: of the data-set repository, for embeddings that the entry in force does not name.
-        replace: forget what is published already.
     """
-    found = {name: dict(value) for name, value in (old.artefacts if old and not replace else {}).items()}
+    found = {name: dict(value) for name, value in (old.artefacts if old and not given.replace else {}).items()}
     for name, one in given.embedded.items():
         held = found.setdefault(name, {})
         before = held.get("embeddings") or {}
-        if before.get("repo") != dataset_repo or before.get("sha256") != one.index_sha256:
+        if before.get("repo") != given.dataset_repo or before.get("sha256") != one.index_sha256:
             held["embeddings"] = {
-                "repo": dataset_repo,
+                "repo": given.dataset_repo,
                 "revision": commit or _NOWHERE,
                 "path": name,
                 "sha256": one.index_sha256,
@@ -165,7 +165,7 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def entry_text(given: Given, repo: str, held: dict[str, dict[str, Any]], work: Path) -> tuple[bytes, PriorSpec]:
+def entry_text(given: Contribution, held: dict[str, dict[str, Any]], work: Path) -> tuple[bytes, PriorSpec]:
     """The bytes of `prior.yaml`, read back as anybody will read them.
 
     Raises:
@@ -184,31 +184,36 @@ def entry_text(given: Given, repo: str, held: dict[str, dict[str, Any]], work: P
     data = text.encode()
     path = work / HUB_ENTRY_FILE
     path.write_bytes(data)
-    return data, read_entry(path, hub=(repo, _NOWHERE))
+    return data, read_entry(path, hub=(given.repo, _NOWHERE))
 
 
-def model_repository(
-    given: Given, remote: Remote, old: Published | None, held: dict[str, dict[str, Any]],
-    dataset_repo: str, work: Path, replace: bool,
-) -> Wanted:  # fmt: skip
-    """The model repository; transports of other data sets stay, unless `replace`.
+def model_repository(given: Contribution, remote: RepoState, commit: str | None, work: Path) -> DesiredRepo:
+    """The model repository; transports of other data sets stay, unless they are replaced.
+
+    Args:
+        given: what it should hold.
+        remote: what it holds.
+        commit: of the data-set repository, if known.
+        work: folder for files made here.
 
     Raises:
         HubError: the repository holds another prior.
         RegistryError: the entry would not be accepted.
     """
     source, spec = given.source, given.source.spec
-    if old is not None and old.id != spec.id and not replace:
+    old = read_published_entry(remote)
+    held = merge_artefacts(given, old, commit)
+    if old is not None and old.id != spec.id and not given.replace:
         raise HubError(
             f"{remote.repo} holds another prior", expected=spec.id, got=old.id,
             fix="publish to a repository of its own, or --replace what is there",
         )  # fmt: skip
-    data, read_back = entry_text(given, remote.repo, held, work)
+    data, read_back = entry_text(given, held, work)
     files = [Upload(HUB_ENTRY_FILE, data)]
     if source.weights is not None and given.upload_weights:
         files.append(Upload(WEIGHTS_FILE, source.weights))
     files += [Upload(transport_path(name), path) for name, (_, path) in sorted(given.transports.items())]
-    there = remote.manifest.files if remote.manifest and not replace else {}
+    there = remote.manifest.files if remote.manifest and not given.replace else {}
     named = {transport_path(name) for name, one in held.items() if one.get("transport")}
     kept = {
         path: record
@@ -226,24 +231,26 @@ def model_repository(
     card = model_card(
         _for_card(given, read_back),
         notes=given.notes,
-        name=f"hf://{remote.repo}@COMMIT",
-        base_model=source.base_model,
-        datasets=[dataset_repo] if embedded else [],
-        published=_published(given, held, with_figure),
-        weights=_weights_text(given),
         measured=[one.model_copy(update={"prior": spec.id}) for one in given.measured],
+        context=CardContext(
+            name=f"hf://{remote.repo}@COMMIT",
+            base_model=source.base_model,
+            datasets=[given.dataset_repo] if embedded else [],
+            contents=_listing(given, held, with_figure),
+            weights=_weights_text(given),
+        ),
     )
-    return Wanted(remote.repo, "model", files, sealed(card), kept)
+    return DesiredRepo(remote.repo, "model", files, seal_card(card), kept)
 
 
-def _for_card(given: Given, read_back: PriorSpec) -> PriorSpec:
+def _for_card(given: Contribution, read_back: PriorSpec) -> PriorSpec:
     """The entry as the card describes it: weights of this very repository have no commit that they could know."""
     spec = given.source.spec
     # The commit of the embeddings stays out of the card: a card changes only when there is something new to say.
     return spec.model_copy(update={"artefacts": read_back.artefacts, "notes": read_back.notes})
 
 
-def _weights_text(given: Given) -> str:
+def _weights_text(given: Contribution) -> str:
     """Where the weights are, for a card; nothing where the entry itself says it."""
     if given.source.spec.source != "local":
         return ""
@@ -252,7 +259,7 @@ def _weights_text(given: Given) -> str:
     return f"this repository, `{WEIGHTS_FILE}`" if given.upload_weights else "not published; the hash says which"
 
 
-def _published(given: Given, held: Mapping[str, Mapping[str, Any]], with_figure: bool) -> str:
+def _listing(given: Contribution, held: Mapping[str, Mapping[str, Any]], with_figure: bool) -> str:
     """Markdown about the rest of the repository."""
     lines = ["## In this repository", ""]
     if given.source.weights is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from huggingface_hub import (
 )
 
 from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError
-from rela_zoo.hub.publish._repo_state import Change, look
-from rela_zoo.hub.publish._uploads import CARD, total_bytes
+from rela_zoo.hub.publish._plan import RepoChange
+from rela_zoo.hub.publish._repo_state import read_state
+from rela_zoo.hub.publish._uploads import CARD
 from rela_zoo.remote import translated
 
+_log = logger(__name__)
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _AGAIN = "run the same command again: what has arrived is not sent twice"
 
@@ -54,7 +57,7 @@ def check_token(api: HfApi, namespace: str, pr: bool) -> None:
 
 
 @contextmanager
-def _sending(change: Change) -> Iterator[None]:
+def _sending(change: RepoChange) -> Iterator[None]:
     """Errors of an upload, said in the terms of a publisher."""
     wanted = change.wanted
     try:
@@ -68,7 +71,7 @@ def _sending(change: Change) -> Iterator[None]:
         if error.status in (402, 403, 413, 507) or "quota" in str(error).lower() or "storage" in str(error).lower():
             raise HubError(
                 f"the Hub refused the upload to {wanted.repo}, and no version was made",
-                expected=f"room and write access for {total_bytes(change.send):,} bytes",
+                expected=f"room and write access for {change.bytes:,} bytes",
                 got=error.got,
                 fix="free or buy storage, or check the token's rights; then " + _AGAIN,
             ) from error
@@ -77,7 +80,7 @@ def _sending(change: Change) -> Iterator[None]:
         ) from error
 
 
-def _overtaken(change: Change) -> HubError:
+def _overtaken(change: RepoChange) -> HubError:
     return HubError(
         f"{change.wanted.repo} changed while this was being published, so nothing was written to it",
         expected=f"its head to be {change.remote.commit or 'the empty repository that was made'}",
@@ -86,7 +89,7 @@ def _overtaken(change: Change) -> HubError:
     )
 
 
-def send(api: HfApi, change: Change, message: str, *, pr: bool, private: bool) -> tuple[str, str | None]:
+def send(api: HfApi, change: RepoChange, message: str, *, pr: bool, private: bool) -> tuple[str, str | None]:
     """Make the repository if need be, and one commit with everything.
 
     Returns:
@@ -115,9 +118,7 @@ def send(api: HfApi, change: Change, message: str, *, pr: bool, private: bool) -
     return made.oid, made.pr_url
 
 
-def verify(
-    api: HfApi, change: Change, commit: str, work: Path, *, full: bool, say: Callable[[str], None] = print
-) -> None:
+def verify(api: HfApi, change: RepoChange, commit: str, work: Path, *, full: bool) -> None:
     """Compare what the Hub holds at a commit with what was sent.
 
     Args:
@@ -126,13 +127,12 @@ def verify(
         commit: where.
         work: a folder for the copies.
         full: download every file and compare its sha256; else only the Hub's own digests.
-        say: for a line a file that had to be fetched twice.
 
     Raises:
         HubError: something is missing or differs, named.
     """
     wanted = change.wanted
-    there = look(api, wanted.repo, wanted.kind, revision=commit)
+    there = read_state(api, wanted.repo, wanted.kind, revision=commit)
     for one in wanted.all_files():
         if one.path == CARD and change.card_kept:
             continue
@@ -153,7 +153,7 @@ def verify(
             back.unlink()
             if got == one.digests[0]:
                 break
-            say(f"{one.path} came back changed (sha256 {got[:16]}…)")
+            _log.warning("%s came back changed (sha256 %s…)", one.path, got[:16])
         else:
             raise _differs(wanted.repo, commit, one.path, one.digests[0], got)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rela_zoo.data.statistics import IMAGENET, NORMALISATION
 from rela_zoo.errors import WeightsError
-from rela_zoo.networks.backbones import _SMALL_IMAGES, _TIMM_NAMES, build_backbone
+from rela_zoo.networks.backbones import RESNETS, SMALL_IMAGES, build_backbone, timm_name
 
 _PREFIX = "backbone."
 _BUILTIN = "rela_zoo_run"
@@ -130,7 +130,7 @@ def _architecture(path: Path, config: Mapping[str, Any], builtin: bool) -> tuple
             got=f"{name}, method {config.get('method')}",
             fix="publish its embeddings with --module MODULE:CALLABLE, which returns the network",
         )
-    resnet = name in ("resnet18", "resnet50")
+    resnet = name in RESNETS
     if resnet:
         kwargs = {key: value for key, value in kwargs.items() if key != "zero_init_residual"}  # initial values only
     try:
@@ -143,8 +143,8 @@ def _architecture(path: Path, config: Mapping[str, Any], builtin: bool) -> tuple
             expected=f"an architecture and arguments that timm {_timm_version()} takes",
             got=f"{name} with {kwargs}: {error}",
         ) from error
-    fields: dict[str, Any] = {"architecture": _TIMM_NAMES.get(name, name), "model_args": kwargs}
-    if resnet and dataset in _SMALL_IMAGES:
+    fields: dict[str, Any] = {"architecture": timm_name(name), "model_args": kwargs}
+    if resnet and dataset in SMALL_IMAGES:
         fields |= {"stem": "cifar", "stem_padding": 2}
     return network.eval(), fields
 

@@ -1,9 +1,9 @@
-"""The files of one repository, as they are to be, with the digests by which the Hub knows them."""
+"""The files of a repository as they should be, with the digests by which the Hub knows them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Upload:
-    """One file to be there: its path in the repository, and its content as bytes or as a file on this machine."""
+    """One file: its path in the repository, and its content as bytes or as a file on this machine."""
 
     path: str
     content: bytes | Path
@@ -41,15 +41,15 @@ class Upload:
 
 
 @dataclass
-class Wanted:
-    """A repository as it is to be.
+class DesiredRepo:
+    """A repository as it should be.
 
     Attributes:
         repo: `org/name`.
         kind: `model` or `dataset`.
-        files: to be there, but for card and manifest.
+        files: all but card and manifest.
         card: text of README.md.
-        kept: files that are there already and stay, by path: record of the manifest in force.
+        kept: files that are there already and stay: path → record of the manifest in force.
     """
 
     repo: str
@@ -76,31 +76,23 @@ class Wanted:
 _SEAL = "<!-- written by rela-zoo, sha256 "
 
 
-def sealed(text: str) -> str:
-    """A card with the digest of its own text in its last line, so that a later run sees whether somebody edited it."""
+def seal_card(text: str) -> str:
+    """A card with the digest of its text in the last line, so that a later run sees whether somebody edited it."""
     return f"{text}\n{_SEAL}{hashlib.sha256(text.encode()).hexdigest()} -->\n"
 
 
-def edited(card: str) -> bool:
-    """Whether a card on the Hub is not as `sealed` made it: a person's work, not to be overwritten."""
+def is_edited(card: str) -> bool:
+    """Whether a card is not as `seal_card` made it: a person's work, not to be overwritten."""
     body, found, rest = card.rpartition("\n" + _SEAL)
     return not found or rest.strip() != f"{hashlib.sha256(body.encode()).hexdigest()} -->"
 
 
-def total_bytes(files: Iterable[Upload]) -> int:
-    """Of all contents."""
-    return sum(one.size for one in files)
-
-
-def same(wanted: Mapping[str, Upload], there: Mapping[str, tuple[str, int]]) -> dict[str, bool]:
-    """Which files are in a repository already, by its own digests (sha256 of a large file, git's name of a small one).
+def is_there(file: Upload, tree: Mapping[str, tuple[str, int]]) -> bool:
+    """Whether a repository holds a file already, by its own digests.
 
     Args:
-        wanted: by path.
-        there: path → digest and size, from the repository's tree.
+        file: by path and content.
+        tree: path → digest (sha256 of a large file, git's name of a small one) and size.
     """
-    found = {}
-    for path, one in wanted.items():
-        digest, size = there.get(path, ("", -1))
-        found[path] = size == one.size and digest in one.digests
-    return found
+    digest, size = tree.get(file.path, ("", -1))
+    return size == file.size and digest in file.digests

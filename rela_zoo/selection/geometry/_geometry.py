@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
-from rela_zoo import __version__
 from rela_zoo._io.log import logger
 from rela_zoo._io.paths import artefact_cache
+from rela_zoo._version import __version__
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.selection.geometry._assign import nearest_labels
 from rela_zoo.selection.geometry._centres import k_centres

@@ -86,12 +86,11 @@ def test_a_server_that_goes_away(writer: Any, send: Any) -> None:
     completes(writer, send)
 
 
-def test_a_flip_on_the_way_back(writer: Any, home: Any, send: Any) -> None:
+def test_a_flip_on_the_way_back(writer: Any, home: Any, send: Any, caplog: pytest.LogCaptureFixture) -> None:
     fault = writer.fail("/cdn/", flip=100, times=1)
-    lines: list[str] = []
-    done = send(say=lines.append)
+    done = send()
     assert fault.hits == 1
-    assert any("came back changed" in line for line in lines)
+    assert "came back changed" in caplog.text
     assert done.tag == "v1", "fetched again, it was right"
     home.change_entry(training_data="other noise")
     writer.fail("/resolve/.*/prior.yaml", method="GET", flip=5, after=1)  # the first is the comparison before

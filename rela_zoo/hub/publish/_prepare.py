@@ -1,0 +1,120 @@
+"""Which prior to publish, from whichever option names it; and its local entry, to embed with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.files import atomic_path, atomic_write
+from rela_zoo.errors import RegistryError
+from rela_zoo.hub.publish._details import Details
+from rela_zoo.hub.publish._prior_forms import LocalPrior, from_checkpoint, from_entry, from_module, from_timm
+from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
+
+
+@dataclass(frozen=True)
+class PriorChoice:
+    """The prior to publish: exactly one of four, with a weight file for the first three.
+
+    Attributes:
+        entry: a YAML entry, or a registered name.
+        timm: a timm model, `arch.tag`, or `arch` with `weights`.
+        module: `module:callable`, which returns the network.
+        checkpoint: of solo-learn or of the built-in host.
+        weights: a safetensors file.
+    """
+
+    entry: str | os.PathLike[str] | None = None
+    timm: str | None = None
+    module: str | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+    weights: str | os.PathLike[str] | None = None
+
+    def read(self, details: Details, work: Path) -> LocalPrior:
+        """Read the prior that is named.
+
+        Args:
+            details: put over the facts of the prior.
+            work: folder for files made here.
+
+        Raises:
+            RegistryError: none or several are named, or facts are missing.
+            WeightsError: its weights are out of reach, unsafe, or do not fit.
+        """
+        given = {
+            "--entry": self.entry,
+            "--timm": self.timm,
+            "--module": self.module,
+            "--checkpoint": self.checkpoint,
+        }
+        named = [option for option, value in given.items() if value is not None]
+        if len(named) != 1:
+            raise RegistryError(
+                "a publication is of one prior",
+                expected=f"one of {', '.join(given)}",
+                got=" and ".join(named) or "none",
+            )
+        weights = Path(self.weights).expanduser() if self.weights is not None else None
+        if weights is not None and not weights.is_file():
+            raise RegistryError(f"there are no weights at {weights}", expected="a safetensors file")
+        if self.entry is not None:
+            return from_entry(os.fspath(self.entry), details, weights, work)
+        if self.timm is not None:
+            return from_timm(self.timm, details, weights)
+        if self.module is not None:
+            return from_module(self.module, details, weights, work)
+        assert self.checkpoint is not None
+        if weights is not None:
+            raise RegistryError("a checkpoint brings its own weights", expected="no --weights", got=weights)
+        return from_checkpoint(Path(self.checkpoint).expanduser(), details, work)
+
+
+def prepare(
+    out: str | os.PathLike[str],
+    *,
+    entry: str | os.PathLike[str] | None = None,
+    timm: str | None = None,
+    module: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    details: Details | None = None,
+) -> Path:
+    """Write the prior as a local entry, `<id>.yaml` with its weights beside it, and send nothing.
+
+    `rela-zoo embed OUT/<id>.yaml …` embeds with it, and `rela-zoo publish --entry OUT/<id>.yaml …` publishes it.
+
+    Args:
+        out: folder.
+        entry, timm, module, checkpoint, weights, details: as for `publish`.
+
+    Returns:
+        Path of the entry.
+
+    Raises:
+        RegistryError, WeightsError: as `publish`; or another prior's weights are in that folder.
+    """
+    folder = Path(out).expanduser()
+    with tempfile.TemporaryDirectory(prefix="rela_zoo_publish_") as work:
+        choice = PriorChoice(entry, timm, module, checkpoint, weights)
+        source = choice.read(details or Details(), Path(work))
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = source.local or source.spec
+        if source.weights is not None and source.local is None:
+            target = folder / WEIGHTS_FILE
+            if target.exists() and file_sha256(target) != source.spec.sha256:
+                raise RegistryError(
+                    f"{target} holds other weights", expected="a new folder, or that of this prior",
+                    fix="give another folder",
+                )  # fmt: skip
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source.weights, temporary)
+        path = folder / f"{spec.id}.yaml"
+        raw = spec.model_dump(mode="json", exclude_defaults=True)
+        atomic_write(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110).encode())
+    return path
