@@ -24,7 +24,7 @@ import yaml
 
 from rela_zoo import load_prior
 from rela_zoo._io.digest import file_sha256
-from rela_zoo.analysis.compare import draw, measure
+from rela_zoo.analysis.compare import compare, render_figure
 from rela_zoo.data import image_source
 from rela_zoo.embeddings import cached_embeddings
 
@@ -97,7 +97,7 @@ def main() -> None:
             prior = load_prior(name)
             print(f"embedding with {prior.spec.id}", file=sys.stderr)
             tables[prior.spec.id] = cached_embeddings(prior, source)
-    found = measure(tables, advance=lambda what: print(f"measured {what}", file=sys.stderr))
+    found = compare(tables, progress="always")
     packages = ("rela-zoo", "torch", "timm", "numpy")
     facts = {
         "command": "python scripts/shared_space.py --data DIR",
@@ -113,7 +113,7 @@ def main() -> None:
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (arguments.out / "figure.png").write_bytes(draw(found))
+    (arguments.out / "figure.png").write_bytes(render_figure(found))
 
 
 if __name__ == "__main__":

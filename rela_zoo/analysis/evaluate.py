@@ -117,6 +117,44 @@ def linear_probe(
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """Accuracies of a network's features on held-out images, as fractions.
+
+    Attributes:
+        probe: linear probe with all labels.
+        few_label: linear probe with few labels a class, mean of several draws.
+        few_label_draws: each of them.
+        knn: weighted vote of the nearest neighbours by cosine.
+    """
+
+    probe: float
+    few_label: float
+    few_label_draws: tuple[float, ...]
+    knn: float
+
+
+def evaluate(
+    backbone: nn.Module, train: Any, test: Any, *, per_class: int = 10, draws: int = 5, k: int = 20
+) -> Evaluation:
+    """Judge a frozen network by its features: linear probe, few-label probes and nearest neighbours.
+
+    Args:
+        backbone: (B, 3, H, W) → (B, D); put back into the mode it came in.
+        train: labelled images to learn from: a DataLoader, or a data set for one.
+        test: held-out images.
+        per_class: labels a class of the few-label probes, ≥ 1.
+        draws: of these labels, ≥ 1.
+        k: number of neighbours, ≥ 1.
+
+    Raises:
+        ValueError: a class with fewer than `per_class` images, one class only, or features that are not finite.
+    """
+    features = *extract_features(backbone, train), *extract_features(backbone, test)
+    few = few_label_probe(*features, per_class=per_class, draws=draws)
+    return Evaluation(linear_probe(*features), few.mean, few.draws, knn_accuracy(*features, k=k))
+
+
+@dataclass(frozen=True)
 class FewLabelResult:
     """Accuracies of several draws of few labels: their mean, and each of them."""
 

@@ -37,8 +37,7 @@ def compare_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare priors on the same images: similarities, transports between all pairs, spectra, dimensions."""
-    from rela_zoo._io.progress import Progress
-    from rela_zoo.analysis.compare import draw, measure, page
+    from rela_zoo.analysis.compare import compare, render_figure, render_page
 
     tables = {}
     for name in priors:
@@ -46,16 +45,15 @@ def compare_command(
         if label in tables:
             raise RegistryError(f"{label!r} is given twice", expected="different priors", fix="leave one out")
         tables[label] = table
-    with Progress("comparing", len(tables) * (len(tables) + 1), unit="steps") as bar:
-        found = measure(tables, sample=sample, advance=lambda what: bar.advance(1))
+    found = compare(tables, sample=sample, progress=True)
     if figure is not None or html is not None:
-        image = draw(found)
+        image = render_figure(found)
         if figure is not None:
             figure.parent.mkdir(parents=True, exist_ok=True)
             figure.write_bytes(image)
         if html is not None:
             html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(page(found, image, dataset or "the embedded samples"), encoding="utf-8")
+            html.write_text(render_page(found, image, dataset or "the embedded samples"), encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=1))
         return

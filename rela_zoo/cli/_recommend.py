@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rela_zoo._io.text import format_bytes
-from rela_zoo.errors import RegistryError, RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.recommend import Assessment
-    from rela_zoo.prior import Prior
 
 _CONFIG = """\
 # Written by `rela-zoo recommend`. Use: rela-zoo pretrain --config-path {folder} --config-name {name}
@@ -48,16 +44,11 @@ def recommend_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Rank priors for a data set before any training, and say what embedding all of it would cost."""
-    from rela_zoo._io.progress import Progress
-    from rela_zoo.analysis.recommend import ranked, survey
+    from rela_zoo.analysis.recommend import recommend
     from rela_zoo.data import image_source
 
     source = image_source(dataset)
-    loaders = _in_reach(priors)
-    with Progress("assessing", len(loaders), unit="priors") as bar:
-        found = ranked(
-            survey(loaders, source, sample=sample, labelled=labels, seed=seed, advance=lambda name: bar.advance(1))
-        )
+    found = recommend(source, priors or None, sample=sample, labelled=labels, seed=seed, progress=True)
     if config is not None:
         config.parent.mkdir(parents=True, exist_ok=True)
         text = _CONFIG.format(
@@ -70,28 +61,6 @@ def recommend_command(
     _print(found, min(sample, len(source)), len(source))
     if config is not None:
         typer.echo(f"written: {config}")
-
-
-def _in_reach(names: list[str] | None) -> dict[str, Callable[[], Prior]]:
-    """Priors that were asked for, or all that load without a network, `random` among them as the control."""
-    from rela_zoo.prior import find_weights, load_prior
-    from rela_zoo.registry import list_priors
-
-    if names:
-        return {name: partial(load_prior, name) for name in names}
-    found: dict[str, Callable[[], Prior]] = {}
-    for spec in list_priors():
-        if spec.source in ("callable", "random") and spec.id != "random":
-            continue
-        try:
-            if spec.has_weights:
-                find_weights(spec, download=False)
-        except RelaZooError:
-            continue
-        found[spec.id] = partial(load_prior, spec.id)
-    if not found:
-        raise RegistryError("no prior's weights are on this machine", fix="name priors, or fetch weights first")
-    return found
 
 
 def _print(found: list[tuple[Assessment, float]], sample: int, images: int) -> None:

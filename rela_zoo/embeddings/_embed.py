@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rela_zoo._io.lock import locked
 from rela_zoo._io.progress import Progress
-from rela_zoo.data import ImageSource, UndecodableImageError, encode_ids, image_source
+from rela_zoo.data import ImageSource, encode_ids, image_source
+from rela_zoo.embeddings._batches import embed_batch, image_loader, on_device, sort_out, stack
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, Plan, SourceRecord
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._store import (
@@ -35,10 +33,6 @@ if TYPE_CHECKING:
 
 # 6.3 MB at 768 values in float16: little is lost by a kill or by a broken download, and ImageNet-1K is 313 files.
 _SHARD_ROWS = 4096
-_LARGEST_FLOAT16 = 65504.0
-
-# One image of a batch as a worker hands it over: its position in the source, and pixels or an error.
-_Item = tuple[int, Tensor | EmbeddingsError]
 
 
 def embed(
@@ -79,7 +73,7 @@ def embed(
             float16; a folder that holds something else, or that another process is writing; too little disk space.
     """
     _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error)
-    where = _device(device)
+    run = _Run(_device(device), batch_size, num_workers, on_error, progress)
     source = image_source(data)
     prior = _loaded(prior)
     out = Path(out).expanduser()
@@ -89,10 +83,25 @@ def embed(
         with locked(out):
             index = begin(out, plan)
             if index is None:
-                _extract(prior, source, plan, out, batch_size, num_workers, where, on_error, progress)
+                _extract(prior, source, plan, out, run)
     if index is not None and index.skipped and on_error == "raise":
         raise _was_skipped(index.skipped[0], len(index.skipped), out)
     return open_embeddings(out)
+
+
+class _Run(NamedTuple):
+    """How an extraction is run; nothing here changes its bytes.
+
+    Attributes:
+        device: where the prior runs.
+        batch_size, num_workers, on_error, progress: as for `embed`.
+    """
+
+    device: torch.device
+    batch_size: int
+    num_workers: int
+    on_error: Literal["raise", "skip"]
+    progress: bool | Literal["always"]
 
 
 def _check_arguments(dtype: str, batch_size: int, num_workers: int, shard_rows: int, on_error: str) -> None:
@@ -161,22 +170,13 @@ def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"
     )
 
 
-def _extract(
-    prior: Prior,
-    source: ImageSource,
-    plan: Plan,
-    out: Path,
-    batch_size: int,
-    num_workers: int,
-    device: torch.device,
-    on_error: str,
-    progress: bool | Literal["always"],
-) -> None:
+def _extract(prior: Prior, source: ImageSource, plan: Plan, out: Path, run: _Run) -> None:
+    """Make the shards that are missing, then ids and index."""
     total, shard_rows = plan.source.rows, plan.source.shard_rows
     ranges = [range(start, min(start + shard_rows, total)) for start in range(0, total, shard_rows)]
     shards: dict[int, FinishedShard] = finished_shards(out, plan, len(ranges))
     skipped = [source.ids[position] for shard in shards.values() for position in shard.skipped]
-    if skipped and on_error == "raise":
+    if skipped and run.on_error == "raise":
         raise _was_skipped(skipped[0], len(skipped), out)
     waiting = [number for number in range(len(ranges)) if number not in shards]
     itemsize = 2 if plan.dtype == "float16" else 4
@@ -184,32 +184,25 @@ def _extract(
     check_space(out, to_do * plan.dim * itemsize + len(waiting) * 512 + sum(map(len, source.ids)) + (1 << 20))
 
     batches = [
-        list(ranges[number][first : first + batch_size])
+        list(ranges[number][first : first + run.batch_size])
         for number in waiting
-        for first in range(0, len(ranges[number]), batch_size)
+        for first in range(0, len(ranges[number]), run.batch_size)
     ]
-    loader = iter(_loader(source, prior.transform, batches, num_workers, device))
+    loader = iter(image_loader(source, prior.transform, batches, run.num_workers))
     with (
-        _on_device(prior, device),
-        Progress("embedding", total, done=total - to_do, unit="images", show=progress) as bar,
+        on_device(prior, run.device),
+        Progress("embedding", total, done=total - to_do, unit="images", show=run.progress) as bar,
     ):
         for number in waiting:
             pieces: list[np.ndarray] = []
             left_out: list[int] = []
-            for _ in range(0, len(ranges[number]), batch_size):
+            for _ in range(0, len(ranges[number]), run.batch_size):
                 batch = next(loader)
-                good = []
-                for position, item in batch:
-                    if isinstance(item, Tensor):
-                        good.append((position, item))
-                    elif on_error == "skip" and isinstance(item, UndecodableImageError):
-                        left_out.append(position)
-                    else:
-                        raise item
+                good, bad = sort_out(batch, run.on_error)
+                left_out += bad
                 if good:
-                    names = [position for position, _ in good]
-                    images = _stacked([x for _, x in good])
-                    pieces.append(_outputs(prior, images, device, plan, names, source.ids))
+                    images = stack([image for _, image in good]).to(run.device)
+                    pieces.append(embed_batch(prior, images, plan, [source.ids[position] for position, _ in good]))
                 bar.advance(len(batch))
             rows = np.concatenate(pieces) if pieces else np.empty((0, plan.dim), plan.dtype)
             shards[number] = write_shard(out, plan, number, rows, left_out)
@@ -218,97 +211,6 @@ def _extract(
             f"none of the {total} images of the {source.describe()} can be decoded", expected="at least one picture"
         )
     finish(out, plan, source.ids, [shards[number] for number in range(len(ranges))])
-
-
-def _stacked(images: list[Tensor]) -> Tensor:
-    shapes = {tuple(one.shape) for one in images}
-    if len(shapes) > 1:
-        raise EmbeddingsError(
-            "the prior's transform gives images of different shapes, which can't share a batch",
-            expected="one shape (3, H, W)",
-            got=", ".join(map(str, sorted(shapes)[:3])),
-            fix="end the transform with a crop or a resize to a fixed size",
-        )
-    return torch.stack(images)
-
-
-@torch.inference_mode()
-def _outputs(
-    prior: Prior, images: Tensor, device: torch.device, plan: Plan, positions: Sequence[int], ids: Sequence[str]
-) -> np.ndarray:
-    """Images (B, 3, H, W) → checked rows (B, D) in the dtype of the artefact."""
-    with torch.autocast(device.type, enabled=False):
-        rows = prior(images.to(device)).float().cpu()
-    if rows.shape != (len(images), plan.dim):
-        raise EmbeddingsError(
-            "the prior gives rows of another shape than it says",
-            expected=(len(images), plan.dim),
-            got=tuple(rows.shape),
-            fix="correct `dim` or the layer in its registry entry",
-        )
-    finite = torch.isfinite(rows).all(1)
-    if not finite.all():
-        first = ids[positions[int((~finite).nonzero()[0])]]
-        raise EmbeddingsError(
-            f"the prior gives NaN or infinity for {int((~finite).sum())} of {len(rows)} images of a batch",
-            expected="finite numbers",
-            got=f"first for {first!r}",
-            fix="check the weights and the preprocessing of the prior; on a GPU, try --device cpu",
-        )
-    if plan.dtype == "float16" and rows.abs().max() > _LARGEST_FLOAT16:
-        row = int(rows.abs().amax(1).argmax())
-        raise EmbeddingsError(
-            "an output of the prior is too large for float16",
-            expected=f"magnitudes up to {_LARGEST_FLOAT16:.0f}",
-            got=f"{float(rows[row].abs().max()):.6g} for {ids[positions[row]]!r}",
-            fix="store float32: --dtype float32, in a new folder",
-        )
-    return rows.numpy().astype(plan.dtype)
-
-
-class _Images(torch.utils.data.Dataset[_Item]):
-    """Position → (position, pixels or error); errors travel as values, for the main process to judge."""
-
-    def __init__(self, source: ImageSource, transform: Any) -> None:
-        self._source, self._transform = source, transform
-
-    def __getitem__(self, position: int) -> _Item:
-        try:
-            image = self._source.image(position)
-        except EmbeddingsError as error:
-            return position, error
-        return position, self._transform(image)
-
-
-def _as_list(items: list[_Item]) -> list[_Item]:
-    return items
-
-
-def _loader(
-    source: ImageSource, transform: Any, batches: list[list[int]], num_workers: int, device: torch.device
-) -> torch.utils.data.DataLoader[Any]:
-    return torch.utils.data.DataLoader(
-        _Images(source, transform),
-        batch_sampler=batches,
-        num_workers=min(num_workers, len(batches)),
-        collate_fn=_as_list,
-        # A generator of its own: the loader would otherwise draw a seed from the global one, and computing missing
-        # embeddings at the start of a training would change that training.
-        generator=torch.Generator(),
-    )
-
-
-@contextmanager
-def _on_device(prior: Prior, device: torch.device) -> Iterator[None]:
-    """The prior on `device`, in evaluation mode; put back afterwards."""
-    parameter = next(prior.parameters(), None)
-    before = parameter.device if parameter is not None else torch.device("cpu")
-    training = prior.training
-    prior.to(device).eval()
-    try:
-        yield
-    finally:
-        prior.to(before).train(training)
 
 
 def _was_skipped(first: str, count: int, out: Path) -> EmbeddingsError:

@@ -32,6 +32,7 @@ from rela_zoo.errors import EmbeddingsError
 FORMAT: Literal["rela-zoo-embeddings"] = "rela-zoo-embeddings"
 FORMAT_VERSION = 1
 INDEX, PARTIAL, IDS = "index.json", "partial.json", "ids.jsonl"
+FIX = "fetch or compute this artefact again"
 
 # Bounds that are checked before anything is allocated: a file from elsewhere may claim any size.
 MAX_JSON_BYTES = 256 << 20
@@ -173,7 +174,7 @@ def read_shard_header(path: Path, rows: int | None, dim: int, dtype: str) -> tup
     Raises:
         EmbeddingsError: missing, truncated, malformed, another width or dtype or number of rows.
     """
-    fix = "fetch or compute this artefact again"
+    fix = FIX
     try:
         header = read_header(path)
     except HeaderError as error:
@@ -230,7 +231,7 @@ def read_index(folder: Path) -> Index:
         EmbeddingsError: with what is wrong in it.
     """
     path = folder / INDEX
-    fix = "fetch or compute this artefact again"
+    fix = FIX
     if not path.is_file():
         unfinished = (folder / PARTIAL).is_file()
         raise EmbeddingsError(
@@ -283,7 +284,7 @@ def read_index(folder: Path) -> Index:
 
 def read_json(path: Path) -> Any:
     """Parse a JSON file of bounded size, or raise EmbeddingsError."""
-    fix = "fetch or compute this artefact again"
+    fix = FIX
     size = path.stat().st_size
     if size > MAX_JSON_BYTES:
         raise EmbeddingsError(f"{path} is too large", expected=f"at most {MAX_JSON_BYTES} bytes", got=size, fix=fix)

@@ -7,8 +7,8 @@ from typing import Literal
 
 from rela_zoo._io.digest import file_sha256
 from rela_zoo.data import check_unique
-from rela_zoo.embeddings._format import IDS, INDEX, has_canonical_header, read_index, read_shard_header
-from rela_zoo.embeddings._table import FIX, EmbeddingTable
+from rela_zoo.embeddings._format import FIX, IDS, INDEX, has_canonical_header, read_index, read_shard_header
+from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 
 

@@ -6,15 +6,16 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo.data import encode_ids
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, INDEX, Plan, SourceRecord
 from rela_zoo.embeddings._open import open_embeddings
-from rela_zoo.embeddings._store import FinishedShard, begin, encode_ids, finish, write_shard
+from rela_zoo.embeddings._store import FinishedShard, begin, finish, write_shard
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 
@@ -51,6 +52,17 @@ def write_rows(
     folder = Path(out).expanduser()
     if (folder / INDEX).exists():
         raise EmbeddingsError(f"{folder} holds embeddings already", expected="a new folder", fix="give another path")
+    ids_digest = hashlib.sha256(encode_ids(ids)).hexdigest()
+    asked: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "prior": prior,
+        "preprocessing": preprocessing,
+        "layer": layer,
+        "dtype": dtype,
+        # No picture was seen here, so nothing but the ids can be probed.
+        "source": SourceRecord(rows=len(ids), ids_sha256=ids_digest, probe=ids_digest, shard_rows=shard_rows),
+    }
     plan: Plan | None = None
     shards: list[FinishedShard] = []
     waiting: list[np.ndarray] = []
@@ -66,7 +78,7 @@ def write_rows(
 
     for piece in rows:
         if plan is None:
-            plan = _plan(prior, preprocessing, layer, dtype, piece.shape[1], ids, shard_rows)
+            plan = Plan(**asked, dim=piece.shape[1])
             folder.mkdir(parents=True, exist_ok=True)
             begin(folder, plan)
         stored = piece.detach().cpu().to(getattr(torch, dtype))
@@ -88,26 +100,3 @@ def write_rows(
         raise EmbeddingsError("rows and ids do not fit together", expected=f"{len(ids)} rows", got=written)
     finish(folder, plan, ids, shards)
     return open_embeddings(folder)
-
-
-def _plan(
-    prior: dict[str, str | int],
-    preprocessing: str,
-    layer: str,
-    dtype: Literal["float16", "float32"],
-    dim: int,
-    ids: Sequence[str],
-    shard_rows: int,
-) -> Plan:
-    digest = hashlib.sha256(encode_ids(ids)).hexdigest()
-    return Plan(
-        format=FORMAT,
-        format_version=FORMAT_VERSION,
-        prior=prior,
-        preprocessing=preprocessing,
-        layer=layer,
-        dtype=dtype,
-        dim=dim,
-        # No picture was seen here, so nothing but the ids can be probed.
-        source=SourceRecord(rows=len(ids), ids_sha256=digest, probe=digest, shard_rows=shard_rows),
-    )

@@ -1,8 +1,8 @@
 """Transports: linear maps from a prior's embeddings to the targets of a student, and from one prior to another.
 
 `fit_transport` makes a `TargetTransport`, `fit_prior_transport` a `PriorTransport`, each in one pass over rows. The
-maths is in pure functions: `_moments` (streaming mean and scatter), `_fit` (eigenvectors to a transport), `_pair_maps`
-(ridge, Procrustes, whitening), `_linear` (apply, compose, invert).
+maths is in pure functions: `_moments` (streaming mean and scatter), `_target_fit` (eigenvectors to a transport),
+`_pair_maps` (ridge, Procrustes, whitening), `_linear` (apply, compose, invert).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
 from rela_zoo.transport._pair_fit import chain, fit_both_ways, fit_prior_transport
 from rela_zoo.transport._pair_maps import PairMoments, RidgePath, r_squared, split_moments
-from rela_zoo.transport._prior_transport import PriorTransport, Quality, Side
-from rela_zoo.transport._student import read_in
+from rela_zoo.transport._prior_transport import PriorTransport, Quality, Side, read_in
 from rela_zoo.transport._target_fit import fit_transport, transport_from_moments
 from rela_zoo.transport._target_transport import TargetTransport, TransportStats
 from rela_zoo.transport._transport_file import transport_kind

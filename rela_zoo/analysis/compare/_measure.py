@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rela_zoo._io.digest import sample_order
+from rela_zoo._io.progress import Progress
 from rela_zoo.analysis import similarity
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.transport import Quality, fit_both_ways
@@ -89,19 +90,16 @@ class Comparison:
         return _without_nan(asdict(self))
 
 
-def measure(
-    tables: Mapping[str, EmbeddingTable],
-    *,
-    sample: int = 5000,
-    advance: Callable[[str], None] = lambda what: None,
+def compare(
+    tables: Mapping[str, EmbeddingTable], *, sample: int = 5000, progress: bool | Literal["always"] = False
 ) -> Comparison:
-    """Compare at least two tables on the samples that all of them have.
+    """Compare the embeddings of at least two priors on the samples that all of them have.
 
     Args:
         tables: name → embeddings.
         sample: at most so many samples, chosen by a hash of their ids, for similarities and neighbours (time grows
             with its square).
-        advance: called after each space and each ordered pair with what was done.
+        progress: as for `embed`.
 
     Returns:
         The comparison.
@@ -115,20 +113,21 @@ def measure(
     chosen = sorted(sorted(common, key=sample_order)[:sample])
     rows = {name: _rows(table, chosen) for name, table in tables.items()}
     spaces = []
-    for name, table in tables.items():
-        spaces.append(_space(table, rows[name]))
-        advance(name)
     names = tuple(tables)
     found: dict[str, np.ndarray] = {key: np.full((len(names), len(names)), np.nan) for key in PAIR_MEASURES}
-    for i, one in enumerate(names):
-        for j, other in enumerate(names):
-            for key, value in _pair(rows[one], rows[other], found, i, j).items():
-                found[key][i, j] = value
-            if i <= j:
-                there, back = fit_both_ways(tables[one], tables[other])
-                _note(found, there.quality, i, j)
-                _note(found, back.quality, j, i)
-            advance(f"{one} → {other}")
+    with Progress("comparing", len(names) * (len(names) + 1), unit="steps", show=progress) as bar:
+        for name, table in tables.items():
+            spaces.append(_space(table, rows[name]))
+            bar.advance(1)
+        for i, one in enumerate(names):
+            for j, other in enumerate(names):
+                for key, value in _pair(rows[one], rows[other], found, i, j).items():
+                    found[key][i, j] = value
+                if i <= j:
+                    there, back = fit_both_ways(tables[one], tables[other])
+                    _note(found, there.quality, i, j)
+                    _note(found, back.quality, j, i)
+                bar.advance(1)
     pairs = {key: tuple(tuple(map(float, row)) for row in matrix) for key, matrix in found.items()}
     return Comparison(names, tuple(spaces), pairs, len(common), len(chosen))
 

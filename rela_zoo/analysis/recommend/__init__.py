@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from rela_zoo.analysis.recommend._survey import LABELLED, UNLABELLED, Assessment, labels_of, ranked, survey
+from rela_zoo.analysis.recommend._survey import LABELLED, UNLABELLED, Assessment, labels_of, ranked, recommend, survey
 from rela_zoo.analysis.recommend._transferability import h_score, log_me
 
-__all__ = ["LABELLED", "UNLABELLED", "Assessment", "h_score", "labels_of", "log_me", "ranked", "survey"]
+__all__ = ["LABELLED", "UNLABELLED", "Assessment", "h_score", "labels_of", "log_me", "ranked", "recommend", "survey"]

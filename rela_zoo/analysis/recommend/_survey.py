@@ -5,17 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rela_zoo._io.digest import sample_order
+from rela_zoo._io.progress import Progress
 from rela_zoo.analysis import similarity
 from rela_zoo.analysis.evaluate import knn_accuracy, linear_probe
 from rela_zoo.analysis.recommend._transferability import h_score, log_me
-from rela_zoo.errors import EmbeddingsError
+from rela_zoo.data import image_source
+from rela_zoo.errors import EmbeddingsError, RegistryError, RelaZooError
+from rela_zoo.prior import find_weights, load_prior
+from rela_zoo.registry import list_priors
 from rela_zoo.transport import RidgePath, chunk_moments, r_squared, split_moments
 
 if TYPE_CHECKING:
@@ -88,9 +93,9 @@ def survey(
     *,
     sample: int = 1000,
     labelled: bool = False,
-    device: torch.device | None = None,
     seed: int = 0,
-    advance: Callable[[str], None] = lambda what: None,
+    device: torch.device | None = None,
+    progress: bool | Literal["always"] = False,
 ) -> list[Assessment]:
     """Assess priors on a sample of the images.
 
@@ -99,9 +104,9 @@ def survey(
         source: the images.
         sample: at most so many, chosen by a hash of their ids.
         labelled: also score against the source's labels; a fifth of the sample is held out for it.
-        device: where priors run; None takes CUDA if there is one.
         seed: of the augmented views.
-        advance: called after each prior.
+        device: where priors run; None takes CUDA if there is one.
+        progress: as for `embed`.
 
     Returns:
         One assessment a prior, in the order given.
@@ -117,15 +122,16 @@ def survey(
     here = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows: dict[str, Tensor] = {}
     found: dict[str, tuple[dict[str, float], float]] = {}
-    for name, load in priors.items():
-        prior = load().to(here)
-        rows[name], rate = _embed(prior, source, picks, here, augment=False, seed=seed)
-        moved, _ = _embed(prior, source, picks, here, augment=True, seed=seed)
-        scores = {"rank_me": similarity.effective_rank(rows[name]), "stability": _own_is_nearest(moved, rows[name])}
-        if labels is not None:
-            scores |= _against_labels(rows[name].numpy(), labels)
-        found[name] = scores, rate
-        advance(name)
+    with Progress("assessing", len(priors), unit="priors", show=progress) as bar:
+        for name, load in priors.items():
+            prior = load().to(here)
+            rows[name], rate = _embed(prior, source, picks, here, augment=False, seed=seed)
+            moved, _ = _embed(prior, source, picks, here, augment=True, seed=seed)
+            scores = {"rank_me": similarity.effective_rank(rows[name]), "stability": _own_is_nearest(moved, rows[name])}
+            if labels is not None:
+                scores |= _against_labels(rows[name].numpy(), labels)
+            found[name] = scores, rate
+            bar.advance(1)
     assessments = []
     for name, (scores, rate) in found.items():
         others = [_agreement(other, rows[name]) for one, other in rows.items() if one != name]
@@ -153,6 +159,52 @@ def ranked(assessments: Sequence[Assessment]) -> list[tuple[Assessment, float]]:
         ranks += [float((values > value).sum() + ((values == value).sum() + 1) / 2) for value in values]
     order = np.argsort(ranks, kind="stable")
     return [(assessments[int(i)], float(ranks[i]) / len(measures)) for i in order]
+
+
+def recommend(
+    data: Any,
+    priors: Sequence[str] | None = None,
+    *,
+    sample: int = 1000,
+    labelled: bool = False,
+    seed: int = 0,
+    progress: bool | Literal["always"] = False,
+) -> list[tuple[Assessment, float]]:
+    """Rank priors for a data set before any training.
+
+    Args:
+        data: whatever `image_source` accepts.
+        priors: names or YAML entries; None takes every prior whose weights are on this machine, with `random` as the
+            control.
+        sample, labelled, seed, progress: as for `survey`.
+
+    Returns:
+        Assessments with their mean ranks, best first; see `ranked`.
+
+    Raises:
+        RegistryError: no prior's weights are on this machine, or an unknown name.
+        EmbeddingsError: fewer than 100 images, or labels that can't be had.
+    """
+    source = image_source(data)
+    loaders = _in_reach() if priors is None else {name: partial(load_prior, name) for name in priors}
+    return ranked(survey(loaders, source, sample=sample, labelled=labelled, seed=seed, progress=progress))
+
+
+def _in_reach() -> dict[str, Callable[[], Prior]]:
+    """All priors that load without a network, `random` among them as the control."""
+    found: dict[str, Callable[[], Prior]] = {}
+    for spec in list_priors():
+        if spec.source in ("callable", "random") and spec.id != "random":
+            continue
+        try:
+            if spec.has_weights:
+                find_weights(spec, download=False)
+        except RelaZooError:
+            continue
+        found[spec.id] = partial(load_prior, spec.id)
+    if not found:
+        raise RegistryError("no prior's weights are on this machine", fix="name priors, or fetch weights first")
+    return found
 
 
 @torch.inference_mode()

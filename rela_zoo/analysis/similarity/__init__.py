@@ -6,15 +6,22 @@ the rows, and nothing needs N × N memory.
 
 from __future__ import annotations
 
-from rela_zoo.analysis.similarity._kernel import debiased_cka, linear_cka
-from rela_zoo.analysis.similarity._neighbours import mutual_knn, nearest
 from rela_zoo.analysis.similarity._one_space import (
     effective_rank,
     explained_variance,
+    nearest,
     participation_ratio,
     two_nn_dimension,
 )
-from rela_zoo.analysis.similarity._two_spaces import canonical_correlations, procrustes_distance, pwcca, svcca
+from rela_zoo.analysis.similarity._two_spaces import (
+    canonical_correlations,
+    debiased_cka,
+    linear_cka,
+    mutual_knn,
+    procrustes_distance,
+    pwcca,
+    svcca,
+)
 
 __all__ = [
     "canonical_correlations",

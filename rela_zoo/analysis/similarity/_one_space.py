@@ -1,13 +1,36 @@
-"""How a space is filled: spectrum, effective rank, intrinsic dimension."""
+"""One space of embeddings: spectrum, effective rank, intrinsic dimension, nearest rows; and the checks of rows."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from rela_zoo.analysis.similarity._rows import centred, single, varies
-
 _EPSILON = 1e-7
+
+
+def check_rows(x: Tensor, at_least: int = 2) -> Tensor:
+    """Rows (N, D) as float64.
+
+    Raises:
+        ValueError: too few rows, another number of axes, values that are not finite.
+    """
+    if x.ndim != 2 or len(x) < at_least or x.shape[1] == 0:
+        raise ValueError(f"expected at least {at_least} rows of shape (N, D), got {tuple(x.shape)}")
+    rows = x.to(torch.float64)
+    if not torch.isfinite(rows).all():
+        raise ValueError("expected finite rows, got NaN or infinity")
+    return rows
+
+
+def centred(x: Tensor) -> Tensor:
+    """Rows without their mean; exactly zero where only the rounding of the mean would be left."""
+    rows = x - x.mean(0)
+    return torch.where(rows.abs().amax(0) > 1e-14 * x.abs().amax(0), rows, 0.0)
+
+
+def varies(x: Tensor) -> bool:
+    """Whether centred rows differ at all."""
+    return bool(x.abs().max() > 0)
 
 
 def explained_variance(x: Tensor) -> Tensor:
@@ -22,7 +45,7 @@ def explained_variance(x: Tensor) -> Tensor:
     Raises:
         ValueError: rows that aren't finite.
     """
-    powers = torch.linalg.svdvals(centred(single(x))).square()
+    powers = torch.linalg.svdvals(centred(check_rows(x))).square()
     return powers / powers.sum() if powers.sum() > 0 else powers
 
 
@@ -56,7 +79,7 @@ def effective_rank(x: Tensor) -> float:
     Raises:
         ValueError: rows that aren't finite.
     """
-    values = torch.linalg.svdvals(single(x))
+    values = torch.linalg.svdvals(check_rows(x))
     if values.sum() <= 0:
         return float("nan")
     shares = values / values.sum() + _EPSILON
@@ -79,7 +102,7 @@ def two_nn_dimension(x: Tensor, chunk: int = 1024, discard: float = 0.1) -> floa
     Raises:
         ValueError: rows that aren't finite.
     """
-    rows = torch.unique(single(x, at_least=10), dim=0)
+    rows = torch.unique(check_rows(x, at_least=10), dim=0)
     if len(rows) < 10 or not varies(centred(rows)):
         return float("nan")
     ratios = []
@@ -97,3 +120,30 @@ def two_nn_dimension(x: Tensor, chunk: int = 1024, discard: float = 0.1) -> floa
     across, up = mu[:kept].log(), -torch.log1p(-empirical.clamp(max=1 - 1e-12))
     total = across.square().sum()
     return float((across * up).sum() / total) if total > 0 else float("nan")
+
+
+def nearest(x: Tensor, k: int, chunk: int = 1024) -> Tensor:
+    """The k nearest other rows of each row, by cosine.
+
+    Args:
+        x: (N, D) floating.
+        k: in [1, N − 1].
+        chunk: rows compared with all at once: memory is chunk × N.
+
+    Returns:
+        (N, k) int64 positions, nearest first.
+
+    Raises:
+        ValueError: k out of range, or rows that aren't finite.
+    """
+    rows = check_rows(x)
+    if not 1 <= k < len(rows):
+        raise ValueError(f"expected k in [1, {len(rows) - 1}], got {k}")
+    rows = torch.nn.functional.normalize(rows, dim=1)
+    found = []
+    for start in range(0, len(rows), chunk):
+        cosines = rows[start : start + chunk] @ rows.T
+        own = torch.arange(len(cosines), device=rows.device)
+        cosines[own, own + start] = -torch.inf
+        found.append(cosines.topk(k, dim=1).indices)
+    return torch.cat(found)

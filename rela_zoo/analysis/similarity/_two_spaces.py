@@ -1,14 +1,92 @@
-"""Comparisons up to a linear map: canonical correlations, their summaries, and the Procrustes distance."""
+"""How alike two spaces are: kernel alignment, canonical correlations, Procrustes distance, shared neighbours.
+
+Time O(N·D·E), memory O(D·E): no N × N matrix is made.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-from rela_zoo.analysis.similarity._rows import centred, paired, varies
+from rela_zoo.analysis.similarity._one_space import centred, check_rows, nearest, varies
 
 # Directions whose singular value is below this part of the largest are rounding of float16 rows, not signal.
 _RANK_TOLERANCE = 1e-10
+
+
+def _paired(x: Tensor, y: Tensor, at_least: int = 2) -> tuple[Tensor, Tensor]:
+    """Two sets of rows (N, D) and (N, E) as float64.
+
+    Raises:
+        ValueError: different or too few rows, another number of axes, values that are not finite.
+    """
+    if x.ndim == 2 and y.ndim == 2 and len(x) != len(y):
+        raise ValueError(f"expected rows of the same samples, got {len(x)} and {len(y)}")
+    return check_rows(x, at_least), check_rows(y, at_least)
+
+
+def linear_cka(x: Tensor, y: Tensor) -> float:
+    """Linear CKA, in [0, 1]: ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖) of centred rows, Frobenius norms.
+
+    Unchanged by rotation, by one scale for all features, and by translation. Biased upwards where N is not large
+    beside the dimensions: see `debiased_cka`. Kornblith et al. 2019, arXiv 1905.00414, section 3.
+
+    Args:
+        x: (N, D) floating, N ≥ 2.
+        y: (N, E) floating, the same samples in the same order.
+
+    Returns:
+        the alignment; NaN when all rows of one side are equal.
+
+    Raises:
+        ValueError: rows that don't fit together, or aren't finite.
+    """
+    x, y = (centred(rows) for rows in _paired(x, y))
+    if not (varies(x) and varies(y)):
+        return float("nan")
+    # Scaled first, so that squares of squares neither overflow nor vanish.
+    x, y = x / x.norm(), y / y.norm()
+    return float((x.T @ y).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()))
+
+
+def debiased_cka(x: Tensor, y: Tensor) -> float:
+    """CKA with the unbiased estimate of HSIC: about 0 for independent rows, whatever the dimensions; may be negative.
+
+    HSIC₁ of Song et al. 2012 (equation 5), used as CKA by Nguyen, Raghu and Kornblith 2021 (arXiv 2010.15327). For
+    linear kernels every term is a sum over rows, so that no kernel matrix is made.
+
+    Args:
+        x: (N, D) floating, N ≥ 4.
+        y: (N, E) floating, the same samples in the same order.
+
+    Returns:
+        the alignment, at most 1; NaN when the estimate of a side with itself isn't positive.
+
+    Raises:
+        ValueError: rows that don't fit together, or aren't finite.
+    """
+    # The estimate does not depend on the origin; centring only keeps the sums small.
+    x, y = (centred(rows) for rows in _paired(x, y, at_least=4))
+    if not (varies(x) and varies(y)):
+        return float("nan")
+    x, y = x / x.norm(), y / y.norm()
+    own = _hsic(x, x), _hsic(y, y)
+    if min(own) <= 0:
+        return float("nan")
+    return _hsic(x, y) / math.sqrt(own[0] * own[1])
+
+
+def _hsic(x: Tensor, y: Tensor) -> float:
+    """N(N−3) times the unbiased HSIC; K and L are x xᵀ and y yᵀ with the diagonal set to zero."""
+    n = len(x)
+    x_squares, y_squares = x.square().sum(1), y.square().sum(1)
+    # Row sums of K: x_i · Σ_j x_j − |x_i|².
+    k_sums, l_sums = x @ x.sum(0) - x_squares, y @ y.sum(0) - y_squares
+    trace = (x.T @ y).square().sum() - (x_squares * y_squares).sum()
+    outer = k_sums.sum() * l_sums.sum() / ((n - 1) * (n - 2))
+    return float(trace + outer - 2 / (n - 2) * (k_sums * l_sums).sum())
 
 
 def _basis(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +111,7 @@ def canonical_correlations(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: rows that don't fit together, or aren't finite.
     """
-    x, y = (centred(rows) for rows in paired(x, y))
+    x, y = (centred(rows) for rows in _paired(x, y))
     return torch.linalg.svdvals(_basis(x)[0].T @ _basis(y)[0]).clamp(0, 1)
 
 
@@ -53,7 +131,7 @@ def svcca(x: Tensor, y: Tensor, variance: float = 0.99) -> float:
     """
     if not 0 < variance <= 1:
         raise ValueError(f"expected a fraction of the variance in (0, 1], got {variance}")
-    x, y = (centred(rows) for rows in paired(x, y))
+    x, y = (centred(rows) for rows in _paired(x, y))
     if not (varies(x) and varies(y)):
         return float("nan")
     kept = []
@@ -81,7 +159,7 @@ def pwcca(x: Tensor, y: Tensor) -> float:
     Raises:
         ValueError: rows that don't fit together, or aren't finite.
     """
-    x, y = (centred(rows) for rows in paired(x, y))
+    x, y = (centred(rows) for rows in _paired(x, y))
     if not (varies(x) and varies(y)):
         return float("nan")
     x_basis = _basis(x)[0]
@@ -107,8 +185,33 @@ def procrustes_distance(x: Tensor, y: Tensor) -> float:
     Raises:
         ValueError: rows that don't fit together, or aren't finite.
     """
-    x, y = (centred(rows) for rows in paired(x, y))
+    x, y = (centred(rows) for rows in _paired(x, y))
     if not (varies(x) and varies(y)):
         return float("nan")
     x, y = x / x.norm(), y / y.norm()
     return float((2 - 2 * torch.linalg.svdvals(x.T @ y).sum()).clamp(0, 2))
+
+
+def mutual_knn(x: Tensor, y: Tensor, k: int = 10, chunk: int = 1024) -> float:
+    """Mean part of a sample's k nearest neighbours that two spaces share, in [0, 1]; by chance k / (N − 1).
+
+    Huh et al. 2024, arXiv 2405.07987, appendix A.
+
+    Args:
+        x: (N, D) floating.
+        y: (N, E) floating, the same samples in the same order.
+        k: in [1, N − 1].
+        chunk: rows compared with all at once: memory is chunk × N.
+
+    Returns:
+        the shared part.
+
+    Raises:
+        ValueError: k out of range, rows that don't fit together, or aren't finite.
+    """
+    x, y = _paired(x, y)
+    one, other = nearest(x, k, chunk), nearest(y, k, chunk).to(x.device)
+    shared = 0
+    for start in range(0, len(one), chunk):
+        shared += int((one[start : start + chunk, :, None] == other[start : start + chunk, None, :]).sum())
+    return shared / one.numel()

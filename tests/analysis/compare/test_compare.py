@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from rela_zoo.analysis import similarity
-from rela_zoo.analysis.compare import PAIR_MEASURES, Comparison, Space, draw, measure, page
+from rela_zoo.analysis.compare import PAIR_MEASURES, Comparison, Space, compare, render_figure, render_page
 from rela_zoo.cli import app
 from rela_zoo.embeddings import EmbeddingTable, write_rows
 from rela_zoo.errors import EmbeddingsError
@@ -37,7 +37,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, EmbeddingTable
 
 
 def test_every_measure_is_that_of_its_function(tables: dict[str, EmbeddingTable]) -> None:
-    found = measure(tables)
+    found = compare(tables)
     assert set(found.pairs) == set(PAIR_MEASURES)
     assert (found.samples, found.sampled) == (400, 400)
     rows = [table.rows(range(400)) for table in tables.values()]
@@ -59,30 +59,30 @@ def test_a_sample_is_the_same_for_any_order_of_rows(tables: dict[str, EmbeddingT
     shuffled = write_rows(
         tmp_path / "s", [one.rows(order)], [one.ids[int(i)] for i in order], prior={"id": "one"}, dtype="float32"
     )
-    again = measure({"one": shuffled, "two": tables["two"]}, sample=250)
-    first = measure({"one": one, "two": tables["two"]}, sample=250)
+    again = compare({"one": shuffled, "two": tables["two"]}, sample=250)
+    first = compare({"one": one, "two": tables["two"]}, sample=250)
     assert first.sampled == 250
     for key in ("linear_cka", "mutual_knn", "procrustes_distance"):
         np.testing.assert_allclose(again.pairs[key], first.pairs[key], atol=1e-9)
 
 
 def test_few_samples_for_many_features_are_said_to_be_few(tables: dict[str, EmbeddingTable], tmp_path: Path) -> None:
-    assert measure(tables).caution == ""
+    assert compare(tables).caution == ""
     wide = torch.randn(300, 40, generator=torch.Generator().manual_seed(3))
     ids = [f"{i}.png" for i in range(300)]
     many = {name: write_rows(tmp_path / name, [rows], ids, prior={"id": name}, dtype="float32")
             for name, rows in (("a", wide), ("b", wide.flip(0)))}  # fmt: skip
-    found = measure(many)
+    found = compare(many)
     assert "300 samples are few beside 40 features" in found.caution
-    assert found.caution in page(found, b"", "x")
+    assert found.caution in render_page(found, b"", "x")
 
 
 def test_too_little_in_common_is_refused(tables: dict[str, EmbeddingTable], tmp_path: Path) -> None:
     other = write_rows(tmp_path / "o", [torch.randn(300, 4)], [f"x{i}" for i in range(300)], prior={"id": "o"})
     with pytest.raises(EmbeddingsError, match="too few samples in common"):
-        measure({"one": tables["one"], "o": other})
+        compare({"one": tables["one"], "o": other})
     with pytest.raises(EmbeddingsError, match="nothing to compare"):
-        measure({"one": tables["one"]})
+        compare({"one": tables["one"]})
 
 
 def test_the_command_prints_tables_json_figure_and_page(tables: dict[str, EmbeddingTable], tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_browser_shows_the_page(tables: dict[str, EmbeddingTable], tmp_path: P
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine")
-    found = measure(tables)
+    found = compare(tables)
     path = tmp_path / "page.html"
-    path.write_text(page(found, draw(found), "tests"), encoding="utf-8")
+    path.write_text(render_page(found, render_figure(found), "tests"), encoding="utf-8")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
     command += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'u'}"]
     shown = subprocess.run(
