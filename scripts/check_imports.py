@@ -41,7 +41,7 @@ def violations(root: Path) -> list[str]:
     for file in sorted(path for folder in SEARCHED for path in (root / folder).rglob("*.py")):
         path = file.relative_to(root)
         for line, name in imported(ast.parse(file.read_text(encoding="utf-8"))):
-            _, room, *inside = name.split(".") + [""]
+            _, room, *inside = [*name.split("."), ""]
             private = any(part.startswith("_") and not part.startswith("__") for part in inside)
             if private and room != room_of(path):
                 found.append(f"{path}:{line}: {name} is private to {PACKAGE}.{room}")

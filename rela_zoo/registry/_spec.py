@@ -224,7 +224,7 @@ class PriorSpec(_Record):
     def found_in(self, folder: Path) -> PriorSpec:
         """The same entry, read from this folder."""
         spec = self.model_copy()
-        spec._folder = folder.resolve()
+        spec._folder = folder.resolve()  # noqa: SLF001
         return spec
 
     @property

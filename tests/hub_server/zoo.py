@@ -14,7 +14,7 @@ from PIL import Image
 
 from rela_zoo.data import image_source
 from rela_zoo.embeddings import write_rows
-from rela_zoo.remote import MANIFEST, _client
+from rela_zoo.remote import MANIFEST, client
 from rela_zoo.transport import fit_transport
 
 ROWS, DIM, SHARD = 24, 64, 8
@@ -22,8 +22,9 @@ ROWS, DIM, SHARD = 24, 64, 8
 
 @pytest.fixture
 def quick(monkeypatch):
+    """Pauses between attempts are noted, not waited for."""
     waits: list[float] = []
-    monkeypatch.setattr(_client, "_sleep", waits.append)
+    monkeypatch.setattr("rela_zoo.remote._client._sleep", waits.append)
     return waits
 
 
@@ -87,4 +88,4 @@ def zoo(hub, tmp_path, quick):
 
 
 def commit_of(repo: str, kind: str) -> str:
-    return str(_client.client().repo_info(repo, repo_type=kind).sha)
+    return str(client().repo_info(repo, repo_type=kind).sha)
