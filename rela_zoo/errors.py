@@ -14,6 +14,14 @@ class RelaZooError(Exception):
         expected: what would have been right.
         got: what came instead.
         fix: what to do, a command where one exists.
+
+    Example:
+        >>> from rela_zoo import RelaZooError, load_prior
+        >>> try:
+        ...     load_prior("cifar10-resnet21")
+        ... except RelaZooError as error:
+        ...     print(error.what)
+        no prior is named 'cifar10-resnet21'
     """
 
     def __init__(

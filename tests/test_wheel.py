@@ -41,6 +41,7 @@ def test_the_wheel_holds_the_data(wheel):
     entries = {f"rela_zoo/_registry/{path.name}" for path in (ROOT / "registry").glob("*.yaml")}
     assert entries
     assert entries <= inside
+    assert "rela_zoo/py.typed" in inside
     for folder in ("conf", "weights"):
         files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rela_zoo" / folder).rglob("*.*")}
         assert files

@@ -148,6 +148,16 @@ def evaluate(
 
     Raises:
         ValueError: a class with fewer than `per_class` images, one class only, or features that are not finite.
+
+    Example:
+        >>> from torch.utils.data import random_split
+        >>> from torchvision.datasets import ImageFolder
+        >>> from rela_zoo import evaluate, load_prior
+        >>> prior = load_prior("cifar10-resnet20")
+        >>> train, test = random_split(ImageFolder("photos", transform=prior.transform), [200, 40])
+        >>> found = evaluate(prior, train, test)
+        >>> 0 <= found.knn <= 1
+        True
     """
     features = *extract_features(backbone, train), *extract_features(backbone, test)
     few = few_label_probe(*features, per_class=per_class, draws=draws)

@@ -52,10 +52,10 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
             without `train` among them, or no such split.
 
     Example:
-        >>> import numpy as np
-        >>> source = image_source(np.zeros((2, 8, 8, 3), np.uint8))
-        >>> source.ids[0], source.image(0).size, source.labels
-        ('0:48e54b79e3a3fae0', (8, 8), None)
+        >>> from rela_zoo import image_source
+        >>> images = image_source("photos")
+        >>> len(images), images.ids[0], images.image(0).size, images.labels[0]
+        (240, 'cat/000.png', (32, 32), 0)
     """
     if isinstance(data, str | os.PathLike):
         return open_path(Path(data).expanduser(), None if split is None else (split,), insist=True)

@@ -157,7 +157,17 @@ def build_view(view: Mapping[str, Any], mean: Sequence[float], std: Sequence[flo
 
 
 def build_views(augmentations: Sequence[Mapping[str, Any]], mean: Sequence[float], std: Sequence[float]) -> MultiViews:
-    """Turn a configuration's whole `augmentations` list into one transform; each entry has `num_crops`."""
+    """Turn a configuration's whole `augmentations` list into one transform; each entry has `num_crops`.
+
+    Example:
+        >>> from PIL import Image
+        >>> from rela_zoo import build_views
+        >>> crop = {"enabled": True, "crop_min_scale": 0.2, "crop_max_scale": 1.0}
+        >>> view = {"rrc": crop, "crop_size": 24, "num_crops": 2}
+        >>> views = build_views([view], mean=[0.5] * 3, std=[0.25] * 3)
+        >>> [tuple(one.shape) for one in views(Image.open("photos/cat/000.png"))]
+        [(3, 24, 24), (3, 24, 24)]
+    """
     return MultiViews([(build_view(view, mean, std), int(view.get("num_crops", 1))) for view in augmentations])
 
 

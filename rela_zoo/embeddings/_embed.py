@@ -71,6 +71,12 @@ def embed(
     Raises:
         EmbeddingsError: bad data; an image that can't be decoded; outputs that are not finite or too large for
             float16; a folder that holds something else, or that another process is writing; too little disk space.
+
+    Example:
+        >>> from rela_zoo import embed
+        >>> table = embed("cifar10-resnet20", "photos", "embeddings")
+        >>> table.shape, table.ids[0]
+        ((240, 64), 'cat/000.png')
     """
     _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error)
     run = _Run(_device(device), batch_size, num_workers, on_error, progress)

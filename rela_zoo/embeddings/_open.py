@@ -26,6 +26,11 @@ def open_embeddings(path: str | Path, *, verify: Literal["size", "full"] = "size
     Raises:
         EmbeddingsError: missing, truncated or changed files, shards of another width, a wrong digest, values that are
             not finite, a newer format; each says which.
+
+    Example:
+        >>> from rela_zoo import open_embeddings
+        >>> open_embeddings("embeddings").rows([0, 1]).shape
+        torch.Size([2, 64])
     """
     if verify not in ("size", "full"):
         raise ValueError(f"expected verify='size' or 'full', got {verify!r}")

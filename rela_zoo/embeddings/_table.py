@@ -31,6 +31,13 @@ class EmbeddingTable:
         info: the parsed index: prior, preprocessing, layer, dtype, hashes, what was left out.
         ids: N sample ids in row order; read and checked on first use.
         digest: sha256, hex, of the content: ids, rows, prior, dtype.
+
+    Example:
+        >>> from rela_zoo import open_embeddings
+        >>> table = open_embeddings("embeddings")
+        >>> rows = table.rows(table.positions(["dog/007.png", "cat/000.png"]))
+        >>> rows.shape, rows.dtype
+        (torch.Size([2, 64]), torch.float16)
     """
 
     def __init__(self, path: Path, info: Index, offsets: Sequence[int]) -> None:

@@ -12,7 +12,13 @@ from rela_zoo.errors import ConfigError, Problem
 
 @dataclass(frozen=True)
 class ViewShape:
-    """How large the method's views are, in pixels, and how many of a sample the accelerated stage sees."""
+    """How large the method's views are, in pixels, and how many of a sample the accelerated stage sees.
+
+    Example:
+        >>> from rela_zoo import ViewShape
+        >>> ViewShape(crop_size=32, count=2)
+        ViewShape(crop_size=32, count=2)
+    """
 
     crop_size: int
     count: int

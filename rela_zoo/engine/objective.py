@@ -61,6 +61,14 @@ class AdaptiveHandover:
     slow ← 0.99·slow + 0.01·fast; handed over from the first ρ ≥ 0.995 on. Starts at slow = 2, fast = 1, ρ = 0.
     The averages are float64 on the device of the first loss (float32 on devices without float64).
 
+    Example:
+        >>> from rela_zoo import AdaptiveHandover
+        >>> handover = AdaptiveHandover()
+        >>> for step in range(3000):  # an optimiser step each, with its mean loss
+        ...     rho = handover.update(0.5)
+        >>> handover.handed_over
+        True
+
     Source: ReLA (arXiv 2405.14669), adaptive λ, as in its reference code.
     """
 
@@ -111,6 +119,12 @@ class ConstantHandover:
 
     Args:
         steps: optimiser steps of the accelerated stage, ≥ 0; 0 hands over at once, None never.
+
+    Example:
+        >>> from rela_zoo import ConstantHandover
+        >>> handover = ConstantHandover(steps=2)
+        >>> [float(handover.update(loss)) for loss in (0.9, 0.8, 0.7)]
+        [0.0, 1.0, 1.0]
     """
 
     known_to_host = True

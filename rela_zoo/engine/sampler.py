@@ -37,6 +37,13 @@ class SubsetSampler(DistributedSampler):
 
     Raises:
         ValueError: if a rank would get less than one full batch in any epoch.
+
+    Example:
+        >>> from rela_zoo import EpochSubset, SubsetSampler
+        >>> sampler = SubsetSampler(EpochSubset(10, ratio=0.5, seed=0), batch_size=2)
+        >>> sampler.set_epoch(1)
+        >>> len(sampler), [index % 10 for index in sampler]
+        (5, [9, 1, 3, 8, 7])
     """
 
     def __init__(self, subset: Subset, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:

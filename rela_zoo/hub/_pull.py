@@ -94,6 +94,12 @@ def pull(
         HubError: nothing was published, or it is out of reach, refused, or damaged.
         WeightsError: the weights can't be had.
         RegistryError: no such prior.
+
+    Example:
+        >>> from rela_zoo import open_embeddings, pull
+        >>> pulled = pull(published, "photos")  # a prior's name, or hf://org/name@<40-hex commit>
+        >>> open_embeddings(pulled.embeddings).shape
+        (240, 64)
     """
     spec = prior if isinstance(prior, PriorSpec) else prior_spec(prior)
     wanted = set(what)

@@ -30,6 +30,14 @@ class Prior(nn.Module):
         dim: D, features an image.
         transform: PIL image → float32 tensor (3, H, W); picklable.
         preprocessing: name of that transform, `upstream` or `rela-reference`.
+
+    Example:
+        >>> from PIL import Image
+        >>> from rela_zoo import load_prior
+        >>> prior = load_prior("cifar10-resnet20")
+        >>> image = prior.transform(Image.open("photos/cat/000.png"))
+        >>> prior(image[None]).shape
+        torch.Size([1, 64])
     """
 
     def __init__(
@@ -133,6 +141,11 @@ def load_prior(
         UnknownPriorError: if nothing has this name.
         RegistryError: if the entry is malformed, or does not fit its network.
         WeightsError: if the weights are out of reach, unsafe, damaged, or not those of the entry.
+
+    Example:
+        >>> from rela_zoo import load_prior
+        >>> load_prior("cifar10-resnet20").dim
+        64
     """
     spec = name_or_spec if isinstance(name_or_spec, PriorSpec) else prior_spec(name_or_spec)
     if preprocessing not in PREPROCESSINGS:

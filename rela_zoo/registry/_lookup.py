@@ -87,7 +87,12 @@ def list_priors() -> list[PriorSpec]:
     """Every entry in reach without a network: the packaged ones and the user's own, sorted by id.
 
     Raises:
-        RegistryError: if an entry is malformed or takes the name of another.
+        RegistryError: an entry is malformed or takes the name of another.
+
+    Example:
+        >>> from rela_zoo import list_priors
+        >>> [spec.id for spec in list_priors() if spec.source == "embedded"]
+        ['cifar10-resnet20']
     """
     return sorted((*packaged_priors(), *user_priors()), key=lambda spec: spec.id)
 
@@ -103,8 +108,14 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
         `load_prior` fills them in.
 
     Raises:
-        UnknownPriorError: if no source knows the name; the message has the nearest names.
-        RegistryError: if the entry is malformed, or takes the name of a packaged one.
+        UnknownPriorError: no source knows the name; the message has the nearest names.
+        RegistryError: the entry is malformed, or takes the name of a packaged one.
+
+    Example:
+        >>> from rela_zoo import prior_spec
+        >>> spec = prior_spec("clip_b16")  # an alias
+        >>> spec.id, spec.dim, spec.licence
+        ('clip-vit-b16', 512, 'apache-2.0')
     """
     text = os.fspath(name)
     if text.startswith("hf:"):

@@ -184,6 +184,12 @@ class PriorSpec(_Record):
         notes: traps and choices a user should know.
         origin: where weights in an unsafe format were published.
         artefacts: published embeddings and transports, by data set.
+
+    Example:
+        >>> from rela_zoo import prior_spec
+        >>> spec = prior_spec("cifar10-resnet20")
+        >>> spec.family, spec.architecture, spec.preprocessing.input_size
+        ('cifar-resnet', 'resnet20', 32)
     """
 
     id: Name

@@ -89,6 +89,12 @@ class EpochSubset:
     Raises:
         ValueError: if `ratio` is outside (0, 1], or the subset would be empty.
 
+    Example:
+        >>> from rela_zoo import EpochSubset
+        >>> subset = EpochSubset(10, ratio=0.3, seed=0)
+        >>> subset.indices(0).tolist(), subset.indices(1).tolist()
+        ([4, 6, 2], [9, 1, 3])
+
     Source: ReLA (arXiv 2405.14669), dynamic data subset; the reference draws from a global generator instead.
     """
 

@@ -72,6 +72,16 @@ class PriorTransport:
 
     Raises:
         TransportError: shapes that don't fit together, values that are not finite.
+
+    Example:
+        >>> from rela_zoo import PriorTransport, embed, load_prior, open_embeddings
+        >>> from rela_zoo.transport import fit_prior_transport
+        >>> one = open_embeddings("embeddings")
+        >>> other = embed(load_prior("cifar10-resnet20", preprocessing="rela-reference"), "photos", "other")
+        >>> fit_prior_transport(one, other).save("between.safetensors")
+        >>> between = PriorTransport.load("between.safetensors")
+        >>> between(one.rows([0])).shape, between.quality.r2 > 0.9
+        (torch.Size([1, 64]), True)
     """
 
     weight: Tensor

@@ -51,6 +51,12 @@ def fit_transport(
 
     Warns:
         UserWarning: the rows vary in fewer directions than were asked for, and K is capped at that number.
+
+    Example:
+        >>> from rela_zoo import fit_transport, open_embeddings
+        >>> transport = fit_transport(open_embeddings("embeddings"), max_dim=32)
+        >>> transport.dim, transport.max_dim
+        (64, 32)
     """
     if max_dim is not None and max_dim < 1:
         raise TransportError("max_dim can't be used", expected="at least 1", got=max_dim)

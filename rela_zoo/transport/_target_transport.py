@@ -58,6 +58,14 @@ class TargetTransport:
 
     Raises:
         TransportError: shapes that don't fit together, values that are not finite, a scale that is not positive.
+
+    Example:
+        >>> from rela_zoo import TargetTransport, fit_transport, open_embeddings
+        >>> table = open_embeddings("embeddings")
+        >>> fit_transport(table).save("transport.safetensors")
+        >>> transport = TargetTransport.load("transport.safetensors")
+        >>> transport(table.rows([0, 1]), dim=16).shape
+        torch.Size([2, 16])
     """
 
     mean: Tensor

@@ -106,6 +106,14 @@ def compare(
 
     Raises:
         EmbeddingsError: fewer than two tables, or fewer than 200 samples in common.
+
+    Example:
+        >>> from rela_zoo import compare, embed, load_prior, open_embeddings
+        >>> own = open_embeddings("embeddings")
+        >>> other = embed(load_prior("cifar10-resnet20", preprocessing="rela-reference"), "photos", "other")
+        >>> found = compare({"upstream": own, "rela-reference": other})
+        >>> found.pairs["linear_cka"][0][1] > 0.9
+        True
     """
     if len(tables) < 2:
         raise EmbeddingsError("there is nothing to compare", expected="at least two priors", got=len(tables))

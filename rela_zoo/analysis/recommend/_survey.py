@@ -184,6 +184,12 @@ def recommend(
     Raises:
         RegistryError: no prior's weights are on this machine, or an unknown name.
         EmbeddingsError: fewer than 100 images, or labels that can't be had.
+
+    Example:
+        >>> from rela_zoo import recommend
+        >>> best, mean_rank = recommend("photos", ["cifar10-resnet20"], sample=100, labelled=True)[0]
+        >>> best.prior, best.dim, sorted(best.scores)
+        ('cifar10-resnet20', 64, ['h_score', 'knn', 'log_me', 'probe', 'rank_me', 'stability'])
     """
     source = image_source(data)
     loaders = _in_reach() if priors is None else {name: partial(load_prior, name) for name in priors}

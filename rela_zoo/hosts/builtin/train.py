@@ -222,6 +222,17 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     Raises:
         ConfigError: before training, with every problem of the configuration.
         KeyboardInterrupt: on Ctrl-C, after saying how to resume.
+
+    Example:
+        >>> from rela_zoo import train
+        >>> from rela_zoo.hosts.builtin.compose import compose
+        >>> overrides = ["data.train_path=photos", "max_epochs=1", "optimizer.batch_size=16"]
+        >>> config = compose("byol", None, [*overrides, "rela=cifar10-resnet20", "rela.data_ratio=0.2"])
+        >>> for view in config.augmentations:
+        ...     view.crop_size = 32
+        >>> result = train(config)
+        >>> result.steps, result.samples_seen
+        (3, 48)
     """
     data = check(cfg)
     given = fill_defaults(as_plain(cfg))

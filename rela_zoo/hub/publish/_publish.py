@@ -89,6 +89,15 @@ def publish(
     Raises:
         HubError: the Hub refuses or is out of reach.
         RegistryError, WeightsError, EmbeddingsError, TransportError: what is given is not fit to be published.
+
+    Example:
+        >>> from rela_zoo import publish
+        >>> plan = publish("org/mine", entry="mine.yaml", embeddings={"photos": "embeddings"}, dry_run=True).plan
+        >>> [change.wanted.repo for change in plan.changes]
+        ['org/mine-embeddings', 'org/mine']
+        >>> done = publish("org/mine", entry="mine.yaml", embeddings={"photos": "embeddings"})
+        >>> done.name, done.tag
+        ('hf://org/mine@...', 'v1')
     """
     details = details or Details()
     dataset_repo = embeddings_repo or f"{repo}-embeddings"
