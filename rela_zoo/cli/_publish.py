@@ -173,7 +173,7 @@ def publish_command(
         return typer.confirm("send this?")
 
     if not as_json:
-        speak()
+        speak("stdout")
     with _progress():
         done = publish(
             repo,

@@ -63,7 +63,7 @@ def pretrain(
 
         typer.echo(OmegaConf.to_yaml(cfg), nl=False)
         return
-    speak()
+    speak("stdout")
     silence_lightning()
     from rela_zoo.hosts.builtin.train import train
 
@@ -99,6 +99,6 @@ def demo(
     """Train BYOL on digits with and without a prior, on 20 % and all of the data, and compare: a few minutes."""
     from rela_zoo.demo import run_demo
 
-    speak()
+    speak("stdout")
     silence_lightning()
     run_demo(output, seed=seed, epochs=epochs, fresh=fresh, say=typer.echo)

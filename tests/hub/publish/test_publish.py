@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +251,30 @@ def test_prepare_then_embed_then_publish(writer: Any, home: Any, tmp_path: Path)
     done = publish("org/renamed", entry=entry, embeddings=[f"zoo={table.path}"])
     assert done.dataset_repo == "org/renamed-embeddings"
     check_manifest(model(writer, "org/renamed"))
+
+
+def test_messages_leave_a_result_alone(writer: Any, home: Any) -> None:
+    """With --json they go to stderr; without, they are what there is to read."""
+    command = [
+        sys.executable,
+        "-m",
+        "rela_zoo",
+        "publish",
+        "--repo",
+        "org/home-made",
+        "--entry",
+        str(home.entry),
+        "--yes",
+    ]
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, "--entry", str(home.entry), *options], capture_output=True, text=True, check=True
+        )
+
+    first = run("--json")
+    assert json.loads(first.stdout)["tag"] == "v1"
+    assert "org/home-made: tagged v1" in first.stderr
+    again = run()
+    assert "org/home-made: nothing changed" in again.stdout
+    assert "nothing changed" not in again.stderr
