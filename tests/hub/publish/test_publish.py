@@ -255,22 +255,11 @@ def test_prepare_then_embed_then_publish(writer: Any, home: Any, tmp_path: Path)
 
 def test_messages_leave_a_result_alone(writer: Any, home: Any) -> None:
     """With --json they go to stderr; without, they are what there is to read."""
-    command = [
-        sys.executable,
-        "-m",
-        "rela_zoo",
-        "publish",
-        "--repo",
-        "org/home-made",
-        "--entry",
-        str(home.entry),
-        "--yes",
-    ]
+    command = [sys.executable, "-m", "rela_zoo", "publish", "--repo", "org/home-made", "--yes"]
+    command += ["--entry", str(home.entry)]
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, "--entry", str(home.entry), *options], capture_output=True, text=True, check=True
-        )
+        return subprocess.run([*command, *options], capture_output=True, text=True, check=True)
 
     first = run("--json")
     assert json.loads(first.stdout)["tag"] == "v1"
