@@ -101,4 +101,4 @@ def demo(
 
     speak("stdout")
     silence_lightning()
-    run_demo(output, seed=seed, epochs=epochs, fresh=fresh, say=typer.echo)
+    run_demo(output, seed=seed, epochs=epochs, fresh=fresh)
