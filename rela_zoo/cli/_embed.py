@@ -19,7 +19,7 @@ class RowType(str, Enum):
     float32 = "float32"
 
 
-class Preprocessing(str, Enum):
+class PreprocessingName(str, Enum):
     """Whose preparation of the images."""
 
     upstream = "upstream"
@@ -44,8 +44,8 @@ def embed_command(
         str | None, typer.Option(help="Where the prior runs: cpu, cuda, cuda:1, …. Default: a GPU if there is one.")
     ] = None,
     preprocessing: Annotated[
-        Preprocessing, typer.Option(help="The prior's own, or ImageNet mean and deviation as in ReLA's code.")
-    ] = Preprocessing.upstream,
+        PreprocessingName, typer.Option(help="The prior's own, or ImageNet mean and deviation as in ReLA's code.")
+    ] = PreprocessingName.upstream,
     skip_undecodable: Annotated[
         bool, typer.Option("--skip-undecodable", help="Leave out images that can't be decoded, and list them.")
     ] = False,

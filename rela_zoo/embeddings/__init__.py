@@ -7,7 +7,7 @@ in `_format`.
 from __future__ import annotations
 
 from rela_zoo.embeddings._cache import cache_folder, cached_embeddings, find_cached
-from rela_zoo.embeddings._embed import embed
+from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import INDEX, Index, read_index
 from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
 from rela_zoo.embeddings._table import EmbeddingTable

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo.data import ImageSource, UndecodableImageError
-from rela_zoo.embeddings._format import Plan
+from rela_zoo.embeddings._format import EmbedPlan
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def stack(images: list[Tensor]) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_batch(prior: Prior, images: Tensor, plan: Plan, ids: Sequence[str]) -> np.ndarray:
+def embed_batch(prior: Prior, images: Tensor, plan: EmbedPlan, ids: Sequence[str]) -> np.ndarray:
     """Images (B, 3, H, W) with their ids → checked rows (B, D) in the dtype of the artefact."""
     with torch.autocast(images.device.type, enabled=False):
         rows = prior(images).float().cpu()

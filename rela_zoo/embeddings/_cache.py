@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rela_zoo._io.paths import artefact_cache
 from rela_zoo.data import ImageSource
-from rela_zoo.embeddings._embed import embed
+from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import INDEX
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._table import EmbeddingTable

@@ -73,7 +73,7 @@ class SourceRecord(_Record):
     shard_rows: Annotated[int, Field(ge=1, le=1 << 32)]
 
 
-class Plan(_Record):
+class EmbedPlan(_Record):
     """Everything that decides the bytes of an artefact; a run only goes on with work done for the same plan."""
 
     format: Literal["rela-zoo-embeddings"]
@@ -91,12 +91,12 @@ class Plan(_Record):
         The probe sees how pictures are encoded. The rows, and so the digest of an artefact, are the same for a folder
         and for a parquet file with the same ids and pixels.
         """
-        plan = self.model_dump(include=set(Plan.model_fields))
+        plan = self.model_dump(include=set(EmbedPlan.model_fields))
         del plan["source"]["probe"]
         return hashlib.sha256(canonical_json(plan)).hexdigest()
 
 
-class Index(Plan):
+class Index(EmbedPlan):
     """The parsed `index.json` of a finished artefact; the module docstring explains its keys."""
 
     made_by: str
@@ -107,9 +107,9 @@ class Index(Plan):
     digest: Sha256
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> EmbedPlan:
         """The part that was known before the first image was read."""
-        return Plan(**{name: getattr(self, name) for name in Plan.model_fields})
+        return EmbedPlan(**{name: getattr(self, name) for name in EmbedPlan.model_fields})
 
     def content_digest(self) -> str:
         """sha256, hex, of what the rows are and whose: ids, shard hashes, prior, dtype, shape. Equal to `digest`."""

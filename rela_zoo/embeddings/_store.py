@@ -21,9 +21,9 @@ from rela_zoo.embeddings._format import (
     IDS,
     INDEX,
     PARTIAL,
+    EmbedPlan,
     FileRecord,
     Index,
-    Plan,
     ShardRecord,
     pretty_json,
     read_index,
@@ -46,7 +46,7 @@ class FinishedShard:
     skipped: tuple[int, ...]
 
 
-def begin(folder: Path, plan: Plan) -> Index | None:
+def begin(folder: Path, plan: EmbedPlan) -> Index | None:
     """Compare what lies in the folder with what is to be made; write the plan if nothing does.
 
     Returns:
@@ -79,7 +79,7 @@ def begin(folder: Path, plan: Plan) -> Index | None:
     return None
 
 
-def finished(folder: Path, plan: Plan) -> Index | None:
+def finished(folder: Path, plan: EmbedPlan) -> Index | None:
     """The index of a finished artefact for this very plan; None if the folder holds no finished one.
 
     Raises:
@@ -97,9 +97,9 @@ def has_leftovers(folder: Path) -> bool:
     return (folder / PARTIAL).exists() or (folder / LOCK).exists()
 
 
-def _read_plan(path: Path) -> Plan:
+def _read_plan(path: Path) -> EmbedPlan:
     try:
-        return Plan.model_validate(read_json(path))
+        return EmbedPlan.model_validate(read_json(path))
     except ValueError as error:
         raise EmbeddingsError(
             f"{path} is not the plan of an extraction by this rela-zoo",
@@ -109,7 +109,7 @@ def _read_plan(path: Path) -> Plan:
         ) from error
 
 
-def _compare(folder: Path, found: Plan, wanted: Plan) -> None:
+def _compare(folder: Path, found: EmbedPlan, wanted: EmbedPlan) -> None:
     """Refuse to go on with work done for something else, saying what differs."""
     ours, theirs = _flat(wanted.model_dump()), _flat(found.model_dump())
     differing = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
@@ -149,7 +149,7 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def finished_shards(folder: Path, plan: Plan, count: int) -> dict[int, FinishedShard]:
+def finished_shards(folder: Path, plan: EmbedPlan, count: int) -> dict[int, FinishedShard]:
     """The shards of this plan that an earlier run completed, by number. A shard that is not whole is left out."""
     finished = {}
     for number in range(count):
@@ -173,7 +173,7 @@ def finished_shards(folder: Path, plan: Plan, count: int) -> dict[int, FinishedS
     return finished
 
 
-def write_shard(folder: Path, plan: Plan, number: int, rows: np.ndarray, skipped: Sequence[int]) -> FinishedShard:
+def write_shard(folder: Path, plan: EmbedPlan, number: int, rows: np.ndarray, skipped: Sequence[int]) -> FinishedShard:
     """Write one shard so that it is either whole or not there.
 
     Args:
@@ -193,7 +193,7 @@ def write_shard(folder: Path, plan: Plan, number: int, rows: np.ndarray, skipped
     )
 
 
-def finish(folder: Path, plan: Plan, ids: Sequence[str], shards: Sequence[FinishedShard]) -> None:
+def finish(folder: Path, plan: EmbedPlan, ids: Sequence[str], shards: Sequence[FinishedShard]) -> None:
     """Write the ids and, last, the index: from then on the folder is an artefact."""
     skipped = [position for shard in shards for position in shard.skipped]
     left_out = set(skipped)

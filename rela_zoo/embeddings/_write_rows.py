@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo.data import encode_ids
-from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, INDEX, Plan, SourceRecord
+from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, INDEX, EmbedPlan, SourceRecord
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._store import FinishedShard, begin, finish, write_shard
 from rela_zoo.embeddings._table import EmbeddingTable
@@ -63,7 +63,7 @@ def write_rows(
         # No picture was seen here, so nothing but the ids can be probed.
         "source": SourceRecord(rows=len(ids), ids_sha256=ids_digest, probe=ids_digest, shard_rows=shard_rows),
     }
-    plan: Plan | None = None
+    plan: EmbedPlan | None = None
     shards: list[FinishedShard] = []
     waiting: list[np.ndarray] = []
     held = 0
@@ -78,7 +78,7 @@ def write_rows(
 
     for piece in rows:
         if plan is None:
-            plan = Plan(**asked, dim=piece.shape[1])
+            plan = EmbedPlan(**asked, dim=piece.shape[1])
             folder.mkdir(parents=True, exist_ok=True)
             begin(folder, plan)
         stored = piece.detach().cpu().to(getattr(torch, dtype))

@@ -5,13 +5,13 @@ Knows repositories, commits, paths and hashes, and nothing of priors.
 
 from rela_zoo.remote._client import client, translated, with_retries
 from rela_zoo.remote._fetch import Kind, RemoteFile, fetch_file, is_offline, parse_address
-from rela_zoo.remote._manifest import MANIFEST, FileRecord, Manifest, fetch_manifest, safe_path
+from rela_zoo.remote._manifest import MANIFEST, Manifest, ManifestEntry, fetch_manifest, safe_path
 
 __all__ = [
     "MANIFEST",
-    "FileRecord",
     "Kind",
     "Manifest",
+    "ManifestEntry",
     "RemoteFile",
     "client",
     "fetch_file",

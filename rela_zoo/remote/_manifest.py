@@ -36,7 +36,7 @@ def safe_path(text: Any) -> str:
 
 
 @dataclass(frozen=True)
-class FileRecord:
+class ManifestEntry:
     """sha256 (hex) and size in bytes of one file."""
 
     sha256: str
@@ -47,7 +47,7 @@ class FileRecord:
 class Manifest:
     """Path → record of every file of a published repository but its card and the manifest itself."""
 
-    files: dict[str, FileRecord]
+    files: dict[str, ManifestEntry]
 
     def to_bytes(self) -> bytes:
         """JSON; equal manifests give equal bytes."""
@@ -85,10 +85,10 @@ class Manifest:
             digest, size = record["sha256"], record["bytes"]
             if not isinstance(digest, str) or not _SHA256.fullmatch(digest) or type(size) is not int or size < 0:
                 raise wrong(f"no sha256 and bytes for {path!r}"[:200])
-            files[safe_path(path)] = FileRecord(digest, size)
+            files[safe_path(path)] = ManifestEntry(digest, size)
         return cls(files)
 
-    def record(self, path: str, repo: str) -> FileRecord:
+    def record(self, path: str, repo: str) -> ManifestEntry:
         """The record of one file.
 
         Raises:

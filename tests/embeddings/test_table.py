@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rela_zoo.embeddings import Index, embed, open_embeddings
-from rela_zoo.embeddings._format import Plan, pretty_json, shard_header, shard_name
+from rela_zoo.embeddings._format import EmbedPlan, pretty_json, shard_header, shard_name
 from rela_zoo.errors import EmbeddingsError
 
 ROWS = 50
@@ -211,7 +211,7 @@ def test_opening_imagenet_takes_well_under_a_second(tmp_path: Path) -> None:
     """1,281,167 × 768 float16 in sparse files: a single read of all rows would be seen in the time."""
     rows, dim, shard_rows = 1_281_167, 768, 8192
     source = {"rows": rows, "ids_sha256": "0" * 64, "probe": "0" * 64, "shard_rows": shard_rows}
-    plan = Plan(
+    plan = EmbedPlan(
         format="rela-zoo-embeddings", format_version=1, prior={"id": "x"}, preprocessing="upstream", layer="",
         dtype="float16", dim=dim, source=source,
     )  # fmt: skip

@@ -36,7 +36,7 @@ _MINIMUM = 200
 
 
 @dataclass(frozen=True)
-class Space:
+class SpaceSummary:
     """One prior's space on its own.
 
     Attributes:
@@ -69,7 +69,7 @@ class Comparison:
     """
 
     names: tuple[str, ...]
-    spaces: tuple[Space, ...]
+    spaces: tuple[SpaceSummary, ...]
     pairs: dict[str, tuple[tuple[float, ...], ...]]
     samples: int
     sampled: int
@@ -161,8 +161,8 @@ def _pair(x: Tensor, y: Tensor, found: dict[str, np.ndarray], i: int, j: int) ->
     return values
 
 
-def _space(table: EmbeddingTable, rows: Tensor) -> Space:
-    return Space(
+def _space(table: EmbeddingTable, rows: Tensor) -> SpaceSummary:
+    return SpaceSummary(
         dim=table.shape[1],
         digest=table.digest,
         explained_variance=tuple(similarity.explained_variance(rows).tolist()),

@@ -1,8 +1,8 @@
 """Publishing a prior: checked here, sent in one atomic commit a repository, compared with what comes back, tagged."""
 
+from rela_zoo.hub.publish._changes import Plan, Publication, RepoChange
 from rela_zoo.hub.publish._details import Details
-from rela_zoo.hub.publish._plan import Plan, Publication, RepoChange
 from rela_zoo.hub.publish._prepare import prepare
-from rela_zoo.hub.publish._publish import publish
+from rela_zoo.hub.publish._publisher import publish
 
 __all__ = ["Details", "Plan", "Publication", "RepoChange", "prepare", "publish"]

@@ -22,7 +22,7 @@ from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
 from rela_zoo.hub.publish._showcase import example, spectrum_figure
 from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
-from rela_zoo.remote import FileRecord
+from rela_zoo.remote import ManifestEntry
 from rela_zoo.transport import TargetTransport, fit_transport
 
 FIGURE, EXAMPLE = "figure.png", "example.py"
@@ -89,7 +89,7 @@ def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo
         for file in one.files
     ]
     listed = {name: dataset_facts(name, one.table.info) for name, one in given.embedded.items()}
-    kept: dict[str, FileRecord] = {}
+    kept: dict[str, ManifestEntry] = {}
     old = remote.manifest.files if remote.manifest and not given.replace else {}
     for path, record in old.items():
         name, _, file = path.partition("/")
@@ -158,7 +158,7 @@ def merge_artefacts(given: Contribution, old: PublishedEntry | None, commit: str
     return {name: found[name] for name in sorted(found) if found[name]}
 
 
-class _Plain(yaml.SafeDumper):
+class _PlainDumper(yaml.SafeDumper):
     """Without anchors, which entries may not have."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -180,7 +180,7 @@ def entry_text(given: Contribution, held: dict[str, dict[str, Any]], work: Path)
             raw["notes"] = [*(one for one in raw.get("notes", []) if one != note), note]
     if held:
         raw["artefacts"] = held
-    text = yaml.dump(raw, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=110)
+    text = yaml.dump(raw, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=110)
     data = text.encode()
     path = work / HUB_ENTRY_FILE
     path.write_bytes(data)

@@ -19,7 +19,7 @@ from huggingface_hub import (
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError
-from rela_zoo.hub.publish._plan import RepoChange
+from rela_zoo.hub.publish._changes import RepoChange
 from rela_zoo.hub.publish._repo_state import read_state
 from rela_zoo.hub.publish._uploads import CARD
 from rela_zoo.remote import translated

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rela_zoo.remote import MANIFEST, FileRecord, Kind, Manifest
+from rela_zoo.remote import MANIFEST, Kind, Manifest, ManifestEntry
 
 CARD = "README.md"
 
@@ -56,11 +56,11 @@ class DesiredRepo:
     kind: Kind
     files: list[Upload]
     card: str
-    kept: dict[str, FileRecord] = field(default_factory=dict)
+    kept: dict[str, ManifestEntry] = field(default_factory=dict)
 
     def manifest(self) -> Manifest:
         """Of every file but the card and the manifest itself."""
-        records = {one.path: FileRecord(one.digests[0], one.size) for one in self.files}
+        records = {one.path: ManifestEntry(one.digests[0], one.size) for one in self.files}
         return Manifest({**self.kept, **records})
 
     def all_files(self) -> list[Upload]:

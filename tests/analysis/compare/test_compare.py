@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from rela_zoo.analysis import similarity
-from rela_zoo.analysis.compare import PAIR_MEASURES, Comparison, Space, compare, render_figure, render_page
+from rela_zoo.analysis.compare import PAIR_MEASURES, Comparison, SpaceSummary, compare, render_figure, render_page
 from rela_zoo.cli import app
 from rela_zoo.embeddings import EmbeddingTable, write_rows
 from rela_zoo.errors import EmbeddingsError
@@ -103,7 +103,7 @@ def test_the_command_prints_tables_json_figure_and_page(tables: dict[str, Embedd
 
 
 def test_what_is_not_defined_is_null_in_json() -> None:
-    space = Space(3, "x", (1.0,), math.nan, 1.0, math.nan)
+    space = SpaceSummary(3, "x", (1.0,), math.nan, 1.0, math.nan)
     found = Comparison(("a",), (space,), {"svcca": ((math.nan,),)}, 200, 200).as_dict()
     assert json.loads(json.dumps(found, allow_nan=False))["pairs"]["svcca"] == [[None]]
     assert found["spaces"][0]["effective_rank"] is None

@@ -104,9 +104,9 @@ def test_a_flip_on_the_way_back(writer: Any, home: Any, send: Any, caplog: pytes
 
 def test_the_hub_holds_something_else(writer: Any, send: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is swapped behind the commit is seen without downloading it."""
-    from rela_zoo.hub.publish import _publish
+    from rela_zoo.hub.publish import _publisher
 
-    real = _publish.send
+    real = _publisher.send
 
     def swap(api: Any, change: Any, *args: Any, **kwargs: Any) -> Any:
         made = real(api, change, *args, **kwargs)
@@ -116,7 +116,7 @@ def test_the_hub_holds_something_else(writer: Any, send: Any, monkeypatch: pytes
         commit.files[path] = type(commit.files[path])(b"else", False)
         return made
 
-    monkeypatch.setattr(_publish, "send", swap)
+    monkeypatch.setattr(_publisher, "send", swap)
     with pytest.raises(HubError, match=r"zoo/index.json of .* is not what was sent"):
         send(verify_by="digests")
     assert MODEL not in writer.store.repos
@@ -124,18 +124,18 @@ def test_the_hub_holds_something_else(writer: Any, send: Any, monkeypatch: pytes
 
 def test_somebody_publishes_in_between(writer: Any, send: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     send()
-    from rela_zoo.hub.publish import _publish
+    from rela_zoo.hub.publish import _publisher
 
-    real = _publish.send
+    real = _publisher.send
 
     def late(*args: Any, **kwargs: Any) -> Any:
         writer.store.add("org/home-made", {"elsewhere.txt": b"x"})
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(_publish, "send", late)
+    monkeypatch.setattr(_publisher, "send", late)
     with pytest.raises(HubError, match="changed while this was being published"):
         send(notes="mine")
-    monkeypatch.setattr(_publish, "send", real)
+    monkeypatch.setattr(_publisher, "send", real)
     assert send(notes="mine").changed
     assert b"mine" in writer.store.repos[MODEL].head.files["README.md"].data
     assert "elsewhere.txt" in writer.store.repos[MODEL].head.files
@@ -166,16 +166,16 @@ def test_two_publishers_at_once(writer: Any, send: Any) -> None:
 
 
 def test_a_tag_that_somebody_takes_meanwhile(writer: Any, send: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rela_zoo.hub.publish import _publish
+    from rela_zoo.hub.publish import _publisher
 
-    real = _publish.put_tag
+    real = _publisher.put_tag
 
     def late(*args: Any, **kwargs: Any) -> Any:
         repo = writer.store.repos[MODEL]
         repo.tags["v1"] = next(iter(repo.commits))
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(_publish, "put_tag", late)
+    monkeypatch.setattr(_publisher, "put_tag", late)
     assert send().tag == "v2"
 
 

@@ -13,7 +13,7 @@ from rela_zoo._io.lock import locked
 from rela_zoo._io.progress import Progress
 from rela_zoo.data import ImageSource, encode_ids, image_source
 from rela_zoo.embeddings._batches import embed_batch, image_loader, on_device, sort_out, stack
-from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, Plan, SourceRecord
+from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, EmbedPlan, SourceRecord
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._store import (
     FinishedShard,
@@ -151,7 +151,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"], shard_rows: int) -> Plan:
+def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"], shard_rows: int) -> EmbedPlan:
     ids = source.ids
     longest = max(ids, key=len)
     if len(longest) * 12 + 3 > MAX_ID_BYTES:  # twelve characters is the longest escape of one
@@ -159,7 +159,7 @@ def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"
             "a sample id is too long", expected=f"at most {MAX_ID_BYTES // 12 - 1} characters", got=len(longest)
         )  # fmt: skip
     identity = prior.identity()
-    return Plan(
+    return EmbedPlan(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         prior=identity,
@@ -176,7 +176,7 @@ def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"
     )
 
 
-def _extract(prior: Prior, source: ImageSource, plan: Plan, out: Path, run: _Run) -> None:
+def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run: _Run) -> None:
     """Make the shards that are missing, then ids and index."""
     total, shard_rows = plan.source.rows, plan.source.shard_rows
     ranges = [range(start, min(start + shard_rows, total)) for start in range(0, total, shard_rows)]

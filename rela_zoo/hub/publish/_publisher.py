@@ -14,9 +14,9 @@ from huggingface_hub import HfApi
 from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RegistryError
 from rela_zoo.hub.cards import Measurement
+from rela_zoo.hub.publish._changes import Plan, Publication, RepoChange, compare_repo
 from rela_zoo.hub.publish._check_artefacts import check_embeddings, check_transport, parse_named
 from rela_zoo.hub.publish._details import Details
-from rela_zoo.hub.publish._plan import Plan, Publication, RepoChange, compare_repo
 from rela_zoo.hub.publish._prepare import PriorChoice
 from rela_zoo.hub.publish._publishable_weights import check_may_publish
 from rela_zoo.hub.publish._repo_state import RepoState, read_state
