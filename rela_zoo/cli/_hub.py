@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rela_zoo._io.log import speak
 from rela_zoo._io.text import format_bytes
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
@@ -67,6 +68,7 @@ def fetch_command(
     from rela_zoo.engine import fetch_for_run, plan_rela
     from rela_zoo.hosts.builtin.compose import compose
 
+    speak("stdout")
     path = Path(config)
     is_file = path.suffix in (".yaml", ".yml")
     cfg: Any = compose(path.stem if is_file else config, path.parent if is_file else None, list(overrides or ()))
