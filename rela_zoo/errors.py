@@ -69,6 +69,10 @@ class SelectionError(RelaZooError):
     """Subsets can't be drawn as asked for, or recorded ones don't fit the data at hand."""
 
 
+class PluginError(RelaZooError):
+    """A part that another package provides can't be used; names that package."""
+
+
 class HubError(RelaZooError):
     """The Hugging Face Hub can't be reached, refuses, or holds something else than was promised.
 

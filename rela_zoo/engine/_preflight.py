@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rela_zoo.engine.config import RelaConfig
-from rela_zoo.errors import HubError, Problem, RelaZooError, SelectionError, UnknownPriorError
+from rela_zoo.errors import HubError, Problem, RelaZooError, UnknownPriorError
 
 if TYPE_CHECKING:
     from rela_zoo.registry import PriorSpec
@@ -20,7 +20,7 @@ def preflight(config: RelaConfig) -> tuple[PriorSpec | None, list[Problem]]:
     Returns:
         The prior's entry, if there is one, and every problem found.
     """
-    problems = _check_replay(config)
+    problems = config.selection.preflight(config.data_ratio)
     if config.prior is None:
         return None, problems
     from rela_zoo.registry import prior_spec
@@ -43,22 +43,6 @@ def preflight(config: RelaConfig) -> tuple[PriorSpec | None, list[Problem]]:
         fix = "run `rela-zoo transport fit EMBEDDINGS --out FILE`, or set rela.transport=null to fit it on the spot"
         problems.append(Problem("rela.transport", "a transport file", f"nothing at {config.transport}", fix))
     return spec, problems
-
-
-def _check_replay(config: RelaConfig) -> list[Problem]:
-    if config.selection.name != "replay":
-        return []
-    from rela_zoo.selection.record import read_info
-
-    place = config.selection.options["path"]
-    try:
-        ratio = read_info(place)["ratio"]
-    except SelectionError as error:
-        return [Problem("rela.selection.path", str(error.expected), error.what, str(error.fix))]
-    if abs(ratio - config.data_ratio) > 1e-9:
-        fix = f"set rela.data_ratio={ratio:g}"
-        return [Problem("rela.data_ratio", f"{ratio:g}, as recorded in {place}", f"{config.data_ratio:g}", fix)]
-    return []
 
 
 def _check_address(key: str, value: str) -> list[Problem]:

@@ -62,7 +62,8 @@ def run_subset(
             ids=ids,
         )
     except SelectionError as error:
-        key = "max_epochs" if selection.name == "curriculum" else "rela.selection"
+        unknown_end = selection.needs_epochs and (epochs is None or epochs < 0)
+        key = "max_epochs" if unknown_end else "rela.selection"
         problem = Problem(key, str(error.expected), str(error.got), f"{error.what}; {error.fix}")
         raise ConfigError([problem]) from error
     except ValueError as error:

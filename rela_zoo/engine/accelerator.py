@@ -296,8 +296,8 @@ class Accelerator:
         ratio = f"{of}: {len(subset)} in each epoch, drawn afresh"
         if subset.counts is not None:
             ratio = f"{of} on average, from {subset.counts[0]} to {subset.counts[-1]} in an epoch, drawn afresh"
-        if config.selection.name != "uniform":
-            ratio += f"; selection {config.selection}"
+        if config.selection.banner:
+            ratio += f"; {config.selection.banner}"
         if self.targets is None:
             return f"rela_zoo is active · no prior: the method's own stage from the start\n  data    {ratio}"
         table, transport = self.targets.table, self.targets.transport

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from rela_zoo._io import paths
 from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
+from rela_zoo.registry._contradictions import RANDOM_PREFIX
 from rela_zoo.registry._hub_index import hub_entry_file, index_place
 from rela_zoo.registry._read import HUB_ENTRY_FILE, SUFFIXES, EntryError, read_entry, read_folder
-from rela_zoo.registry._spec import RANDOM_PREFIX, PriorSpec
+from rela_zoo.registry._spec import PriorSpec
 from rela_zoo.remote import parse_address
 
 _Problems = tuple[tuple[Path, str, str], ...]

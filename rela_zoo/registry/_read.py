@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
-from rela_zoo.errors import RegistryError
+from rela_zoo._io.fields import sentence
+from rela_zoo._io.validation import placed, validate
+from rela_zoo.errors import Problem, RegistryError
 from rela_zoo.registry._spec import PriorSpec
 
 # An entry is a page of text; anything larger is a mistake or an attack.
@@ -82,10 +83,8 @@ def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:
             raw = _own_artefacts(raw, hub)
         if hub is None and path.name != HUB_ENTRY_FILE and "id" in raw and raw["id"] != path.stem:
             problems.append(("id", f"expected {path.stem!r}, the name of the file, got {raw['id']!r}"))
-        try:
-            spec = PriorSpec.model_validate(raw)
-        except ValidationError as error:
-            problems.extend(_explain(error))
+        spec, found = validate(PriorSpec, raw)
+        problems.extend((one.key, _message(one)) for one in placed("", found))
     if problems or spec is None:
         raise EntryError([(path, field, message) for field, message in problems])
     return spec.found_in(path.parent)
@@ -135,26 +134,10 @@ def _raw(path: Path, problems: list[tuple[str, str]]) -> dict[str, Any] | None:
     return raw
 
 
-def _explain(error: ValidationError) -> list[tuple[str, str]]:
-    """Pydantic's findings as (dotted field, message); a cross-field check brings its own field names."""
-    found: list[tuple[str, str]] = []
-    for one in error.errors(include_url=False):
-        prefix = ".".join(str(part) for part in one["loc"])
-        if one["type"] == "value_error":
-            for line in str(one["ctx"]["error"]).splitlines():
-                field, _, message = line.partition(": ")
-                found.append((f"{prefix}.{field}" if prefix else field, message))
-            continue
-        message = one["msg"][:1].lower() + one["msg"][1:]
-        shown = repr(one["input"])
-        if one["type"] not in ("missing", "extra_forbidden"):
-            message += f", got {shown if len(shown) <= 80 else shown[:77] + '...'}"
-        if one["type"] == "string_type" and isinstance(one["input"], int | float):
-            message += " (write it in quotes)"
-        if one["type"] == "extra_forbidden":
-            message = "unknown field"
-        found.append((prefix, message))
-    return found
+def _message(problem: Problem) -> str:
+    """What a problem of a field says; what to do only where it is more than to write what was expected."""
+    told = problem.fix.startswith(("did you mean", "write it in quotes"))
+    return sentence(problem) + (f" ({problem.fix})" if told else "")
 
 
 def read_folder(folder: Path) -> tuple[list[PriorSpec], list[tuple[Path, str, str]]]:

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
 
+from rela_zoo.registry._contradictions import Findings, check_facts, check_network, check_weights
+
 # Ids and aliases share one grammar, so that a name can't be mistaken for a path, a URL or an option.
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?$"
-RANDOM_PREFIX = "random-"
+_NAME_WORDS = "lower-case letters, digits and . _ -, first and last a letter or a digit"
 
-# Arguments of timm's constructor that would read other files (pickles among them) or change what the entry says.
-_RESERVED_ARGS = frozenset(
-    {
-        "cache_dir",
-        "checkpoint_path",
-        "exportable",
-        "features_only",
-        "in_chans",
-        "model_name",
-        "no_jit",
-        "num_classes",
-        "scriptable",
-    }
-)
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=96)]
-Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-RepoId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", max_length=140)]
-ArxivId = Annotated[str, StringConstraints(pattern=r"^\d{4}\.\d{4,5}$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=400)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=96), Field(description=_NAME_WORDS)]
+Revision = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-f]{40}$"), Field(description="a full commit, 40 hexadecimal digits")
+]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$"), Field(description="64 hexadecimal digits")]
+RepoId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", max_length=140),
+    Field(description="org/name"),
+]
+ArxivId = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{4}\.\d{4,5}$"),
+    Field(description="the number of a paper, such as '2405.14669'"),
+]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=400), Field(description="a web address")]
 
 Source = Literal["timm", "hub", "local", "embedded", "random", "callable"]
-Family = Literal["timm", "cifar-resnet", "callable", "external"]
+# Whether anybody builds networks of this name shows when one is built: other packages may.
+Family = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64), Field(description=_NAME_WORDS)]
 Pin = Literal["confirmed", "third-party", "none"]
 Layer = Literal["pooled", "projection"]
 Licence = Literal[
@@ -95,15 +92,14 @@ class Preprocessing(_Record):
 
     @model_validator(mode="after")
     def _check(self) -> Preprocessing:
-        problems = []
-        if self.resize < self.input_size:
-            problems.append(f"resize: expected at least input_size = {self.input_size}, got {self.resize}")
-        if not all(math.isfinite(value) for value in self.mean):
-            problems.append(f"mean: expected finite numbers, got {self.mean}")
-        if not all(math.isfinite(value) and value > 0 for value in self.std):
-            problems.append(f"std: expected positive numbers, got {self.std}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        found = Findings()
+        found.demand(
+            self.resize >= self.input_size, "resize", f"at least input_size = {self.input_size}", f"{self.resize}"
+        )
+        found.demand(all(map(math.isfinite, self.mean)), "mean", "finite numbers", f"{self.mean}")
+        positive = all(math.isfinite(value) and value > 0 for value in self.std)
+        found.demand(positive, "std", "positive numbers", f"{self.std}")
+        found.raise_problems()
         return self
 
 
@@ -161,10 +157,10 @@ class PriorSpec(_Record):
         aliases: other names of it, unique over the registry.
         source: `timm` (a repository of timm's on the Hub), `hub` (any other), `local` (a file the user supplies),
             `embedded` (shipped with the package), `random` (untrained), `callable` (the user's own code).
-        family: who builds the network: `timm`, `cifar-resnet` (6n+2 networks of this package), `callable`, or
-            `external` (nobody here: the entry tells what to do).
+        family: who builds the network: `timm`, `cifar-resnet` (6n+2 networks of this package), `callable`, `external`
+            (nobody here: the entry tells what to do), or a family that another package provides.
         architecture: name within the family; `module:callable` for `callable`.
-        model_args: extra arguments of timm's constructor.
+        model_args: extra arguments of the constructor, of timm's or of another package's family.
         stem: `cifar` replaces a ResNet's 7×7 stem by a 3×3 convolution without max-pooling.
         stem_padding: padding of that convolution.
         layer: `pooled` (features after pooling, no head) or `projection` (after the image projection of CLIP).
@@ -247,97 +243,9 @@ class PriorSpec(_Record):
 
     @model_validator(mode="after")
     def _check(self) -> PriorSpec:
-        problems = list(_contradictions(self))
-        if problems:
-            raise ValueError("\n".join(f"{key}: {message}" for key, message in problems))
+        found = Findings()
+        check_weights(self, found)
+        check_network(self, found)
+        check_facts(self, found)
+        found.raise_problems()
         return self
-
-
-def _contradictions(spec: PriorSpec) -> list[tuple[str, str]]:
-    """Every pair of fields that can't both be right, as (field, message)."""
-    found: list[tuple[str, str]] = []
-
-    def demand(condition: bool, key: str, message: str) -> None:
-        if not condition:
-            found.append((key, message))
-
-    remote = spec.source in ("timm", "hub")
-    if remote:
-        demand(spec.repo is not None, "repo", f"expected org/name for source {spec.source}, got nothing")
-    if spec.has_weights and spec.family != "external":
-        demand(spec.file is not None, "file", f"expected the name of a safetensors file for source {spec.source}")
-    if spec.file is not None:
-        parts = re.split(r"[/\\]", spec.file)
-        safe = bool(spec.file) and ":" not in spec.file and not any(part in ("", ".", "..") for part in parts)
-        demand(safe, "file", f"expected a relative path without '..', got {spec.file!r}")
-        demand(
-            spec.file.endswith(".safetensors"),
-            "file",
-            f"expected a .safetensors file, got {spec.file!r}; weights in pickle files are never read: "
-            "put those facts under `origin`",
-        )
-    if not remote:
-        demand(
-            spec.repo is None and spec.revision is None,
-            "repo",
-            f"expected none for source {spec.source}; where a file was published goes under `origin`",
-        )
-    if not spec.has_weights:
-        demand(spec.file is None and spec.sha256 is None, "file", f"expected none for source {spec.source}")
-    demand(
-        (spec.pin == "none") == (spec.sha256 is None),
-        "pin",
-        "expected `none` exactly when sha256 is unknown, and `confirmed` or `third-party` when it is given",
-    )
-    if spec.source == "embedded":
-        demand(spec.pin == "confirmed", "pin", "expected `confirmed` with a sha256 for weights inside the package")
-    demand(
-        (spec.source == "callable") == (spec.family == "callable"),
-        "family",
-        "expected `callable` exactly when source is `callable`",
-    )
-    if spec.source == "callable":
-        grammar = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
-        demand(
-            re.fullmatch(grammar, spec.architecture) is not None,
-            "architecture",
-            f"expected module:callable, got {spec.architecture!r}",
-        )
-    if spec.family == "cifar-resnet":
-        demand(
-            re.fullmatch(r"resnet(8|14|20|26|32|38|44|50|56|62|68|74|80|86|92|98|104|110)", spec.architecture)
-            is not None,
-            "architecture",
-            f"expected resnet<6n+2> up to 110, got {spec.architecture!r}",
-        )
-        demand(spec.dim in (None, 64), "dim", f"expected 64 for a cifar-resnet, got {spec.dim}")
-    if spec.family == "timm":
-        demand(
-            re.fullmatch(r"[a-z0-9_]+", spec.architecture) is not None,
-            "architecture",
-            f"expected a timm architecture without tag, got {spec.architecture!r}",
-        )
-    reserved = sorted(key for key in spec.model_args if key in _RESERVED_ARGS or key.startswith("pretrained"))
-    demand(not reserved, "model_args", f"expected arguments that shape the network, got {', '.join(reserved)}")
-    demand(not spec.model_args or spec.family == "timm", "model_args", "expected none unless family is timm")
-    demand(spec.stem == "imagenet" or spec.family == "timm", "stem", "expected `imagenet` unless family is timm")
-    if spec.family == "external":
-        demand(
-            spec.source in ("local", "hub"),
-            "source",
-            f"expected `local` or `hub` for family external, got {spec.source}",
-        )
-    open_ended = spec.source in ("random", "callable") or spec.family == "external"
-    demand(spec.dim is not None or open_ended, "dim", "expected the number of features")
-    demand(
-        spec.preprocessing is not None or spec.source == "random",
-        "preprocessing",
-        "expected the prior's own preprocessing",
-    )
-    if spec.licence == "other":
-        demand(spec.licence_link is not None, "licence_link", "expected a link for licence `other`")
-    if spec.id.startswith(RANDOM_PREFIX):
-        demand(spec.source == "random", "id", f"names beginning with {RANDOM_PREFIX!r} are untrained networks")
-    demand(spec.id not in spec.aliases, "aliases", "expected names other than the id")
-    demand(len(set(spec.aliases)) == len(spec.aliases), "aliases", f"expected each once, got {list(spec.aliases)}")
-    return found

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo.errors import SelectionError
 from rela_zoo.selection._draw import inclusion_probabilities, systematic_draw, unbiased_weights
 from rela_zoo.selection._losses import RunningLosses
-from rela_zoo.selection._policies import Policy
+from rela_zoo.selection._scores import EpochScores
 from rela_zoo.selection.subset import Draw, subset_size
 
 
@@ -41,8 +42,9 @@ class PolicySubset:
         n: samples in the data set, ≥ 1.
         ratio: fraction of them in an epoch, on average, in (0, 1].
         seed: of the draws.
-        policy: whose scores to follow.
+        scores: what a policy wants of each epoch.
         described: name and options of the policy as plain data.
+        losses: that the policy looks at, to be fed while training; or None.
         schedule: sizes of the epochs, or None for one size.
 
     Raises:
@@ -54,31 +56,37 @@ class PolicySubset:
         n: int,
         ratio: float,
         seed: int,
-        policy: Policy,
+        scores: EpochScores,
         described: dict[str, object],
+        losses: RunningLosses | None = None,
         schedule: RatioSchedule | None = None,
     ) -> None:
         self._size = subset_size(n, ratio)
         self.n, self.ratio, self.seed = n, ratio, seed
-        self.described = described
-        self._policy = policy
+        self.described, self.losses = described, losses
+        self._scores = scores
         self.counts = None if schedule is None else schedule.counts
 
     def __len__(self) -> int:
         return self._size
-
-    @property
-    def losses(self) -> RunningLosses | None:
-        """Per-sample losses to be fed while training, or None."""
-        return self._policy.losses
 
     def count(self, epoch: int) -> int:
         """Samples of `epoch` ≥ 0."""
         return self._size if self.counts is None else self.counts[min(epoch, len(self.counts) - 1)]
 
     def draw(self, epoch: int) -> Draw:
-        """The samples of `epoch` ≥ 0, and their weights if the policy is a weighted one."""
-        count, scores = self.count(epoch), self._policy.scores(epoch)
+        """The samples of `epoch` ≥ 0, and their weights if the policy is a weighted one.
+
+        Raises:
+            SelectionError: the policy's scores are not one a sample.
+        """
+        count, scores = self.count(epoch), self._scores(epoch)
+        if np.shape(scores.values) != (self.n,):
+            raise SelectionError(
+                f"selection {self.described.get('name')} does not score every sample",
+                expected=f"scores of shape ({self.n},)",
+                got=np.shape(scores.values),
+            )
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
         probabilities = inclusion_probabilities(scores.values, count)
         drawn = systematic_draw(probabilities, count, generator, scores.strata)

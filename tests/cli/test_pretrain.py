@@ -182,4 +182,4 @@ def test_selection_on_the_command_line(
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
     wrong = CliRunner().invoke(app, [*common, "rela.selection={name: balanced, cluster: 3}"])
     assert wrong.exit_code != 0
-    assert "did you mean clusters" in str(wrong.exception)
+    assert "did you mean rela.selection.clusters" in str(wrong.exception)

@@ -7,7 +7,14 @@ from rela_zoo.errors import ConfigError
 
 
 def test_the_yaml_documents_exactly_the_keys_there_are():
-    assert set(rela_defaults()) == set(RelaConfig.__dataclass_fields__)
+    assert set(rela_defaults()) == set(RelaConfig.model_fields)
+
+
+def test_the_yaml_has_the_defaults_of_the_model():
+    for key, value in rela_defaults().items():
+        default = RelaConfig.model_fields[key].default
+        assert (key, type(default), default) == (key, type(value), value)
+    assert parse_rela({}) == parse_rela(rela_defaults()) == RelaConfig()
 
 
 def test_defaults():
@@ -63,7 +70,7 @@ def test_each_mistake_names_its_key(section, key):
 def test_all_mistakes_at_once():
     with pytest.raises(ConfigError) as caught:
         parse_rela({"data_ratoi": 0.2, "head": "x", "seed": -1, "data_ratio": 7})
-    assert [p.key for p in caught.value.problems] == ["rela.data_ratoi", "rela.head", "rela.data_ratio", "rela.seed"]
+    assert [p.key for p in caught.value.problems] == ["rela.data_ratoi", "rela.data_ratio", "rela.head", "rela.seed"]
     assert "did you mean rela.data_ratio?" in str(caught.value)
 
 

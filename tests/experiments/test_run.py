@@ -16,7 +16,6 @@ ABSENT = (
     "hydra",
     "omegaconf",
     "lightly",
-    "pydantic",
     "typer",
     "rich",
     "huggingface_hub",

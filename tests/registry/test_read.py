@@ -19,7 +19,7 @@ def test_every_problem_of_a_file_is_reported_with_its_field(entry, write):
     )
     assert set(found) == {"title", "revision", "colour", "preprocessing.std"}
     assert "main" in found["revision"]
-    assert found["colour"] == "unknown field"
+    assert found["colour"] == "expected a known key, got 'red'"
 
 
 def test_cross_field_problems_have_field_paths(entry, write):

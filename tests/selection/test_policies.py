@@ -7,8 +7,8 @@ import torch
 from rela_zoo.errors import SelectionError
 from rela_zoo.selection import build_subset, parse_selection
 from rela_zoo.selection._losses import RunningLosses
-from rela_zoo.selection._policies import ByLoss, Curriculum, equal_shares, nearest, uniform
 from rela_zoo.selection._policy_subset import PolicySubset, RatioSchedule
+from rela_zoo.selection.policies import Context, Scores, always, equal_shares, nearest
 from rela_zoo.selection.subset import EpochSubset
 
 
@@ -80,7 +80,7 @@ def test_dedup_counts_duplicates_once_and_never_draws_two_of_a_kind():
 
 def test_dedup_lowers_the_chance_of_duplicates():
     groups = np.concatenate([np.zeros(50, np.int32), np.arange(1, 51, dtype=np.int32)])
-    values = equal_shares(groups, False).scores(0).values
+    values = equal_shares(groups, False)(0).values
     assert values[:50].sum() == pytest.approx(values[60])
 
 
@@ -94,12 +94,12 @@ def test_the_ends_of_the_scale(name, inside):
 
 
 def test_nearest_breaks_ties_by_position():
-    assert np.flatnonzero(nearest(np.zeros(6), 2).scores(0).values).tolist() == [0, 1]
+    assert np.flatnonzero(nearest(np.zeros(6), 2)(0).values).tolist() == [0, 1]
 
 
 def test_loss_prefers_large_losses_and_bounds_the_weights():
-    running = RunningLosses(100, 0.0)
-    subset = PolicySubset(100, 0.2, 0, ByLoss(running, 0.25, True), {})
+    subset = _build({"name": "loss", "momentum": 0.0})
+    running = subset.losses
     first = subset.draw(0)
     assert first.weights == pytest.approx(1.0)
     running.observe(torch.arange(80), torch.where(torch.arange(80) < 10, 2.0, 0.01))
@@ -146,13 +146,33 @@ def test_running_losses_survive_a_checkpoint_within_an_epoch():
 
 
 def test_a_curriculum_changes_its_policy_on_time():
-    running = RunningLosses(10, 0.5)
-    phases = [(0.3, nearest(np.arange(10.0), 4)), (1.0, ByLoss(running, 0.5, True))]
-    curriculum = Curriculum(phases, 10)
-    assert [int((curriculum.scores(e).values > 0).sum()) for e in range(10)] == [4] * 3 + [10] * 7
-    assert [curriculum.scores(e).weighted for e in range(10)] == [False] * 3 + [True] * 7
-    assert curriculum.losses is running
-    assert Curriculum([(1.0, uniform(10))], 10).losses is None
+    phases = [{"name": "prototypical", "pool": 0.4, "until": 0.3}, "loss"]
+    policy = parse_selection({"name": "curriculum", "phases": phases}, 0.2)[0].policy
+    scores = policy.scores(Context(100, 0.2, 0, 10, space=FakeSpace(), losses=RunningLosses(100, 0.5)))
+    assert [int((scores(e).values > 0).sum()) for e in range(10)] == [40] * 3 + [100] * 7
+    assert [scores(e).weighted for e in range(10)] == [False] * 3 + [True] * 7
+    assert _build({"name": "curriculum", "phases": phases}).losses is not None
+    assert _build({"name": "curriculum", "phases": ["uniform"]}).losses is None
+
+
+def test_of_two_phases_that_look_at_losses_the_first_ones_average_serves_both():
+    phases = [{"name": "loss", "momentum": 0.0, "until": 0.5}, {"name": "loss", "momentum": 0.9}]
+    losses = _build({"name": "curriculum", "phases": phases}).losses
+    for value in (1.0, 3.0):
+        losses.observe(torch.tensor([0]), torch.tensor([value]))
+        losses.end_epoch(lambda t: t)
+    assert float(losses.values[0]) == 3.0
+
+
+def test_a_policy_must_score_every_sample():
+    subset = PolicySubset(100, 0.2, 0, always(Scores(np.ones(99))), {"name": "mine"})
+    with pytest.raises(SelectionError, match="selection mine does not score every sample"):
+        subset.draw(0)
+
+
+def test_a_policy_must_say_what_it_looks_at():
+    with pytest.raises(SelectionError, match="needs_embeddings = True"):
+        Context(100, 0.2, 0).space  # noqa: B018
 
 
 @pytest.mark.parametrize("growth", [1 / 3, 0.99, 1.0, 2.0, 5.0])

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rela_zoo._io.fields import did_you_mean
+from rela_zoo._io.validation import placed, validate
 from rela_zoo.data import ParquetSource
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
-from rela_zoo.data.statistics import NUM_CLASSES
 from rela_zoo.engine import RelaPlan
 from rela_zoo.errors import ConfigError, Problem
-from rela_zoo.hosts.builtin.config import (
-    IGNORED,
-    SECTIONS,
-    TOP_LEVEL,
-    as_plain,
-    count_crops,
-    count_devices,
-    fill_defaults,
-)
-from rela_zoo.hosts.builtin.methods import METHODS
-from rela_zoo.hosts.builtin.optim import OPTIMIZERS, SCHEDULERS
+from rela_zoo.hosts.builtin.config import as_plain, count_devices, fill_defaults
+from rela_zoo.hosts.builtin.schema import HostConfig
 from rela_zoo.networks.backbones import backbone_names, build_backbone, is_backbone
-
-_DATASETS = (*NUM_CLASSES, "custom")
-_FORMATS = ("image_folder", "parquet")
-_VIEW_PARTS = ("color_jitter", "grayscale", "gaussian_blur", "solarization", "equalization", "horizontal_flip")
-# Key → smallest value, whether it must be an integer, whether the smallest value itself is refused.
-_NUMBERS: dict[str, tuple[float, bool, bool]] = {
-    "max_epochs": (1, True, False),
-    "num_nodes": (1, True, False),
-    "seed": (0, True, False),
-    "accumulate_grad_batches": (1, True, False),
-    "optimizer.batch_size": (2, True, False),
-    "optimizer.lr": (0, False, True),
-    "optimizer.classifier_lr": (0, False, False),
-    "optimizer.weight_decay": (0, False, False),
-    "scheduler.warmup_epochs": (0, False, False),
-    "scheduler.warmup_start_lr": (0, False, False),
-    "scheduler.min_lr": (0, False, False),
-    "data.num_workers": (0, True, False),
-    "checkpoint.frequency": (1, True, False),
-    "knn_eval.k": (1, True, False),
-}
 
 
 class Checked(NamedTuple):
@@ -60,7 +29,6 @@ class _Check:
     """Collects the problems of one configuration."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        self.given = given
         self.problems: list[Problem] = []
         self.plan: RelaPlan | None = None
         self.whole: dict[str, Any] = as_plain(fill_defaults(given))
@@ -77,132 +45,19 @@ class _Check:
     def flawed(self, prefix: str) -> bool:
         return any(problem.key == prefix or problem.key.startswith(f"{prefix}.") for problem in self.problems)
 
-    def choice(self, key: str, choices: Any) -> bool:
-        value = self.get(key)
-        if value in choices:
-            return True
-        near = get_close_matches(str(value), list(choices), n=1, cutoff=0.5)
-        fix = f"did you mean {key}={near[0]}?" if near else f"set {key}={next(iter(choices))}"
-        self.wrong(key, " | ".join(choices), fix)
-        return False
-
     # --- one method for each part
 
     def keys(self) -> None:
-        """Missing keys, and keys that look like a slip of the pen; others are left alone, as in solo-learn."""
-        from lightning.pytorch import Trainer
-
-        known = {*TOP_LEVEL, *SECTIONS, *IGNORED, "rela", *inspect.signature(Trainer.__init__).parameters}
-        self.slips(self.given, known, "")
-        for section, keys in SECTIONS.items():
-            values = self.given.get(section)
-            if values is not None and not isinstance(values, Mapping):
-                self.wrong(
-                    section, f"a section with {', '.join(keys)}", "see the packaged configurations", repr(values)
-                )
-                continue
-            expected = set(keys)
-            if section == "method_kwargs":
-                # Those of any method: what another method of the same file needs is no slip.
-                expected = {key for method in METHODS.values() for key in method.METHOD_KWARGS}
-            self.slips(values or {}, expected, f"{section}.")
-            for key, default in keys.items():
-                if default is ... and (values or {}).get(key, "???") in ("???", None):
-                    self.wrong(f"{section}.{key}", "a value", f"set {section}.{key}=…", "nothing")
-        for key, default in TOP_LEVEL.items():
-            if default is ... and self.given.get(key, "???") in ("???", None):
-                self.wrong(key, "a value", f"set {key}=…", "nothing")
-
-    def slips(self, given: Mapping[str, Any], known: set[str], prefix: str) -> None:
-        for key in given:
-            if key not in known and (near := get_close_matches(str(key), known, n=1, cutoff=0.8)):
-                self.wrong(f"{prefix}{key}", "a known key", f"did you mean {prefix}{near[0]}?", repr(given[key]))
-
-    def numbers(self) -> None:
-        for key, (least, whole, beyond) in _NUMBERS.items():
-            value = self.get(key)
-            if self.flawed(key) or (value is None and key == "accumulate_grad_batches"):
-                continue
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or (whole and value != int(value)) or value < least or (beyond and value == least):
-                kind = "an integer" if whole else "a number"
-                self.wrong(key, f"{kind} {'>' if beyond else '≥'} {least:g}", f"set {key} to such a number")
-        low, high = self.get("momentum.base_tau"), self.get("momentum.final_tau")
-        for key, tau in (("momentum.base_tau", low), ("momentum.final_tau", high)):
-            if not isinstance(tau, int | float) or not 0 <= tau <= 1:
-                self.wrong(key, "a number in [0, 1]", f"set {key}=0.99")
-        if not self.flawed("momentum") and low > high:
-            self.wrong("momentum.base_tau", f"at most momentum.final_tau, {high}", "exchange the two")
-
-    def choices(self) -> None:
-        if not self.flawed("method"):
-            self.choice("method", METHODS)
-        for key, choices in (
-            ("optimizer.name", OPTIMIZERS),
-            ("scheduler.name", SCHEDULERS),
-            ("scheduler.interval", ("step", "epoch")),
-            ("knn_eval.distance_func", ("euclidean", "cosine")),
-            ("data.dataset", _DATASETS),
-        ):
-            if not self.flawed(key):
-                self.choice(key, choices)
-        if self.get("data.format") not in _FORMATS:
-            self.wrong("data.format", " | ".join(_FORMATS), "set data.format=image_folder, or train with solo-learn")
-        if self.get("data.fraction") not in (-1, None):
-            self.wrong("data.fraction", "-1", "take a fresh part of the data in each epoch: rela.data_ratio=…")
-        if self.get("scheduler.name") == "step" and not self.get("scheduler.lr_decay_steps"):
-            self.wrong("scheduler.lr_decay_steps", "a list of epochs", "set scheduler.lr_decay_steps=[60,80]")
-        name = self.get("optimizer.name")
-        if name in OPTIMIZERS:
-            accepted = set(inspect.signature(OPTIMIZERS[name].__init__).parameters) - {"self", "params", "lr"}
-            for key in self.get("optimizer.kwargs") or {}:
-                if key not in accepted:
-                    fix = f"remove it: ~optimizer.kwargs.{key}; {name} takes {', '.join(sorted(accepted))}"
-                    self.wrong(f"optimizer.kwargs.{key}", f"an option of {name}", fix)
-
-    def views(self) -> None:
-        views = self.get("augmentations")
-        if self.flawed("augmentations"):
-            return
-        if not isinstance(views, list) or not views or not all(isinstance(view, Mapping) for view in views):
-            self.wrong(
-                "augmentations", "a list of views", "see conf/augmentations of the package", type(views).__name__
-            )
-            return
-        for i, view in enumerate(views):
-            at = f"augmentations.{i}"
-            for key in ("crop_size", "num_crops"):
-                if not isinstance(view.get(key), int) or view[key] < 1:
-                    self.wrong(f"{at}.{key}", "an integer ≥ 1", f"give the view a {key}", repr(view.get(key)))
-            crop = view.get("rrc") or {"enabled": False}
-            low, high = crop.get("crop_min_scale", 0.08), crop.get("crop_max_scale", 1.0)
-            if crop.get("enabled") and not 0 < low <= high <= 1:
-                self.wrong(
-                    f"{at}.rrc", "0 < crop_min_scale ≤ crop_max_scale ≤ 1", "see the packaged views", (low, high)
-                )
-            for part in _VIEW_PARTS:
-                chance = (view.get(part) or {}).get("prob", 0.0)
-                if not isinstance(chance, int | float) or not 0 <= chance <= 1:
-                    self.wrong(f"{at}.{part}.prob", "a probability in [0, 1]", "set it to such a number", repr(chance))
-        if self.flawed("augmentations"):
-            return
-        large, small = count_crops(views)
-        if large != 2:
-            fix = "let the num_crops of the views with the first view's crop_size add up to 2"
-            self.wrong("augmentations", "two large crops", fix, f"{large} of {views[0]['crop_size']} px")
-        method = METHODS.get(self.get("method"))
-        if small and method is not None and not method.takes_small_crops:
-            able = ", ".join(name for name, found in METHODS.items() if found.takes_small_crops)
-            fix = f"remove the small crops, or take one of {able}"
-            self.wrong("augmentations", f"large crops only for {self.get('method')}", fix, f"{small} small crops")
+        """What shows in the configuration alone."""
+        self.problems += placed("", validate(HostConfig, self.whole, lenient=True)[1])
 
     def backbone(self) -> None:
         name = self.get("backbone.name")
         if self.flawed("backbone"):
             return
         if not isinstance(name, str) or not is_backbone(name):
-            near = get_close_matches(str(name), backbone_names(), n=1, cutoff=0.5)
-            fix = f"did you mean backbone.name={near[0]}?" if near else "set backbone.name=resnet18"
+            near = did_you_mean(name, backbone_names(), cutoff=0.5)
+            fix = f"did you mean backbone.name={near}?" if near else "set backbone.name=resnet18"
             self.wrong("backbone.name", f"{', '.join(backbone_names()[:5])}, …, or a timm architecture", fix)
             return
         if self.flawed("augmentations"):
@@ -322,9 +177,6 @@ def check(cfg: Any) -> Checked:
         ) from None
     found = _Check(given)
     found.keys()
-    found.numbers()
-    found.choices()
-    found.views()
     found.backbone()
     processes = found.devices()
     found.paths()

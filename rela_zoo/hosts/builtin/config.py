@@ -10,64 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rela_zoo.data.statistics import IMAGENET, NORMALISATION
+from rela_zoo.hosts.builtin.schema import IGNORED, section_defaults, top_level_defaults
 
-# Section → its keys with defaults. `...` marks what a configuration has to say itself.
-SECTIONS: dict[str, dict[str, Any]] = {
-    "backbone": {"name": ..., "kwargs": {}},
-    "data": {
-        "dataset": ...,
-        "train_path": ...,
-        "val_path": None,
-        "format": "image_folder",
-        "num_workers": 0,
-        "no_labels": False,
-        "fraction": -1,
-        "num_classes": None,
-        "num_large_crops": None,
-        "num_small_crops": None,
-    },
-    "optimizer": {
-        "name": ...,
-        "batch_size": ...,
-        "lr": ...,
-        "classifier_lr": 0.1,
-        "weight_decay": 0.0,
-        "kwargs": {},
-        "exclude_bias_n_norm_wd": False,
-    },
-    "scheduler": {
-        "name": "warmup_cosine",
-        "warmup_epochs": 10,
-        "warmup_start_lr": 3e-5,
-        "min_lr": 0.0,
-        "lr_decay_steps": None,
-        "interval": "step",
-    },
-    "momentum": {"base_tau": 0.99, "final_tau": 1.0, "classifier": False},
-    "knn_eval": {"enabled": False, "k": 20, "distance_func": "euclidean"},
-    "performance": {"disable_channel_last": False},
-    "checkpoint": {"enabled": False, "dir": "trained_models", "frequency": 1, "keep_prev": False},
-    "auto_resume": {"enabled": False, "max_hours": 36},
-    "method_kwargs": {},
-}
-TOP_LEVEL: dict[str, Any] = {
-    "name": "run",
-    "method": ...,
-    "augmentations": ...,
-    "max_epochs": ...,
-    "devices": "1",
-    "num_nodes": 1,
-    "accelerator": "auto",
-    "strategy": "auto",
-    "precision": 32,
-    "sync_batchnorm": False,
-    "accumulate_grad_batches": 1,
-    "seed": 5,
-    "resume_from_checkpoint": None,
-    "debug_augmentations": False,
-}
-# Sections of solo-learn's that mean nothing here and are left alone.
-IGNORED = ("wandb", "dali", "auto_umap", "hydra")
 # What may differ between a run and its resumption: these keys don't change the numbers.
 _NOT_DECISIVE = (
     "checkpoint",
@@ -96,15 +40,13 @@ def fill_defaults(cfg: DictConfig | Mapping[str, Any]) -> DictConfig:
         return None if value == "None" else value
 
     whole: dict[str, Any] = {key: mend(value) for key, value in given.items()}
-    for key, default in TOP_LEVEL.items():
-        if default is not ...:
-            whole.setdefault(key, default)
-    for section, keys in SECTIONS.items():
+    for key, default in top_level_defaults().items():
+        whole.setdefault(key, default)
+    for section, defaults in section_defaults().items():
         values = whole.get(section)
         if values is None:
             values = {}
         if isinstance(values, Mapping):
-            defaults = {key: default for key, default in keys.items() if default is not ...}
             whole[section] = {**defaults, **{key: mend(value) for key, value in values.items()}}
             if whole[section].get("kwargs", ...) is None:
                 whole[section]["kwargs"] = {}
