@@ -17,7 +17,7 @@ os.environ["RELA_ZOO_INDEX"] = "none"
 # Parts shared by tests of several rooms, imported as `hub_server`.
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["hub_server.fixture", "hub_server.zoo", "image_fixtures"]
+pytest_plugins = ["hub_server.fixture", "hub_server.zoo", "image_fixtures", "package_fixtures"]
 
 
 @pytest.fixture

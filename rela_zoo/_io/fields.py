@@ -68,7 +68,9 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 
 # A non-empty string, or a path, which becomes one.
 PathText = Annotated[
-    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value), Field(min_length=1)
+    str,
+    Field(min_length=1, description="a path"),
+    BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value),
 ]
 
 

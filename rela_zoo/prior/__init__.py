@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rela_zoo.prior._build import build, feature_dim, from_callable, load_into, timm_preprocessing
+    from rela_zoo.prior._build import build, feature_dim, load_into, timm_preprocessing
     from rela_zoo.prior._identity import prior_identity
     from rela_zoo.prior._load import Prior, load_prior
     from rela_zoo.prior._preprocessing import (
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
         state_digest,
         verify_sha256,
     )
+    from rela_zoo.prior.families import FAMILIES, Family
 
 # Name → module, resolved on first use: reading one entry must not load timm.
 _EXPORTS = {
     "Prior": "_load",
     "load_prior": "_load",
     "prior_identity": "_identity",
+    "FAMILIES": "families",
+    "Family": "families",
     "build": "_build",
     "feature_dim": "_build",
-    "from_callable": "_build",
     "load_into": "_build",
     "timm_preprocessing": "_build",
     "ImageTransform": "_preprocessing",
@@ -47,16 +49,17 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "FAMILIES",
     "PREPROCESSINGS",
     "RELA_REFERENCE",
     "UPSTREAM",
+    "Family",
     "ImageTransform",
     "Prior",
     "UnpinnedWeightsWarning",
     "build",
     "feature_dim",
     "find_weights",
-    "from_callable",
     "load_into",
     "load_prior",
     "prior_identity",

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from rela_zoo.errors import RegistryError, WeightsError
-from rela_zoo.prior import _build
+from rela_zoo.prior._build import build, feature_dim, load_into
 from rela_zoo.prior._preprocessing import PREPROCESSINGS, UPSTREAM, ImageTransform, reference_preprocessing
+from rela_zoo.prior._untrained import untrained, within_float16
 from rela_zoo.prior._weights import UnpinnedWeightsWarning, find_weights, read_weights, state_digest, verify_sha256
+from rela_zoo.prior.families import family_of
 from rela_zoo.registry import PriorSpec, prior_spec
 
 _log = logging.getLogger(__name__)
@@ -139,7 +141,8 @@ def load_prior(
 
     Raises:
         UnknownPriorError: if nothing has this name.
-        RegistryError: if the entry is malformed, or does not fit its network.
+        RegistryError: if the entry is malformed, of a family that nobody builds, or does not fit its network.
+        PluginError: if another package provides the family, and is broken.
         WeightsError: if the weights are out of reach, unsafe, damaged, or not those of the entry.
 
     Example:
@@ -159,14 +162,15 @@ def load_prior(
             got=f"revision {spec.revision or 'unknown'}, sha256 {spec.sha256 or 'unknown'}",
             fix="drop `strict`, or write an entry of your own with the revision and the hash you checked",
         )
-    revision: str | None = None
+    # Before anything is fetched.
+    family, revision = family_of(spec), None
     if spec.source == "random":
-        network = _build.untrained(spec)
+        network = untrained(spec)
         spec = _filled(spec, network)
-        network = _build.within_float16(network, _input_size(spec))
+        network = within_float16(network, _input_size(spec))
         sha256 = state_digest(network.state_dict())
     elif spec.source == "callable":
-        network = _build.from_callable(spec)
+        network = build(spec)
         spec, sha256 = _filled(spec, network), state_digest(network.state_dict())
     else:
         weights = find_weights(spec)
@@ -179,9 +183,10 @@ def load_prior(
             )
         elif spec.pin == "third-party":
             _log.info("weights of %s agree with the third-party record of their hash", spec.id)
-        shapes = _build.build(spec, device="meta")
-        _filled(spec, shapes, "meta")
-        network = _build.load_into(spec, shapes, read_weights(weights.path), weights.path)
+        place = "meta" if family.on_meta else "cpu"
+        network = build(spec, place)
+        _filled(spec, network, place)
+        network = load_into(spec, network, read_weights(weights.path), weights.path)
     assert spec.preprocessing is not None  # demanded of every entry, or filled in
     chosen = spec.preprocessing if preprocessing == UPSTREAM else reference_preprocessing(spec.preprocessing)
     return Prior(network, spec, ImageTransform(chosen), preprocessing, revision, sha256).to(device)
@@ -208,10 +213,10 @@ def _filled(spec: PriorSpec, network: nn.Module, device: str = "cpu") -> PriorSp
     """
     update: dict[str, Any] = {}
     if spec.preprocessing is None:
-        update["preprocessing"] = _build.timm_preprocessing(network)
+        update["preprocessing"] = family_of(spec).preprocessing(spec, network)
     size = (spec.preprocessing or update["preprocessing"]).input_size
     try:
-        dim = _build.feature_dim(network, size, device)
+        dim = feature_dim(network, size, device)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise RegistryError(
             f"the network of {spec.id!r} can't take its input",

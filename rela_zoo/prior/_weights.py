@@ -17,6 +17,7 @@ from rela_zoo._io import paths
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.safetensors_header import HeaderError, read_header
 from rela_zoo.errors import HubError, WeightsError
+from rela_zoo.prior.families import FAMILIES
 from rela_zoo.registry import PriorSpec
 from rela_zoo.remote import fetch_file
 
@@ -44,7 +45,8 @@ def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
         WeightsError: if it is not in reach; says which file of which repository at which commit, and where to put it.
     """
     file = spec.file
-    if file is None or spec.family == "external":
+    family = FAMILIES.find(spec.family)
+    if file is None or (family is not None and not family.builds):
         raise WeightsError(
             f"prior {spec.id!r} can't be loaded by this package",
             expected="an entry with a weight file",

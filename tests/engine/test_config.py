@@ -74,6 +74,29 @@ def test_all_mistakes_at_once():
     assert "did you mean rela.data_ratio?" in str(caught.value)
 
 
+def test_views_are_checked_as_deep_as_they_go():
+    view = {"crop_size": 32, "num_crops": 2, "grayscale": {"prob": 0.2}}
+    assert parse_rela({"augmentations": [view]}).augmentations == (view,)
+    with pytest.raises(ConfigError) as caught:
+        parse_rela({"augmentations": [view, {"color_jiter": {"prob": 0.8}, "grayscale": {"prob": 80}}, "grey"]})
+    found = {problem.key.removeprefix("rela.augmentations."): problem for problem in caught.value.problems}
+    assert set(found) == {"1.color_jiter", "1.crop_size", "1.grayscale.prob", "2"}
+    assert found["1.color_jiter"].fix == "did you mean rela.augmentations.1.color_jitter?"
+
+
+def test_what_depends_on_a_wrong_key_is_not_reported_on_top():
+    with pytest.raises(ConfigError) as caught:
+        parse_rela({"prior": 3, "embeddings": "dir", "selection": "balanced"})
+    assert [problem.key for problem in caught.value.problems] == ["rela.prior"]
+
+
+def test_a_checked_section_is_frozen():
+    config = parse_rela({"prior": "random", "handover": 1})
+    assert repr(config.handover) == "1.0"
+    with pytest.raises(ValueError, match="frozen"):
+        config.prior = None
+
+
 def test_a_bare_string_means_the_plugin_was_not_found():
     with pytest.raises(ConfigError, match="rela-zoo run"):
         parse_rela("cifar10-resnet20")

@@ -1,9 +1,13 @@
 """The `selection` key: names, options, and every problem of them."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rela_zoo._io.paths import packaged_configs
 from rela_zoo.engine.config import parse_rela
 from rela_zoo.errors import ConfigError
 from rela_zoo.selection import POLICIES, parse_selection
@@ -19,6 +23,39 @@ def test_a_name_alone_is_a_policy_with_its_defaults(name):
     assert not problems
     assert config == parse_selection({"name": name}, 0.2)[0]
     assert parse_selection(config.plain(), 0.2)[0] == config  # what a checkpoint holds can be read back
+
+
+@pytest.mark.parametrize(
+    ("section", "plain"),
+    [
+        ("uniform", '{"name": "uniform"}'),
+        ("balanced", '{"name": "balanced", "clusters": null, "dims": 128, "weighted": false}'),
+        ("coverage", '{"name": "coverage", "centres": null, "dims": 128, "weighted": false}'),
+        ({"name": "dedup", "threshold": 1},
+         '{"name": "dedup", "threshold": 1, "clusters": null, "dims": 128, "weighted": false}'),
+        ({"name": "prototypical", "pool": 0.5},
+         '{"name": "prototypical", "pool": 0.5, "clusters": null, "dims": 128}'),
+        ("hard", '{"name": "hard", "pool": null, "clusters": null, "dims": 128}'),
+        ("loss", '{"name": "loss", "momentum": 0.5, "uniform_share": 0.25, "weighted": true}'),
+        ({"name": "curriculum", "phases": [{"name": "loss", "momentum": 0, "until": 0.5}, "uniform"], "growth": 2},
+         '{"name": "curriculum", "phases": [{"name": "loss", "momentum": 0, "uniform_share": 0.25, "weighted": true, '
+         '"until": 0.5}, {"name": "uniform", "until": 1.0}], "growth": 2}'),
+        ({"name": "replay", "path": Path("drawn")}, '{"name": "replay", "path": "drawn"}'),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_plain_policies_never_change(section, plain):
+    # Golden, to the byte: it is in checkpoints and exports, which are compared with it.
+    config, problems = parse_selection(section, 0.2)
+    assert not problems
+    assert json.dumps(config.plain()) == plain
+
+
+def test_the_yaml_documents_every_policy_and_option():
+    text = (packaged_configs() / "rela" / "default.yaml").read_text(encoding="utf-8")
+    for name, policy in POLICIES.built_in.items():
+        assert f"#   {name} " in text
+        assert all(f"{option}:" in text for option in policy.Options.model_fields)
 
 
 def test_options_change_what_they_name():
@@ -52,6 +89,14 @@ def test_options_change_what_they_name():
         ({"name": "curriculum", "phases": [{"name": "hard", "until": 0.5}]}, "rela.selection.phases.0.until"),
         ({"name": "curriculum", "phases": [{"name": "soft"}]}, "rela.selection.phases.0"),
         ({"name": "curriculum", "phases": ["curriculum"]}, "rela.selection.phases.0.name"),
+        ({"name": "curriculum", "phases": [{"name": "replay", "path": "x"}]}, "rela.selection.phases.0.name"),
+        ({"name": "curriculum", "phases": [{"name": "uniform", "record": "x"}]}, "rela.selection.phases.0.record"),
+        ({"name": "curriculum", "phases": "uniform"}, "rela.selection.phases"),
+        ({"name": "curriculum", "growth": float("inf")}, "rela.selection.growth"),
+        (
+            {"name": "curriculum", "phases": [{"name": "hard", "pool": 0.22}], "growth": 3},
+            "rela.selection.phases.0.pool",
+        ),
         ({"name": "curriculum", "phases": [{"name": "hard", "pool": 0.1}]}, "rela.selection.phases.0.pool"),
         ({"name": "uniform", "record": ""}, "rela.selection.record"),
     ],

@@ -18,7 +18,6 @@ from rela_zoo.prior import (
     build,
     feature_dim,
     find_weights,
-    from_callable,
     load_into,
     read_weights,
     state_digest,
@@ -164,7 +163,7 @@ def from_module(name: str, details: Details, weights: Path | None, work: Path) -
 def _from_callable(spec: PriorSpec, details: Details, weights: Path | None, work: Path) -> LocalPrior:
     assert spec.preprocessing is not None  # demanded of every such entry
     preprocessing = details.preprocessing(spec.preprocessing)
-    network = from_callable(spec)
+    network = build(spec)
     if weights is not None:
         _load_exactly(network, weights)
     dim = feature_dim(network, preprocessing.input_size)

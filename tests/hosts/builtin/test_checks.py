@@ -17,7 +17,7 @@ from rela_zoo.hosts.builtin.train import train
 def put(config: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
-        config = config.setdefault(part, {})
+        config = config[int(part)] if isinstance(config, list) else config.setdefault(part, {})
     config[last] = value
 
 
@@ -59,6 +59,10 @@ def test_a_good_configuration(config: dict[str, Any], folders: Path) -> None:
         ("data.train_pth", "x", "data.train_pth", "did you mean data.train_path"),
         ("method_kwargs.proj_hiden_dim", 3, "method_kwargs.proj_hiden_dim", "proj_hidden_dim"),
         ("data", "folder", "data", "section"),
+        ("data.no_labels", "no", "data.no_labels", "true or false"),
+        ("augmentations.0.color_jiter", {}, "augmentations.0.color_jiter", "color_jitter"),
+        ("momentum.classifier", 2, "momentum.classifier", "true or false"),
+        ("max_stesp", 3, "max_stesp", "did you mean max_steps"),
         ("augmentations", [], "augmentations", "augmentations"),
         ("rela", {"prior": "clip-vit-b61"}, "rela.prior", "clip-vit-b16"),
         ("rela", {"data_ratio": 1.5}, "rela.data_ratio", "0.2"),
@@ -73,6 +77,21 @@ def test_one_mistake(config: dict[str, Any], key: str, value: Any, problem: str,
         check(config)
     assert problem in [one.key for one in caught.value.problems]
     assert hint in "\n".join(str(one) for one in caught.value.problems if one.key == problem)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("foo", 1), ("wandb", {"enabled": True}), ("max_steps", 3), ("data.zzz", 1), ("optimizer.zzz", 1),
+        ("method_kwargs.temperature", 0.2), ("method_kwargs.zzz", 1), ("augmentations.0.zzz", 1), ("momentum", None),
+        ("max_epochs", 2.0), ("accumulate_grad_batches", None), ("data.fraction", None), ("optimizer.kwargs", None),
+        ("name", 7), ("precision", "bf16-mixed"),
+    ],
+)  # fmt: skip
+def test_no_mistake(config: dict[str, Any], key: str, value: Any) -> None:
+    """What solo-learn's configurations have and this host does not, and other spellings of the same."""
+    put(config, key, value)
+    assert len(check(config).train) == 24
 
 
 def test_views(config: dict[str, Any], make_view: Any) -> None:

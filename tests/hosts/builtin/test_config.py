@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rela_zoo.hosts.builtin.compose import compose
 from rela_zoo.hosts.builtin.config import (
     count_crops,
     count_devices,
@@ -69,6 +70,15 @@ def test_normalisation(config: dict[str, Any]) -> None:
     assert normalisation(fill_defaults(config)) == ([0.1, 0.2, 0.3], [0.5, 0.5, 0.5])
     config["data"]["dataset"] = "cifar10"
     assert normalisation(fill_defaults(config))[0] == [0.4914, 0.4822, 0.4465]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "digest"),
+    [("byol", [], "acc3542e00bb"), ("dino", ["rela=cf10", "max_epochs=7"], "cff029fb5092")],
+)
+def test_the_folder_of_a_run_never_changes(name: str, more: list[str], digest: str) -> None:
+    # Golden: an interrupted run is found again by a later version.
+    assert run_digest(compose(name, None, ["data.train_path=images", *more])) == digest
 
 
 def test_digest_holds_what_changes_the_numbers_and_nothing_else(config: dict[str, Any]) -> None:

@@ -1,0 +1,57 @@
+"""Packages of other people's, installed for a process of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+class Site:
+    """A folder of installed packages, put in front of the path of processes started here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def install(self, package: str, code: str, group: str, provides: dict[str, str]) -> None:
+        """Install a package of one module, as pip leaves it behind.
+
+        Args:
+            package: its name on an index; the module's has underscores.
+            code: of the module.
+            group: of its entry points.
+            provides: their names → what they name in the module.
+        """
+        module = package.replace("-", "_")
+        (self.folder / f"{module}.py").write_text(textwrap.dedent(code), encoding="utf-8")
+        info = self.folder / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+        lines = [f"[{group}]", *(f"{name} = {module}:{attribute}" for name, attribute in provides.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def run(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Python code that sees the packages; stderr is part of stdout."""
+        path = os.pathsep.join([str(self.folder), str(ROOT)])
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            cwd=self.folder.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """An empty folder of installed packages."""
+    return Site(tmp_path / "site")
