@@ -148,7 +148,7 @@ def test_a_plan_is_used_as_it_is(monkeypatch):
 def test_mistakes_are_listed_together():
     with pytest.raises(ConfigError) as caught:
         accelerator(data_ratio=7, head="thawed")
-    assert [problem.key for problem in caught.value.problems] == ["rela.head", "rela.data_ratio"]
+    assert [problem.key for problem in caught.value.problems] == ["rela.data_ratio", "rela.head"]
     with pytest.raises(ConfigError, match=r"less than one batch of 5"):
         accelerator(data_ratio=0.1)
 

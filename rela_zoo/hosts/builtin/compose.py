@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rela_zoo._io.fields import did_you_mean
 from rela_zoo._io.paths import packaged_configs
 from rela_zoo.errors import RelaZooError
 
@@ -79,15 +80,13 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
     name = config_name.removesuffix(".yaml").removesuffix(".yml")
     file = next((path for suffix in ("yaml", "yml") if (path := folder / f"{name}.{suffix}").is_file()), None)
     if file is None:
-        import difflib
-
         here = sorted(path.stem for path in folder.glob("*.y*ml"))
-        near = difflib.get_close_matches(name, here, n=1)
+        near = did_you_mean(name, here)
         raise RelaZooError(
             f"there is no configuration {name!r} in {folder}",
             expected=", ".join(here) or "YAML files in that folder",
             got=name,
-            fix=f"did you mean --config-name {near[0]}?" if near else "see `rela-zoo pretrain --help`",
+            fix=f"did you mean --config-name {near}?" if near else "see `rela-zoo pretrain --help`",
         )
     searches_itself = OmegaConf.select(OmegaConf.load(file), "hydra.searchpath") is not None
     overrides = resolve_prior_override(overrides, register_rela_group(default=searches_itself))
