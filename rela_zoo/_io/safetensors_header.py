@@ -77,7 +77,7 @@ def read_header(path: Path) -> SafetensorsHeader:
             raise TypeError("__metadata__ is no object")
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise HeaderError(
-            f"{path} is no safetensors file: its header is malformed", expected="a JSON object",
+            f"{path} is no safetensors file, or is damaged: its header is malformed", expected="a JSON object",
             got=f"{type(error).__name__}: {error}",
         ) from error  # fmt: skip
     return SafetensorsHeader(size, start + text, tensors, metadata)
