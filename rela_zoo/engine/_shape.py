@@ -17,7 +17,8 @@ class RunShape:
     Attributes:
         batch_size: samples of one process in a batch, ≥ 1.
         epochs: of the whole training; None for one without a set number of them.
-        accumulate: batches in an optimiser step, ≥ 1. The last batch of an epoch always ends a step.
+        accumulate: batches in an optimiser step, ≥ 1.
+        partial_steps: whether the last batch of an epoch always ends a step; else batches too few for one make none.
         limit_batches: at most so many batches of an epoch (int), or this fraction of them (float in [0, 1]).
         seed: of subsets, views and head, unless `rela.seed` is set.
         method: what takes over at the handover, for messages.
@@ -34,6 +35,7 @@ class RunShape:
     batch_size: int
     epochs: int | None = None
     accumulate: int = 1
+    partial_steps: bool = True
     limit_batches: int | float = 1.0
     seed: int = 0
     method: str = "the method's own loss"
@@ -76,6 +78,6 @@ class RunShape:
         def steps(epoch: int) -> int:
             batches = sampler.length(epoch) // sampler.batch_size
             batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-            return -(-batches // self.accumulate)
+            return -(-batches // self.accumulate) if self.partial_steps else batches // self.accumulate
 
         return epochs * steps(0) if sampler.subset.counts is None else sum(steps(epoch) for epoch in range(epochs))

@@ -140,6 +140,11 @@ class StagedDataset(Dataset):
         self.base, self._seed, self._indexed = base, seed, indexed
         self._transforms = (base.transform if accelerated is None else accelerated, base.transform)
 
+    @property
+    def dataset(self) -> Any:
+        """`base`, by the name under which torch's own wrappers keep the data set within."""
+        return self.base
+
     def __len__(self) -> int:
         return len(self.base)
 

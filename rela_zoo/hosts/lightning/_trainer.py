@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from rela_zoo.engine import Accelerator, RunShape
@@ -22,11 +23,15 @@ def train_loader(trainer: Trainer) -> DataLoader:
     Raises:
         ConfigError: if the training data come in another way, whose order can't be controlled.
     """
+    if trainer.overfit_batches:
+        fix = "set overfit_batches=0; limit_train_batches shortens an epoch"
+        got = f"{trainer.overfit_batches}: the same batches in every epoch, in order"
+        raise ConfigError([Problem("overfit_batches", "0", got, fix)])
     loader = trainer.fit_loop._data_source.dataloader()
     if isinstance(loader, DataLoader):
         return loader
-    got, fix = type(loader).__name__, "use data.format=image_folder"
-    raise ConfigError([Problem("data.format", "training data from a torch DataLoader", got, fix)])
+    got, fix = type(loader).__name__, "give one DataLoader (in solo-learn: data.format=image_folder)"
+    raise ConfigError([Problem("data", "training data from one torch DataLoader", got, fix)])
 
 
 def put_train_loader(trainer: Trainer, loader: DataLoader) -> None:
@@ -34,14 +39,17 @@ def put_train_loader(trainer: Trainer, loader: DataLoader) -> None:
     source = trainer.fit_loop._data_source
     # Whoever gave it, a loader, a data module or the module itself: from here on it is this one.
     source.instance, source.name = loader, ""
+    # Somebody may have asked for the length of the training already.
+    trainer.fit_loop._combined_loader = None
 
 
-def run_shape(trainer: Trainer, batch_size: int, seed: int, method: str) -> RunShape:
-    """The numbers of a run."""
+def run_shape(trainer: Trainer, batch_size: int, seed: int, method: str, accumulate: int | None) -> RunShape:
+    """The numbers of a run; `accumulate` is given where the module makes its optimiser steps by hand."""
     return RunShape(
         batch_size=batch_size,
         epochs=trainer.max_epochs,
-        accumulate=trainer.accumulate_grad_batches,
+        accumulate=trainer.accumulate_grad_batches if accumulate is None else accumulate,
+        partial_steps=accumulate is None,
         limit_batches=trainer.limit_train_batches,
         seed=seed,
         method=method,
@@ -55,6 +63,14 @@ def batches_in_flight(loader: Any) -> int:
     """How many batches may have been drawn from the sampler but not trained on yet, at most."""
     # Lightning looks one batch ahead to know which is the last; one more for the batch being handed over.
     return loader.num_workers * (loader.prefetch_factor or 0) + 2
+
+
+def batch_hook_owner(trainer: Trainer, module: Any) -> Any:
+    """Whose `on_before_batch_transfer` the trainer will call: its data module's, unless only the module has one."""
+    data, name = trainer.datamodule, "on_before_batch_transfer"
+    if data is None or (is_overridden(name, module) and not is_overridden(name, data)):
+        return module
+    return data
 
 
 def allow_unused_parameters(trainer: Trainer) -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from rela_zoo.engine import Accelerator, ViewShape, plan_rela
-from rela_zoo.hosts.lightning.data import LoaderData, WithIndices
+from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.hosts.lightning._attach import Attachments, HeadParameters, is_trained, train_as_well
+from rela_zoo.hosts.lightning._indexed import innermost, without_indices
+from rela_zoo.hosts.lightning._trainer import batch_hook_owner
+from rela_zoo.hosts.lightning.data import LoaderData
 from rela_zoo.hosts.lightning.run import LightningRun, ModuleFacts
+
+# Which callback trains a module. Not an attribute of the module: copies of it (of weight averaging) would copy the run.
+_TRAINING: WeakKeyDictionary[LightningModule, RelaCallback] = WeakKeyDictionary()
+
+_WEIGHTED = Problem(
+    "rela.selection",
+    "samples without weights: the module's own loss would not heed them",
+    "a policy that weights them",
+    "set weighted: false in rela.selection, or rela.handover=1.0",
+)
 
 
 def accelerating(module: LightningModule) -> LightningRun | None:
@@ -20,21 +35,30 @@ def accelerating(module: LightningModule) -> LightningRun | None:
         if rela := accelerating(self):
             return rela.loss([self.backbone(view) for view in views])
     """
-    callback = getattr(module, "_rela_callback", None)
+    callback = _TRAINING.get(module)
     return callback.run if callback is not None and callback.accelerated else None
 
 
 class RelaCallback(Callback):
     """Trains any LightningModule by a `rela` section: accelerated stage first, subsets throughout.
 
-    The module's data set applies its `transform` attribute; batches keep their form. The module gets the head as
-    `rela_head`; where its optimiser does not take all of `self.parameters()`, a trained head is added as a group.
+    Its data set applies its `transform` attribute; batches keep their form. While it trains, the module has the head's
+    parameters as `rela_head`, which is not in its state dict; where its optimiser does not take all of
+    `self.parameters()`, a trained head is added as a group. A module with several optimisers is trained as it is: the
+    first of them gets the head.
 
     Args:
         rela: keys of the `rela` section.
         features_dim: width of the module's features.
-        views: size and number of the views in the accelerated stage; None keeps the data's own views.
+        views: size and number of the views in the accelerated stage; None keeps the data's own.
+        source: the training images in the data set's order, where the data set itself can't be read: whatever
+            `image_source` takes.
+        accumulate: batches in an optimiser step, for a module that accumulates gradients in manual optimisation.
         seed: of subsets, views and head.
+
+    Attributes:
+        run: the run under way or just ended; None before.
+        accelerated: whether the batch under way gets the accelerated loss.
 
     Example:
         >>> from rela_zoo.hosts.lightning import RelaCallback
@@ -44,10 +68,22 @@ class RelaCallback(Callback):
     """
 
     def __init__(
-        self, rela: Mapping[str, Any], *, features_dim: int, views: ViewShape | None = None, seed: int = 0
+        self,
+        rela: Mapping[str, Any],
+        *,
+        features_dim: int | None,
+        views: ViewShape | None = None,
+        source: Any = None,
+        accumulate: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.plan = plan_rela(rela)
-        self._features_dim, self._views, self._seed = features_dim, views, seed
+        weighted = any(part.options.get("weighted") for part in self.plan.config.selection.parts())
+        if weighted and self.plan.config.handover != 1.0:
+            raise ConfigError([_WEIGHTED])
+        self._features_dim, self._views, self._source = features_dim, views, source
+        self._accumulate, self._seed = accumulate, seed
+        self._attached = Attachments()
         self.run: LightningRun | None = None
         self.accelerated = False
 
@@ -57,29 +93,57 @@ class RelaCallback(Callback):
         assert self.run is not None
         return self.run.accelerator
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def data(self, trainer: Trainer, module: LightningModule) -> LoaderData:
+        """The training data of a module."""
+        return LoaderData(trainer, indexed=False, source=self._source)
+
+    def facts(self, trainer: Trainer, module: LightningModule, data: Any) -> ModuleFacts:
+        """What has to be known of a module, given what `data` gave."""
+        return ModuleFacts(self._features_dim, self._seed, type(module).__name__, self._views, self._accumulate)
+
+    def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Resolve artefacts, build the head, put the loader into place."""
+        data = self.data(trainer, module)
+        made_by = innermost(data.dataset)
+        if "transform" in vars(made_by):
+            self._attached.put(made_by, "transform", made_by.transform)  # changed from item to item
+        self.run = LightningRun(trainer, self.plan, data, self.facts(trainer, module, data))
+        _TRAINING[module] = self
+        if self.accelerator.head is not None:
+            self._attached.put(module, "rela_head", HeadParameters(self.accelerator.head))
+        owner = batch_hook_owner(trainer, module)
+        hook = without_indices(owner.on_before_batch_transfer, self.run.note_indices)
+        self._attached.put(owner, "on_before_batch_transfer", hook)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin, once the module itself has been set up: that may be where its data set is made."""
         if stage != "fit":
             return
-        facts = ModuleFacts(self._features_dim, self._seed, type(pl_module).__name__, self._views)
-        self.run = LightningRun(trainer, self.plan, LoaderData(trainer, indexed=False), facts)
-        module: Any = pl_module
-        module._rela_callback = self
-        if self.accelerator.head is not None:
-            module.rela_head = self.accelerator.head
-        module.on_before_batch_transfer = _unpacked(self.run, module.on_before_batch_transfer)
+        self._attached.release()  # of a run that ended with an error
+        own = pl_module.setup
+
+        def then_begin(stage: str) -> None:
+            own(stage)
+            self.begin(trainer, pl_module)
+
+        self._attached.put(pl_module, "setup", then_begin)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave module and data as they were."""
+        if stage == "fit":
+            self.accelerated = False
+            self._attached.release()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put a trained head into the optimiser, before its state is restored."""
-        wanted = {id(one): one for one in self.accelerator.parameters()}
-        for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    wanted.pop(id(parameter), None)
-        if wanted:
-            trainer.optimizers[0].add_param_group({"params": list(wanted.values())})
-            for config in trainer.lr_scheduler_configs:
-                _let_follow(config.scheduler)
+        """Put a trained head into an optimiser, before its state is restored."""
+        head = self.accelerator.head
+        if head is not None and self.accelerator.trains_head and not is_trained(head, trainer.optimizers):
+            schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+            train_as_well(self.head_optimizer(trainer, pl_module), schedulers, head, "rela_head")
+
+    def head_optimizer(self, trainer: Trainer, module: LightningModule) -> Any:
+        """The optimiser of a trained head that is in none."""
+        return trainer.optimizers[0]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the accelerator."""
@@ -90,6 +154,8 @@ class RelaCallback(Callback):
         """Ask for the stage."""
         assert self.run is not None
         self.accelerated = self.run.begin_batch(batch_idx)
+        if not self.accelerated and self.run.weights() is not None:  # of a recording
+            raise ConfigError([_WEIGHTED])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -103,29 +169,9 @@ class RelaCallback(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the state in."""
         if self.run is not None:
-            self.run.save(checkpoint)
+            self.run.save(checkpoint, head=True)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on from it."""
-        if self.run is not None:
+        if self.run is not None and trainer.training:
             self.run.load(checkpoint)
-
-
-def _unpacked(run: LightningRun, own: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
-    """The module's own hook, behind one that takes the indices off a training batch."""
-
-    def on_before_batch_transfer(batch: Any, dataloader_idx: int) -> Any:
-        if isinstance(batch, tuple) and isinstance(batch, WithIndices):
-            run.note_indices(batch.indices)
-            batch = batch.batch
-        return own(batch, dataloader_idx)
-
-    return on_before_batch_transfer
-
-
-def _let_follow(scheduler: Any) -> None:
-    """A group that came later has the rate of the first, and its schedule."""
-    if hasattr(scheduler, "base_lrs"):
-        scheduler.base_lrs.append(scheduler.base_lrs[0])
-    if hasattr(scheduler, "lr_lambdas"):
-        scheduler.lr_lambdas.append(scheduler.lr_lambdas[0])

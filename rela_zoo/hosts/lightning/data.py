@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler
 
-from rela_zoo.engine import Accelerator, StagedDataset, ViewShape
+from rela_zoo.engine import Accelerator, StagedDataset, SubsetSampler, ViewShape
 from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.hosts.lightning._indexed import CollateIndexed, PairedDataset, innermost
 from rela_zoo.hosts.lightning._trainer import batches_in_flight, put_train_loader, train_loader
+
+# The subsets are drawn in the place of these; anything else was put in for a reason.
+_PLAIN_SAMPLERS = (RandomSampler, SequentialSampler, DistributedSampler, SubsetSampler)
 
 
 class TrainingData(Protocol):
@@ -38,77 +39,60 @@ class TrainingData(Protocol):
         ...
 
 
-class WithIndices(NamedTuple):
-    """A batch of a data set whose items carry no index, on its way from the loader to the module."""
-
-    indices: Tensor
-    batch: Any
-
-
-class _CollateIndexed:
-    """Collates (index, item) pairs; a class, for workers that are spawned."""
-
-    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
-        self._collate = collate
-
-    def __call__(self, items: list[Any]) -> WithIndices:
-        return WithIndices(torch.tensor([item[0] for item in items]), self._collate([item[1] for item in items]))
-
-
-class _Paired:
-    """A data set as (index, item), its `transform` reached through."""
-
-    def __init__(self, base: Any) -> None:
-        self._base = base
-
-    @property
-    def transform(self) -> Any:
-        return self._base.transform
-
-    @transform.setter
-    def transform(self, value: Any) -> None:
-        self._base.transform = value
-
-    def __len__(self) -> int:
-        return len(self._base)
-
-    def __getitem__(self, index: int) -> Any:
-        return index, self._base[index]
-
-
 class LoaderData:
     """The DataLoader of a trainer, rebuilt with the sampler of the subsets; everything else about it stays.
 
     Args:
         trainer: of the run.
         indexed: whether the data set's items begin with their index; else batches come as `WithIndices`.
+        source: the images in the data set's order, where the data set itself can't be read: what `image_source` takes.
+
+    Attributes:
+        dataset: whose items are trained on.
 
     Raises:
-        ConfigError: training data that don't come from a DataLoader with a batch size.
+        ConfigError: training data that don't come from a DataLoader with a batch size and an ordinary sampler.
     """
 
-    def __init__(self, trainer: Any, *, indexed: bool = True) -> None:
+    def __init__(self, trainer: Any, *, indexed: bool = True, source: Any = None) -> None:
         self._trainer, self._loader, self._indexed = trainer, train_loader(trainer), indexed
         dataset = self._loader.dataset
         # The built-in host's own data set has stages from the start.
-        self.source: Any = dataset.base if isinstance(dataset, StagedDataset) else dataset
+        self.dataset: Any = dataset.base if isinstance(dataset, StagedDataset) else dataset
+        self.source: Any = self.dataset if source is None else source
+        problems = []
         if self._loader.batch_size is None:
-            fix = "give the DataLoader a batch_size"
-            got = "its own batches"
-            raise ConfigError([Problem("optimizer.batch_size", "a DataLoader with a batch size", got, fix)])
-        self.batch_size: int = self._loader.batch_size
+            fix = "give the DataLoader a batch_size, and no batch_sampler"
+            problems.append(Problem("batch_size", "a DataLoader with a batch size", "its own batches", fix))
+        elif type(self._loader.sampler) not in _PLAIN_SAMPLERS:
+            got, fix = type(self._loader.sampler).__name__, "leave it out; rela.selection says how samples are drawn"
+            problems.append(Problem("sampler", "a DataLoader without a sampler of its own", got, fix))
+        if problems:
+            raise ConfigError(problems)
+        self.batch_size: int = self._loader.batch_size or 1
+
+    def transform(self, accelerator: Accelerator, views: ViewShape | None) -> Any | None:
+        """The data set's transform in the accelerated stage; None for its own in both.
+
+        Raises:
+            ConfigError: the data set's views can't be changed.
+        """
+        owner = innermost(self.dataset)
+        if not hasattr(owner, "transform"):
+            fix = "give the data set a `transform` attribute that its __getitem__ applies"
+            raise ConfigError([Problem("data.dataset", "a data set with `transform`", type(owner).__name__, fix)])
+        return None if views is None else accelerator.views(owner.transform, views)
 
     def install(self, accelerator: Accelerator, views: ViewShape | None) -> DataLoader:
         """As in `TrainingData`.
 
         Raises:
-            ConfigError: the data set's views can't be changed.
+            ConfigError: the data set's views can't be changed, or `source` lists other samples.
         """
-        old, base = self._loader, self.source
-        if not hasattr(base, "transform"):
-            fix = "give the data set a `transform` attribute that its __getitem__ applies"
-            raise ConfigError([Problem("data.dataset", "a data set with `transform`", type(base).__name__, fix)])
-        accelerated = None if views is None else accelerator.views(base.transform, views)
+        old, base, listed = self._loader, self.dataset, accelerator.sampler.subset.n
+        if listed != len(base):
+            fix = "give the images of just this data set, in its order"
+            raise ConfigError([Problem("source", f"{len(base)} samples, as in the data set", f"{listed}", fix)])
         workers: dict[str, Any] = {}
         if old.num_workers:
             workers = {
@@ -116,12 +100,13 @@ class LoaderData:
                 "persistent_workers": old.persistent_workers,
                 "multiprocessing_context": old.multiprocessing_context,
             }
+        accelerated = self.transform(accelerator, views)
         new: DataLoader = DataLoader(
-            accelerator.dataset(base if self._indexed else _Paired(base), accelerated),
+            accelerator.dataset(base if self._indexed else PairedDataset(base), accelerated),
             batch_size=self.batch_size,
             sampler=accelerator.sampler,
             num_workers=old.num_workers,
-            collate_fn=old.collate_fn if self._indexed else _CollateIndexed(old.collate_fn),
+            collate_fn=old.collate_fn if self._indexed else CollateIndexed(old.collate_fn),
             pin_memory=old.pin_memory,
             # A last batch that is smaller would change the mean loss of a step, and batch norm dislikes batches of one.
             drop_last=True,

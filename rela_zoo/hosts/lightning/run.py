@@ -26,12 +26,14 @@ class ModuleFacts:
         seed: of the run.
         method: its name, for messages.
         views: of the accelerated stage; None keeps the data's own in both stages.
+        accumulate: batches in an optimiser step, where the module makes it by hand; None asks the trainer.
     """
 
     features_dim: int | None
     seed: int
     method: str
     views: ViewShape | None
+    accumulate: int | None = None
 
 
 class LightningRun:
@@ -55,13 +57,19 @@ class LightningRun:
     def __init__(self, trainer: Any, plan: RelaPlan, data: TrainingData, facts: ModuleFacts) -> None:
         self._trainer = trainer
         self._indices: Tensor | None = None
+        # Optimiser steps, and the trainer's count of them when they were counted last.
+        self._steps = self._global_step = trainer.global_step
+        self._in_epoch = False
         self.accelerator = accelerator = Accelerator(
             data.source,
             features_dim=facts.features_dim,
-            run=run_shape(trainer, data.batch_size, facts.seed, facts.method),
+            run=run_shape(trainer, data.batch_size, facts.seed, facts.method, facts.accumulate),
             rela=plan,
             device=trainer.strategy.root_device,
         )
+        if accelerator.head is not None:
+            # Lightning 2.1 has done that to the module already.
+            trainer.precision_plugin.convert_module(accelerator.head)
         data.install(accelerator, facts.views)
         if accelerator.sampler.subset.counts is not None:
             patch_epoch_length(trainer, accelerator)
@@ -78,13 +86,22 @@ class LightningRun:
         if isinstance(indices, Tensor) and indices.device.type == "cpu":
             self._indices = indices
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps made so far."""
+        # Several optimisers that are stepped by hand after one batch each count in `global_step`; they are one step.
+        if self._trainer.global_step != self._global_step:
+            self._steps, self._global_step = self._steps + 1, self._trainer.global_step
+        return self._steps
+
     def start_epoch(self) -> None:
         """In `on_train_epoch_start`."""
+        self._in_epoch = True
         self.accelerator.start_epoch(self._trainer.current_epoch)
 
     def begin_batch(self, batch_idx: int) -> bool:
         """In `training_step`; whether this batch gets the accelerated loss."""
-        return self.accelerator.begin_batch(batch_idx, step=self._trainer.global_step)
+        return self.accelerator.begin_batch(batch_idx, step=self.steps)
 
     def weights(self) -> Tensor | None:
         """Weights of the batch's samples: (B,) float32 on the run's device, or None for no weights."""
@@ -92,29 +109,44 @@ class LightningRun:
 
     def loss(self, features: Sequence[Tensor]) -> Tensor:
         """The accelerated loss of the batch (scalar), from the features of each view, (B, m) with gradient."""
-        assert self._indices is not None
+        if self._indices is None:
+            raise RelaZooError(
+                "it is not known which samples this batch holds",
+                expected="a batch of the trainer's own loader, once in each training step",
+                fix="take the batch as the argument of training_step, and ask for the loss once",
+            )
         return self.accelerator.loss(features, self._indices)
 
     def end_batch(self, batch_idx: int) -> None:
         """In `on_train_batch_end`: fold the step into the averages, and decide where a decision is due."""
-        trainer, accelerator = self._trainer, self.accelerator
-        if trainer.is_last_batch:
-            accelerator.end_epoch(trainer.current_epoch, step=trainer.global_step)
+        # The next batch says itself which samples it holds.
+        self._indices = None
+        if self._trainer.is_last_batch:
+            self._end_epoch()
         else:
-            accelerator.end_batch(batch_idx, step=trainer.global_step)
+            self.accelerator.end_batch(batch_idx, step=self.steps)
+
+    def _end_epoch(self) -> None:
+        """Once an epoch, by whoever comes first: a callback that saves may run before the module's own hook."""
+        if self._in_epoch:
+            self.accelerator.end_epoch(self._trainer.current_epoch, step=self.steps)
+        self._in_epoch = False
 
     def metrics(self) -> dict[str, Tensor]:
         """`rela_slow`, `rela_fast` and `rela_rho` of the adaptive rule, to be logged in the accelerated stage."""
         return {f"rela_{name}": value.float() for name, value in self.accelerator.averages.items()}
 
-    def save(self, checkpoint: dict[str, Any]) -> None:
-        """In `on_save_checkpoint`, whichever callback saves and whenever: add what decides stages and subsets."""
-        trainer, accelerator = self._trainer, self.accelerator
-        accelerator.fold(trainer.global_step)
-        if trainer.is_last_batch:
-            accelerator.end_epoch(trainer.current_epoch, step=trainer.global_step)
-        # The head is in the module's state dict.
-        checkpoint["rela"] = accelerator.state_dict(head=False)
+    def save(self, checkpoint: dict[str, Any], *, head: bool = False) -> None:
+        """In `on_save_checkpoint`, whichever callback saves and whenever: add what decides stages and subsets.
+
+        Args:
+            checkpoint: to be added to.
+            head: whether to put the head in, where it is not in the module's state dict.
+        """
+        self.accelerator.fold(self.steps)
+        if self._trainer.is_last_batch:
+            self._end_epoch()
+        checkpoint["rela"] = {**self.accelerator.state_dict(head=head), "steps": self.steps}
 
     def load(self, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
         """In `on_load_checkpoint`, between `setup` and the first batch; returns what `save` put in.
@@ -132,4 +164,6 @@ class LightningRun:
             )
         # The epoch is set here because the first iterator is made before Lightning tells the sampler.
         self.accelerator.load_state_dict(state, next_epoch(checkpoint))
+        self._global_step = int(checkpoint["global_step"])
+        self._steps = int(state.get("steps") or self._global_step)
         return state
