@@ -49,6 +49,9 @@ else:
 class Host:
     """What a host under the contract knows that the wrapper can't: overridden where it differs."""
 
+    def begin(self) -> None:
+        """Called when a module is built, in whichever process that is, with and without a `rela` section."""
+
     def check(self, cfg: Any) -> list[Problem]:
         """What is wrong with a whole configuration; asked only if it has a `rela` section."""
         return []
@@ -60,6 +63,18 @@ class Host:
     def crop_size(self, module: Any) -> int:
         """Side of the large crops, in pixels."""
         return int(module.cfg.augmentations[0].crop_size)
+
+    def seed_epoch(self, module: Any) -> None:
+        """Called before the first step of each epoch of a run with `rela`: seed chance that is not in the views."""
+
+    def mend_saved(self, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Mend what the host puts into checkpoints and could not read again; with and without `rela`."""
+
+    def mend_loaded(self, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Prepare a module for a checkpoint before its weights are loaded; with and without `rela`."""
+
+    def mend_started(self, module: Any) -> None:
+        """Put back what `on_train_start` has reset after a checkpoint was loaded; with and without `rela`."""
 
     def save(self, module: Any) -> dict[str, Any]:
         """State that the host's own checkpoints lack, as plain values."""
@@ -149,6 +164,7 @@ class RelaMixin(_Contract):
         if rela is None and section is not None:
             rela = plan_rela(section, more=lambda: self._rela_host.check(cfg))
         super().__init__(cfg, *args, **kwargs)
+        self._rela_host.begin()
         self._rela_plan = None if section is None else rela
         self._rela_run: LightningRun | None = None
         self._accelerating = False
@@ -183,6 +199,7 @@ class RelaMixin(_Contract):
 
     def on_train_start(self) -> None:
         super().on_train_start()
+        self._rela_host.mend_started(self)
         if self._rela_run is not None and self.trainer.global_rank == 0:
             _record_artefacts(self._rela_run.accelerator, self._rela_host.run_folder(self.trainer))
 
@@ -221,6 +238,8 @@ class RelaMixin(_Contract):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         if self._rela_run is None:
             return super().training_step(batch, batch_idx)
+        if batch_idx == 0:
+            self._rela_host.seed_epoch(self)
         self._rela_run.take_indices(batch[0])
         accelerated = self._rela_run.begin_batch(batch_idx)
         self._sample_weights = self._rela_run.weights()
@@ -259,12 +278,14 @@ class RelaMixin(_Contract):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
+        self._rela_host.mend_saved(self, checkpoint)
         if self._rela_run is not None:
             self._rela_run.save(checkpoint)
             checkpoint["rela"].update(self._rela_host.save(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
+        self._rela_host.mend_loaded(self, checkpoint)
         if self._rela_run is not None:
             self._rela_host.load(self, self._rela_run.load(checkpoint))
 

@@ -59,6 +59,11 @@ class SelectionConfig:
         return any(part.needs_epochs for part in self.policy.parts())
 
     @property
+    def weighted(self) -> bool:
+        """Whether losses are weighted by sample, in any phase."""
+        return any(getattr(part.options, "weighted", False) for part in self.policy.parts())
+
+    @property
     def banner(self) -> str:
         """What a run's banner says of the policy; "" for nothing."""
         return self.policy.banner()

@@ -78,8 +78,7 @@ class RelaCallback(Callback):
         seed: int = 0,
     ) -> None:
         self.plan = plan_rela(rela)
-        weighted = any(part.options.get("weighted") for part in self.plan.config.selection.parts())
-        if weighted and self.plan.config.handover != 1.0:
+        if self.plan.config.selection.weighted and self.plan.config.handover != 1.0:
             raise ConfigError([_WEIGHTED])
         self._features_dim, self._views, self._source = features_dim, views, source
         self._accumulate, self._seed = accumulate, seed

@@ -97,7 +97,8 @@ class LoaderData:
         if old.num_workers:
             workers = {
                 "prefetch_factor": old.prefetch_factor,
-                "persistent_workers": old.persistent_workers,
+                # Stage and epoch travel with the index, so that workers need not be started anew for each epoch.
+                "persistent_workers": True,
                 "multiprocessing_context": old.multiprocessing_context,
             }
         accelerated = self.transform(accelerator, views)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from rela_zoo.hosts.config_group import register_rela_group
-from rela_zoo.hosts.solo_learn._host import SoloLearn
+from rela_zoo.hosts.solo_learn._host import SoloLearn, make_resumer_compare_rela
 from rela_zoo.hosts.solo_learn._methods import NOT_METHODS
 
 
@@ -27,11 +27,7 @@ def activate() -> None:
     for name, method in list(methods.items()):
         if name not in NOT_METHODS:
             methods[name] = with_rela(method, SoloLearn())
-    from solo.utils.auto_resumer import AutoResumer
-
-    if "rela" not in AutoResumer.SHOULD_MATCH:
-        # Without this a plain run would resume from a checkpoint of a run with `rela`, and the other way round.
-        AutoResumer.SHOULD_MATCH.append("rela")
+    make_resumer_compare_rela()
 
 
 def is_active() -> bool:

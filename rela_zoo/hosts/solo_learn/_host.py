@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+import numpy as np
+import torch
 
 from rela_zoo.errors import Problem
 from rela_zoo.hosts.contract import Host
 from rela_zoo.hosts.lightning import TrainingData
+from rela_zoo.hosts.solo_learn import _resume
 from rela_zoo.hosts.solo_learn._check import check_config
 from rela_zoo.hosts.solo_learn._dali import DaliData, is_dali
 
 
 class SoloLearn(Host):
-    """solo-learn's `main_pretrain.py`: its own checks, and data that may come from DALI."""
+    """solo-learn's `main_pretrain.py`: its own checks, data that may come from DALI, and resumption mended."""
+
+    def begin(self) -> None:
+        # Here and not in the plugin alone: a launcher's worker process gets the classes, not what the plugin did.
+        make_resumer_compare_rela()
 
     def check(self, cfg: Any) -> list[Problem]:
         return check_config(cfg)
 
     def data(self, module: Any) -> TrainingData:
         return DaliData(module) if is_dali(module) else super().data(module)
+
+    def seed_epoch(self, module: Any) -> None:
+        # Masks (mae), permutations (wmse) and dropout (all4one) come from the global generator: without this a resumed
+        # run would draw others than the run that it goes on with.
+        key = int(module.cfg.get("seed", None) or 0), module.trainer.current_epoch, module.trainer.global_rank
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def mend_saved(self, module: Any, checkpoint: dict[str, Any]) -> None:
+        _resume.mend_saved(checkpoint)
+
+    def mend_loaded(self, module: Any, checkpoint: dict[str, Any]) -> None:
+        _resume.mend_loaded(module, checkpoint)
+
+    def mend_started(self, module: Any) -> None:
+        _resume.mend_started(module)
+
+
+def make_resumer_compare_rela() -> None:
+    """Let solo-learn's AutoResumer take no checkpoint of a run with another `rela` section.
+
+    Without this a plain run would resume from a checkpoint of a run with `rela`, and the other way round.
+    """
+    if "solo" not in sys.modules:
+        return
+    from solo.utils.auto_resumer import AutoResumer
+
+    if "rela" not in AutoResumer.SHOULD_MATCH:
+        AutoResumer.SHOULD_MATCH.append("rela")
