@@ -28,8 +28,14 @@ def folder(tmp_path, monkeypatch, make_folder):
     return tmp_path / "images"
 
 
-def test_it_is_short():
-    assert len(SCRIPT.read_text().splitlines()) < 60
+def test_it_is_short_and_the_readme_quotes_it():
+    lines = SCRIPT.read_text().splitlines()
+    assert len(lines) < 60
+    readme = (SCRIPT.parents[2] / "README.md").read_text()
+    quoted = readme.partition("## In a loop of your own")[2].partition("```python\n")[2].partition("```")[0]
+    assert len(quoted.splitlines()) == 9
+    assert {line.strip() for line in quoted.splitlines()} <= {line.strip() for line in lines}
+    assert f"in {len(lines)} lines" in readme
 
 
 @pytest.mark.parametrize("head", ["frozen", "trained"])
