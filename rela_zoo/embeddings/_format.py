@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from rela_zoo._io.fields import sentence
 from rela_zoo._io.safetensors_header import HeaderError, read_header
+from rela_zoo._io.validation import validate
 from rela_zoo.errors import EmbeddingsError
 
 FORMAT: Literal["rela-zoo-embeddings"] = "rela-zoo-embeddings"
@@ -253,11 +255,10 @@ def read_index(folder: Path) -> Index:
             got=version,
             fix="pip install --upgrade rela-zoo" if version > FORMAT_VERSION else fix,
         )
-    try:
-        index = Index.model_validate(raw)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise EmbeddingsError(f"{path} is malformed", expected="the keys of format 1", got=problems, fix=fix) from error
+    index, problems = validate(Index, raw)
+    if index is None:
+        got = "; ".join(f"{one.key}: {sentence(one)}" for one in problems[:5])
+        raise EmbeddingsError(f"{path} is malformed", expected="the keys of format 1", got=got, fix=fix)
     for number, shard in enumerate(index.shards):
         if not _SHARD.fullmatch(shard.file) or shard.file != shard_name(number):
             raise EmbeddingsError(

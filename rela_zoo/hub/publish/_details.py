@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from rela_zoo.errors import RegistryError
+from rela_zoo._io.fields import sentence
+from rela_zoo._io.validation import validate
+from rela_zoo.errors import Problem, RegistryError
 from rela_zoo.prior import reference_preprocessing
 from rela_zoo.registry import Preprocessing, PriorSpec
 
@@ -80,10 +80,10 @@ class Details:
         }
         if "input_size" in given and "resize" not in given:
             given["resize"] = max(self.input_size or 0, round(known.resize * (self.input_size or 0) / known.input_size))
-        try:
-            return Preprocessing.model_validate({**known.model_dump(), **given})
-        except ValidationError as error:
-            raise RegistryError("this preprocessing can't be", got=_first(error), fix="correct the options") from error
+        found, problems = validate(Preprocessing, {**known.model_dump(), **given})
+        if found is None:
+            raise RegistryError("this preprocessing can't be", got=_said(problems[:1]), fix="correct the options")
+        return found
 
 
 def make_spec(fields: dict[str, Any]) -> PriorSpec:
@@ -92,23 +92,16 @@ def make_spec(fields: dict[str, Any]) -> PriorSpec:
     Raises:
         RegistryError: with every contradiction.
     """
-    try:
-        return PriorSpec.model_validate(fields)
-    except ValidationError as error:
+    spec, problems = validate(PriorSpec, fields)
+    if spec is None:
         raise RegistryError(
             "these facts make no registry entry",
-            got="; ".join(_said(one) for one in error.errors(include_url=False)),
+            got=_said(problems),
             fix="give or correct them with the options of `rela-zoo publish` (--licence, --id, --title, …), or write "
             "an entry of your own and give it as --entry",
-        ) from error
+        )
+    return spec
 
 
-def _said(one: Any) -> str:
-    where = ".".join(str(part) for part in one["loc"])
-    if one["type"] == "value_error":
-        return str(one["ctx"]["error"]).replace("\n", "; ")
-    return f"{where}: {one['msg']}" + ("" if one["type"] == "missing" else f", got {one['input']!r}")
-
-
-def _first(error: ValidationError) -> str:
-    return _said(error.errors(include_url=False)[0])
+def _said(problems: list[Problem]) -> str:
+    return "; ".join(f"{one.key}: {sentence(one)}" for one in problems)
