@@ -26,6 +26,7 @@ _ATTEMPTS = 10
 _SIGMA = (0.1, 2.0)
 _ORDERS = np.array(list(itertools.permutations(range(4))))
 _JITTER = ("brightness", "contrast", "saturation", "hue")
+_STILL = [[1.0], [1.0], [1.0], [0.0]]  # the factors that change nothing
 _PARTS = ("color_jitter", "grayscale", "gaussian_blur", "solarization", "equalization", "horizontal_flip")
 # Which of an image's numbers decides what; a place is never given to anything else, or all views would change.
 _AREA, _SHAPE, _TOP, _LEFT, _FACTORS, _ORDER, _BLUR = (0, 10, 20, 21, 22, 26, 27)
@@ -89,7 +90,7 @@ class BatchViews:
 
     def _coloured(self, out: Tensor, chosen: Mapping[str, np.ndarray]) -> Tensor:
         device = out.device
-        if (chosen["factors"] != [[1.0], [1.0], [1.0], [0.0]]).any():
+        if (chosen["factors"] != _STILL).any():
             order, factors = chosen["order"], np.take_along_axis(chosen["factors"], chosen["order"], 0)
             turned = [_rows((order[step] == colour.HUE) & (factors[step] != 0), device) for step in range(4)]
             out = colour.jitter(out, _sent(order, device), _sent(factors, device), turned)
@@ -122,15 +123,12 @@ def _drawn(view: View, key: tuple[int, ...], indices: np.ndarray, sizes: np.ndar
     """What happens to each image of a batch in one view; the last axis is that of the images."""
     numbers = uniforms(key, indices, _NUMBERS)
     happens = {part: numbers[_CHANCE[part]] < float((view.get(part) or {}).get("prob", 0.0)) for part in _PARTS}
-    jitter = view.get("color_jitter") or {}
-    factors = np.ones((4, len(indices)))
-    for change, name in enumerate(_JITTER):
-        strength, draw = float(jitter.get(name, 0.0)), numbers[_FACTORS + change]
-        if name == "hue":
-            factors[change] = np.where(happens["color_jitter"], strength * (2 * draw - 1), 0.0)
-        else:
-            low = max(0.0, 1 - strength)
-            factors[change] = np.where(happens["color_jitter"], low + (1 + strength - low) * draw, 1.0)
+    factors = np.array(_STILL) + np.zeros(len(indices))
+    if happens["color_jitter"].any():
+        for change, name in enumerate(_JITTER):
+            low, high = _range(view["color_jitter"][name], name)
+            factor = low + (high - low) * numbers[_FACTORS + change]
+            factors[change] = np.where(happens["color_jitter"], factor, _STILL[change])
     crop, size, (heights, widths) = view.get("rrc") or {"enabled": False}, int(view["crop_size"]), sizes.T
     if crop["enabled"]:
         boxes = random_boxes(
@@ -147,6 +145,14 @@ def _drawn(view: View, key: tuple[int, ...], indices: np.ndarray, sizes: np.ndar
         "sigma": numbers[_BLUR] * (_SIGMA[1] - _SIGMA[0]) + _SIGMA[0],
         **{part: happens[part] for part in _PARTS[1:-1]},
     }
+
+
+def _range(strength: float | Sequence[float], change: str) -> tuple[float, float]:
+    """Of the factors of a change, by torchvision's meaning of its strength: a number, or the range itself."""
+    if not isinstance(strength, int | float):
+        low, high = strength
+        return float(low), float(high)
+    return (-strength, strength) if change == "hue" else (max(0.0, 1.0 - strength), 1.0 + strength)
 
 
 def random_boxes(draws: np.ndarray, low: float, high: float, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo._io.progress import Progress
+from rela_zoo.data._source import ImageSource
 from rela_zoo.errors import RelaZooError
 
 _BLOCK = 256 * 1024 * 1024  # bytes; so that memory grows with the images, and no copy of all of them is made
@@ -74,26 +74,66 @@ class DecodedImages:
         return whole.view(len(self), *first.tolist(), 3).permute(0, 3, 1, 2)
 
 
-class _Pixels(Dataset[Tensor]):
-    def __init__(self, images: Any) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(np.array(self._images.image(index)))
-
-
-def decode_images(images: Any, *, num_workers: int = 0) -> DecodedImages:
-    """Decode all images of a data set.
+class HeldSource(ImageSource):
+    """A source whose images come from memory; in all else it is the other.
 
     Args:
-        images: an `ImageSource`, or a data set with `len` and `image(index)`, which gives an RGB image.
+        source: whose ids, labels and bytes these are.
+        held: its images.
+    """
+
+    def __init__(self, source: ImageSource, held: DecodedImages) -> None:
+        self._source, self._held = source, held
+        self.left_out = source.left_out
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self._source.ids
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        return self._source.labels
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self._source.classes
+
+    def raw(self, index: int) -> bytes:
+        return self._source.raw(index)
+
+    def describe(self) -> str:
+        return self._source.describe()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def image(self, index: int) -> Image.Image:
+        return self._held.image(index)
+
+
+class _Pixels(Dataset[Tensor]):
+    def __init__(self, source: ImageSource) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(np.array(self._source.image(index)))
+
+
+def decode_images(source: ImageSource, *, num_workers: int = 0) -> DecodedImages:
+    """Decode all images of a source.
+
+    Args:
+        source: of the images.
         num_workers: processes that decode; 0 decodes in this one.
+
+    Raises:
+        UndecodableImageError: one of them is no picture; the message names it.
     """
     loader = DataLoader(
-        _Pixels(images),
+        _Pixels(source),
         batch_size=_CHUNK,
         num_workers=num_workers,
         collate_fn=list,
@@ -111,7 +151,7 @@ def decode_images(images: Any, *, num_workers: int = 0) -> DecodedImages:
             blocks.append(torch.cat([one.reshape(-1) for one in waiting]).share_memory_())
         waiting, waiting_bytes = [], 0
 
-    with Progress("decoding images", len(images), unit="images") as progress:
+    with Progress("decoding images", len(source), unit="images") as progress:
         for chunk in loader:
             for one in chunk:
                 if waiting_bytes + one.numel() > _BLOCK:

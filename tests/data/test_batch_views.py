@@ -159,6 +159,15 @@ def test_factors_differ_from_image_to_image() -> None:
     assert 1.35 < float(factors.max()) <= 1.5
 
 
+def test_strengths_may_be_ranges() -> None:
+    pixels = torch.full((32, 3, 32, 32), 100, dtype=torch.uint8)
+    jitter = {"prob": 1.0, "brightness": [1.2, 1.4], "contrast": 0, "saturation": [1, 1], "hue": [0.0, 0.0]}
+    (out,) = views([{**STILL, "color_jitter": jitter}], statistics=PLAIN)(pixels, torch.arange(32), 0)
+    factors = out[:, 0, 0, 0] * 255 / 100
+    assert 1.2 <= float(factors.min()) < 1.23
+    assert 1.37 < float(factors.max()) <= 1.4
+
+
 def test_views_keep_their_own_description(pixels: torch.Tensor) -> None:
     entries = [STILL, {**STILL, "crop_size": 16, "num_crops": 2}, {**STILL, "solarization": {"prob": 1.0}}]
     large, *small, solarised = views(entries)(pixels, torch.arange(64), 0)

@@ -9,20 +9,36 @@ import pytest
 import torch
 from PIL import Image
 
+from rela_zoo.data import ImageSource
 from rela_zoo.data import decoded as module
-from rela_zoo.data.decoded import DecodedImages, decode_images
+from rela_zoo.data.decoded import DecodedImages, HeldSource, decode_images
 from rela_zoo.errors import RelaZooError
 
 
-class Pictures:
+class Pictures(ImageSource):
     """Noise of given sizes."""
 
     def __init__(self, sizes: list[tuple[int, int]]) -> None:
         generator = np.random.default_rng(0)
         self.arrays = [generator.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
 
-    def __len__(self) -> int:
-        return len(self.arrays)
+    @property
+    def ids(self) -> list[str]:
+        return [f"{i}" for i in range(len(self.arrays))]
+
+    @property
+    def labels(self) -> list[int]:
+        return [i % 2 for i in range(len(self.arrays))]
+
+    @property
+    def classes(self) -> list[str]:
+        return ["even", "odd"]
+
+    def raw(self, index: int) -> bytes:
+        return self.arrays[index].tobytes()
+
+    def describe(self) -> str:
+        return "noise"
 
     def image(self, index: int) -> Image.Image:
         return Image.fromarray(self.arrays[index])
@@ -43,6 +59,16 @@ def test_images_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch, workers: i
         for i, array in enumerate(pictures.arrays):
             assert np.array_equal(np.asarray(found.image(i)), array)
             assert np.array_equal(found.pixels(i).numpy(), array)
+
+
+def test_a_held_source_is_the_source() -> None:
+    source = Pictures(MIXED)
+    held = HeldSource(source, decode_images(source))
+    for attribute in ("ids", "labels", "classes", "left_out"):
+        assert getattr(held, attribute) == getattr(source, attribute)
+    assert (len(held), held.describe(), held.raw(2), held.probe()) == (7, "noise", source.raw(2), source.probe())
+    source.arrays[3] = source.arrays[3] * 0
+    assert np.asarray(held.image(3)).any(), "images come from memory"
 
 
 def test_decoding_draws_no_chance() -> None:
