@@ -16,7 +16,10 @@ _AXES = {
 
 
 def draw_curves(cells: list[Cell], cost: str, start: float | None, target: float | None, path: Path) -> None:
-    """Accuracy against a cost: one line a cell, the mean over seeds, the range of the seeds shaded."""
+    """Accuracy against a cost: one line a cell, the mean over seeds, the range of the seeds shaded.
+
+    The axis is logarithmic where the judgements are spread so.
+    """
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
     title, scale = _AXES[cost]
@@ -27,6 +30,8 @@ def draw_curves(cells: list[Cell], cost: str, start: float | None, target: float
         axes.plot(places, np.array(ys) * 100, label=cell.name, marker="o", markersize=3, linewidth=1.6, **style)
         each = np.array([curve([row], cost, start)[1][: len(ys)] for row in cell.rows]) * 100
         axes.fill_between(places, each.min(0), each.max(0), alpha=0.15, color=style["color"], linewidth=0)
+    if all(row["engine"] == "product" for cell in cells for row in cell.rows):
+        axes.set_xscale("log")
     for value, text in ((target, "BYOL on all data"), (start, "untrained student")):
         if value is not None:
             axes.axhline(value * 100, color="0.5", linewidth=0.8, linestyle=":")
