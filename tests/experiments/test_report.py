@@ -62,7 +62,11 @@ ROWS = [
     row([0.3, 0.32], rela__data_ratio=0.2, optimizer__lr=0.004),
     row([0.3, 0.32], rela__data_ratio=0.2, optimizer__lr=0.01),
 ]
-OLD = [old_row([0.9], method="untrained"), old_row([0.91, 0.95]), old_row([0.7, 0.99], prior="resnet56", handover=0.5)]
+OLD = [
+    old_row([0.9], method="untrained"),
+    old_row([0.91, 0.95]),
+    old_row([0.7, 0.99], prior="resnet56", head="frozen", handover=0.5),
+]
 
 
 def test_seeds_are_averaged_and_namesakes_told_apart() -> None:
