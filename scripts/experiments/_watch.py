@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rela_zoo.analysis.evaluate import extract_features, few_label_probe, knn_accuracy, linear_probe
 from rela_zoo.data.batch_views import BatchViews
+from rela_zoo.data.datasets import ImageDataset
 from rela_zoo.data.decoded import decode_images
 
 Judge = Callable[[nn.Module], dict[str, float]]
@@ -31,16 +32,16 @@ class HeldOut:
     """Judges a backbone by its features of un-augmented images, decoded and prepared once.
 
     Args:
-        train, test: data sets with `image(index)` and `target(index)`.
+        train, test: the data sets.
         size: of the images that the student sees, in pixels.
         mean, std: of the channels, as in training.
     """
 
-    def __init__(self, train: Any, test: Any, size: int, mean: list[float], std: list[float]) -> None:
+    def __init__(self, train: ImageDataset, test: ImageDataset, size: int, mean: list[float], std: list[float]) -> None:
         whole = BatchViews([{"crop_size": size}], mean, std, seed=0)
 
-        def prepared(images: Any) -> TensorDataset:
-            pixels = decode_images(images).stacked()
+        def prepared(images: ImageDataset) -> TensorDataset:
+            pixels = decode_images(images.source).stacked()
             parts = [whole(part, torch.arange(len(part)), 0)[0] for part in pixels.split(_CHUNK)]
             return TensorDataset(torch.cat(parts), torch.tensor([images.target(i) for i in range(len(images))]))
 
