@@ -73,6 +73,11 @@ class BatchViews:
         Returns:
             A (B, 3, crop_size, crop_size) float32, channels last, for each view, on the device of `pixels`.
         """
+        # Not in half precision, for a pixel has 256 steps.
+        with torch.autocast(pixels.device.type, enabled=False):
+            return self._made(pixels, indices, epoch, sizes)
+
+    def _made(self, pixels: Tensor, indices: Tensor, epoch: int, sizes: Tensor | None) -> list[Tensor]:
         views: list[Tensor] = [torch.empty(0)] * len(self._views)
         images = pixels.float().div_(255)
         shape = np.tile(pixels.shape[-2:], (len(pixels), 1)) if sizes is None else sizes.numpy()

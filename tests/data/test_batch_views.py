@@ -123,6 +123,13 @@ def test_seed_epoch_and_index_decide_and_nothing_else(pixels: torch.Tensor) -> N
         assert ((other[0] - first).abs().amax((1, 2, 3)) > 1e-3).all()
 
 
+def test_half_precision_around_it_changes_nothing(pixels: torch.Tensor) -> None:
+    entries = [{**RELA_VIEW, "crop_size": 32, "num_crops": 2}]
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = views(entries)(pixels, torch.arange(64), 0)
+    assert torch.equal(inside[0], views(entries)(pixels, torch.arange(64), 0)[0])
+
+
 def test_one_change_more_leaves_the_others_alone(pixels: torch.Tensor) -> None:
     entry = {"rrc": CROP, "crop_size": 32, "horizontal_flip": {"prob": 0.5}}
     (plain,) = views([entry])(pixels, torch.arange(64), 0)
