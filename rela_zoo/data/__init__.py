@@ -1,7 +1,8 @@
 """Images with lasting ids, from whatever the user calls data; data sets over them; views.
 
 `image_source` opens a path, a data set object or an array as one list of images, and everything else stands on it:
-`rela_zoo.data.datasets` (torch data sets), `.views` (random views), `.statistics` (facts about public data sets).
+`rela_zoo.data.datasets` (torch data sets), `.decoded` (images in memory), `.views` (random views), `.batch_views` (of a
+batch, on its device), `.statistics` (facts about public data sets).
 """
 
 from __future__ import annotations

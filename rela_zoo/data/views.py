@@ -16,6 +16,7 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 Transform = Callable[[Image.Image], Any]
+Described = tuple[Sequence[Mapping[str, Any]], Sequence[float], Sequence[float]]
 
 # The accelerated stage's views (ReLA's reference code); the crop size is filled in from the method's own views.
 RELA_VIEW: dict[str, Any] = {
@@ -104,10 +105,12 @@ class MultiViews:
 
     Args:
         views: (transform, times) pairs, applied in order.
+        described: what the transforms were made from, for whoever makes the same views otherwise: the entries of
+            `augmentations`, mean and standard deviation of the channels.
     """
 
-    def __init__(self, views: Sequence[tuple[Transform, int]]) -> None:
-        self.views = list(views)
+    def __init__(self, views: Sequence[tuple[Transform, int]], described: Described | None = None) -> None:
+        self.views, self.described = list(views), described
 
     def __call__(self, image: Image.Image) -> list[Any]:
         """An RGB image → as many views as all the times together."""
@@ -168,7 +171,8 @@ def build_views(augmentations: Sequence[Mapping[str, Any]], mean: Sequence[float
         >>> [tuple(one.shape) for one in views(Image.open("photos/cat/000.png"))]
         [(3, 24, 24), (3, 24, 24)]
     """
-    return MultiViews([(build_view(view, mean, std), int(view.get("num_crops", 1))) for view in augmentations])
+    views = [(build_view(view, mean, std), int(view.get("num_crops", 1))) for view in augmentations]
+    return MultiViews(views, (augmentations, mean, std))
 
 
 def find_normalisation(transform: Any) -> tuple[list[float], list[float]] | None:

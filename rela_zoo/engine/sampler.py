@@ -138,7 +138,8 @@ class StagedDataset(Dataset):
 
     def __init__(self, base: Any, accelerated: Any | None, seed: int, *, indexed: bool = True) -> None:
         self.base, self._seed, self._indexed = base, seed, indexed
-        self._transforms = (base.transform if accelerated is None else accelerated, base.transform)
+        # Of the accelerated stage, and of the method's own.
+        self.transforms = (base.transform if accelerated is None else accelerated, base.transform)
 
     @property
     def dataset(self) -> Any:
@@ -152,9 +153,18 @@ class StagedDataset(Dataset):
         """The item of `base` for an index packed by `SubsetSampler`, or for a bare index (stage 0, epoch 0)."""
         tag, index = divmod(packed, len(self.base))
         epoch, stage = divmod(tag, 2)
-        self.base.transform = self._transforms[stage]
+        self.base.transform = self.transforms[stage]
         with _seeded(self._seed, epoch, index):
             item = self.base[index]
         if self._indexed:
             return item
         return (index, *item) if isinstance(item, list | tuple) else (index, item)
+
+    def __getitems__(self, packed: list[int]) -> Any:
+        """The items of a batch; or the whole batch from a base with `raw_batch`, whose views are made later."""
+        if not hasattr(self.base, "raw_batch"):
+            return [self[one] for one in packed]
+        # No batch mixes two stages or epochs.
+        (tag,) = {one // len(self.base) for one in packed}
+        epoch, stage = divmod(tag, 2)
+        return self.base.raw_batch([one % len(self.base) for one in packed], epoch, stage, self._seed)

@@ -1,212 +1,199 @@
-"""A grid of runs, described in YAML: what may be said, what it is multiplied out to, and each run's digest."""
+"""A grid of runs, described in YAML in terms of the product's configuration: what it is multiplied out to."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
+import re
+import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rela_zoo.selection import parse_selection
+from rela_zoo.errors import RelaZooError
+from rela_zoo.hosts.builtin.compose import compose
+from rela_zoo.hosts.builtin.config import as_plain, run_digest
 
-Settings = dict[str, Any]
-
-METHODS = ("byol", "simclr", "dino")
-_WORDS: dict[str, tuple[str, ...]] = {
-    "method": ("untrained", *METHODS),
-    "stem": ("imagenet", "cifar"),
-    "head": ("frozen", "trained"),
-    "precision": ("float32", "bfloat16"),
-    "views": ("asymmetric", "symmetric", "symmetric_weak"),
-}
-# Every key of a run, with its default; None where the method decides or where it doesn't apply.
-DEFAULTS: Settings = {
-    "method": "byol",
-    "backbone": "resnet18",  # a timm name
-    "stem": "imagenet",  # or `cifar`: 3×3 of stride 1, no max-pooling
-    "zero_init": False,  # whether residual branches start at zero: timm's habit, not torchvision's nor solo-learn's
-    "prior": None,
-    "data_ratio": 1.0,  # of the images, drawn anew each epoch; (0, 1]
-    "selection": "uniform",
-    "handover": "adaptive",  # or the fraction of the epochs that is accelerated, [0, 1]
-    "head": "frozen",
-    "seed": 0,
-    "images": None,  # training images; None takes all
-    "test_images": None,
-    "epochs": 20,
-    "eval_every": 5,  # epochs; the last one is always evaluated
-    "batch_size": 64,
-    "lr": 1e-3,
-    "weight_decay": 1e-4,
-    "warmup": 0.05,  # fraction of the steps in which the learning rate rises linearly
-    "views": None,  # of the method's own stage, rela_zoo/conf/augmentations; None: the method's usual ones
-    "tau": 0.99,  # of the momentum network at the start; rises to 1 along a cosine
-    "hidden_dim": 1024,  # of projector and predictor
-    "output_dim": 256,
-    "prototypes": 1024,  # DINO
-    "temperature": 0.2,  # SimCLR
-    "precision": "bfloat16",
-    "trim": True,  # leave out filter taps that see only padding: the same numbers, sooner
-    "compile": "auto",  # auto: on CUDA only
-}
-# What can't change a number beyond rounding is not part of a run's identity.
-_NOT_IDENTITY = ("trim", "compile")
-_USUAL_VIEWS = {"byol": "asymmetric", "dino": "asymmetric", "simclr": "symmetric"}
-_ONLY_FOR = {"tau": ("byol", "dino"), "temperature": ("simclr",), "prototypes": ("dino",)}
-_TRAINING_ONLY = tuple(
-    key
-    for key in DEFAULTS
-    if key not in ("method", "backbone", "stem", "zero_init", "seed", "images", "test_images", "precision")
-)
+# Keys of a cell that are no keys of a configuration.
+_OWN = ("config", "untrained")
+_TOP: dict[str, Any] = {"data": {}, "judged": 5, "defaults": {}, "grids": []}
 
 
 class GridError(ValueError):
     """A grid that can't be run; the message lists every problem."""
 
 
-def load_grid(path: Path) -> list[Settings]:
-    """Read a grid file and multiply it out: one dictionary a run, in the file's order, no run twice.
+def embeddings_folder(prior: str, data: str) -> str:
+    """Where the embeddings of a data file by a prior are, relative to the work folder."""
+    return f"embeddings/{prior.replace('/', '_')}/{Path(data).stem}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row to be.
+
+    Attributes:
+        config_name: of a packaged configuration.
+        overrides: Hydra key, with its `+` if it has one → value.
+        untrained: whether the student is judged as it begins.
+    """
+
+    config_name: str
+    overrides: Mapping[str, Any] = field(hash=False)
+    untrained: bool = False
+
+    @property
+    def command(self) -> str:
+        """What a user types to train the same, in the work folder."""
+        return " ".join(["rela-zoo pretrain --config-name", self.config_name, *map(_quoted, self.words)])
+
+    @property
+    def words(self) -> list[str]:
+        """The overrides in Hydra's grammar."""
+        return [f"{key}={hydra_text(value)}" for key, value in self.overrides.items()]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The whole configuration, as `rela-zoo pretrain` composes it."""
+        return as_plain(compose(self.config_name, None, self.words))
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the run, as the product names its folder."""
+        return ("untrained-" if self.untrained else "") + run_digest(self.config)
+
+    @property
+    def prior(self) -> str | None:
+        """The prior's name, or None."""
+        group = self.overrides.get("rela")
+        return self.overrides.get("rela.prior", None if group == "default" else group)
+
+    def on(self, train: str, test: str) -> Run:
+        """The same on these files."""
+        given: dict[str, Any] = {**self.overrides, "data.train_path": train, "data.val_path": test}
+        if self.prior is not None:
+            given["rela.embeddings"] = embeddings_folder(self.prior, train)
+        return Run(self.config_name, given, self.untrained)
+
+    @property
+    def label(self) -> str:
+        """The run in a few words, for people."""
+        shown = ["untrained" if self.untrained else self.config_name]
+        for key, value in self.overrides.items():
+            if key == "seed" or (key.startswith("rela") and key != "rela.embeddings"):
+                shown.append(f"{key.removeprefix('rela.')}={value}")
+        return ", ".join(shown)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a grid file says: images of each part, how often a student is judged, and runs without their files."""
+
+    images: dict[str, int | None]
+    judged: int
+    runs: list[Run]
+
+
+def load_grid(path: Path) -> Grid:
+    """Read a grid file and multiply it out, in the file's order, no run twice.
 
     Raises:
         GridError: listing all that is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return expand(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise GridError(f"the grid {path} can't be read ({error.strerror}); expected a YAML file") from error
-    return expand(yaml.safe_load(text))
 
 
-def expand(grid: Any) -> list[Settings]:
-    """Multiply out `{defaults: {…}, grids: [{key: value or list of values}, …]}`; the last key of a grid varies first.
+def expand(grid: Any) -> Grid:
+    """Multiply out `{data: …, judged: …, defaults: {…}, grids: [{key: value or list of values}, …]}`.
+
+    The last key of a cell varies first, seeds first of all. A value that is a list itself stands in a list of its own.
 
     Raises:
         GridError: listing all that is wrong.
     """
-    if not isinstance(grid, Mapping) or not isinstance(grid.get("grids"), list) or set(grid) - {"defaults", "grids"}:
-        raise GridError("expected a grid of the form `defaults: {…}`, `grids: [{…}, …]`")
-    problems: list[str] = []
-    runs: dict[str, Settings] = {}
+    if not isinstance(grid, Mapping) or not isinstance(grid.get("grids"), list) or set(grid) - set(_TOP):
+        raise GridError(f"expected a grid with the keys {', '.join(_TOP)}, and in `grids` a list of cells")
+    grid = {**_TOP, **grid}
+    problems = []
+    if set(grid["data"]) - {"train", "test"}:
+        problems.append(f"data: expected numbers of images under train and test, got {grid['data']}")
+    if not isinstance(grid["judged"], int) or grid["judged"] < 1:
+        problems.append(f"judged: expected a whole number ≥ 1, got {grid['judged']!r}")
+    runs: dict[str, Run] = {}
     for number, cell in enumerate(grid["grids"]):
-        given = {**(grid.get("defaults") or {}), **cell}
-        unknown = sorted(set(given) - set(DEFAULTS))
-        if unknown:
-            problems.append(f"grids[{number}]: unknown keys {unknown}; known are {sorted(DEFAULTS)}")
+        given = {**(grid["defaults"] or {}), **cell}
+        if not given.get("config"):
+            problems.append(f"grids[{number}]: expected `config`, the name of a packaged configuration")
             continue
         # Keys of the cell itself vary after those of the defaults, seeds last of all.
         names = sorted(given, key=lambda name: (name == "seed", name in cell))
         choices = [value if isinstance(value := given[name], list) else [value] for name in names]
         for chosen in itertools.product(*choices):
-            settings = {**DEFAULTS, **dict(zip(names, chosen, strict=True))}
-            wrong = check(settings)
-            problems += [f"grids[{number}]: {problem}" for problem in wrong]
-            if not wrong:
-                settings = normalise(settings)
-                runs.setdefault(digest(settings), settings)
+            values = dict(zip(names, chosen, strict=True))
+            overrides = {key: value for key, value in values.items() if key not in _OWN}
+            # Hydra takes a group before the keys in it.
+            overrides = dict(sorted(overrides.items(), key=lambda item: "." in item[0]))
+            run = Run(str(values["config"]), overrides, bool(values.get("untrained")))
+            runs.setdefault(f"{run.untrained} {run.command}", run)
     if problems:
-        raise GridError("this grid can't be run:\n  " + "\n  ".join(dict.fromkeys(problems)))
-    return list(runs.values())
+        raise GridError("this grid can't be run:\n  " + "\n  ".join(problems))
+    return Grid({"train": None, "test": None, **grid["data"]}, grid["judged"], list(runs.values()))
 
 
-def check(settings: Settings) -> list[str]:
-    """All that is wrong with the settings of one run."""
-    problems = []
-    for key, words in _WORDS.items():
-        if settings[key] not in words and not (key == "views" and settings[key] is None):
-            problems.append(f"{key}: expected one of {', '.join(words)}, got {settings[key]!r}")
-    for key in ("epochs", "eval_every", "batch_size", "hidden_dim", "output_dim", "prototypes"):
-        if not isinstance(settings[key], int) or settings[key] < 1:
-            problems.append(f"{key}: expected a whole number ≥ 1, got {settings[key]!r}")
-    for key in ("images", "test_images"):
-        if settings[key] is not None and (not isinstance(settings[key], int) or settings[key] < 2):
-            problems.append(f"{key}: expected a whole number ≥ 2 or null for all, got {settings[key]!r}")
-    for key, low, high in (
-        ("data_ratio", 1e-6, 1),
-        ("lr", 0, 1e3),
-        ("weight_decay", 0, 1),
-        ("warmup", 0, 1),
-        ("tau", 0, 1),
-    ):
-        # YAML reads 1e-3 as a word: it wants 1.0e-3.
-        if not _is_number(settings[key]) or not low <= settings[key] <= high:
-            problems.append(f"{key}: expected a number in [{low:g}, {high:g}], got {settings[key]!r}")
-    if _is_number(settings["data_ratio"]):
-        found = parse_selection(settings["selection"], settings["data_ratio"], "selection")[1]
-        problems += [str(problem) for problem in found]
-    handover = settings["handover"]
-    if handover != "adaptive" and not (_is_number(handover) and 0 <= handover <= 1):
-        problems.append(f"handover: expected `adaptive` or a fraction in [0, 1], got {handover!r}")
-    if not isinstance(settings["zero_init"], bool):
-        problems.append(f"zero_init: expected true or false, got {settings['zero_init']!r}")
-    if settings["compile"] not in (True, False, "auto"):
-        problems.append(f"compile: expected true, false or auto, got {settings['compile']!r}")
-    if not isinstance(settings["seed"], int):
-        problems.append(f"seed: expected a whole number, got {settings['seed']!r}")
-    return problems
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def normalise(settings: Settings) -> Settings:
-    """The same run with None for what doesn't apply to it, so that one run has one digest."""
-    out = dict(settings)
-    method = out["method"]
-    if method == "untrained":
-        return {**out, **dict.fromkeys(_TRAINING_ONLY)}
-    out["views"] = out["views"] or _USUAL_VIEWS[method]
-    for key, methods in _ONLY_FOR.items():
-        if method not in methods:
-            out[key] = None
-    if out["prior"] is None:
-        out["handover"] = out["head"] = None
-    for key in ("data_ratio", "lr", "weight_decay", "warmup", "tau", "temperature", "handover"):
-        if _is_number(out[key]):
-            out[key] = float(out[key])
-    return out
-
-
-def digest(settings: Settings) -> str:
-    """16 hexadecimal digits that name a run: of all settings that decide its numbers."""
-    deciding = {key: value for key, value in settings.items() if key not in _NOT_IDENTITY}
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def select(runs: Iterable[Settings], conditions: Iterable[str]) -> list[Settings]:
-    """The runs that meet all conditions `key=value`; value is read as YAML.
+def compose_all(runs: Iterable[Run]) -> None:
+    """Compose every run's configuration.
 
     Raises:
-        GridError: a condition of another form, or of an unknown key.
+        GridError: listing all that can't be composed.
+    """
+    problems = []
+    for run in runs:
+        try:
+            _ = run.digest
+        except RelaZooError as error:
+            problems.append(f"{run.label}: {error}")
+    if problems:
+        raise GridError("this grid can't be run:\n  " + "\n  ".join(problems))
+
+
+def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
+    """The runs that meet all conditions `key=value`, where key is dotted or `config`, and value is read as YAML.
+
+    Raises:
+        GridError: a condition of another form.
     """
     wanted = []
     for condition in conditions:
         key, equals, text = condition.partition("=")
-        if not equals or key not in DEFAULTS:
-            raise GridError(f"expected --only KEY=VALUE with a key of {sorted(DEFAULTS)}, got {condition!r}")
+        if not equals:
+            raise GridError(f"expected --only KEY=VALUE, got {condition!r}")
         wanted.append((key, yaml.safe_load(text)))
-    return [run for run in runs if all(run[key] == value for key, value in wanted)]
+
+    def meets(run: Run, key: str, value: Any) -> bool:
+        own = {"config": run.config_name, "untrained": run.untrained}
+        return {**own, **run.overrides}.get(key) == value
+
+    return [run for run in runs if all(meets(run, key, value) for key, value in wanted)]
 
 
-def label(settings: Settings) -> str:
-    """A run in a few words, for people."""
-    if settings["method"] == "untrained":
-        return f"untrained, seed {settings['seed']}"
-    parts = [settings["method"], f"r={settings['data_ratio']:g}"]
-    if settings["prior"]:
-        parts.append(f"{settings['prior']} {settings['head']} handover {settings['handover']}")
-    if settings["selection"] != "uniform":
-        parts.append(selection_name(settings["selection"]))
-    return f"{', '.join(parts)}, seed {settings['seed']}"
+def hydra_text(value: Any) -> str:
+    """A plain value in Hydra's override grammar."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{hydra_text(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(hydra_text, value)) + "]"
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[A-Za-z][\w./-]*", value) and yaml.safe_load(value) == value
+        return value if plain else "'" + value.replace("'", r"\'") + "'"
+    return json.dumps(value)
 
 
-def selection_name(selection: Any) -> str:
-    """`coverage`, or with options `coverage(clusters=20)`."""
-    if isinstance(selection, str):
-        return selection
-    options = ", ".join(f"{key}={value}" for key, value in selection.items() if key != "name")
-    return f"{selection['name']}({options})" if options else selection["name"]
+def _quoted(word: str) -> str:
+    return shlex.quote(word)

@@ -8,34 +8,31 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments._grid import selection_name
+from rela_zoo.hosts.builtin.config import run_identity
 
 Row = dict[str, Any]
-_METHODS = {"byol": "BYOL", "simclr": "SimCLR", "dino": "DINO"}
 COSTS = ("samples_seen", "flops", "wall_seconds")
+_METHODS = {"byol": "BYOL", "simclr": "SimCLR", "dino": "DINO"}
 _PRIOR_COSTS = {"flops": "prior_flops", "wall_seconds": "prior_seconds"}
-# What makes a cell: everything a reader would name; the seeds within it are averaged.
-_CELL = (
-    "method",
-    "backbone",
-    "stem",
-    "prior",
-    "data_ratio",
-    "selection",
-    "head",
-    "handover",
-    "epochs",
-    "batch_size",
-    "lr",
-)
-_CELL += ("tau", "images", "precision")
+# What made a row: the product's own training, or the loop that this folder had before.
+ENGINES = ("product", "standalone")
+# What makes a cell of standalone rows; the seeds within it are averaged.
+_STANDALONE = ("method", "backbone", "stem", "prior", "data_ratio", "selection", "head", "handover", "epochs")
+_STANDALONE += ("batch_size", "lr", "tau", "images", "precision")
 
 
 @dataclass
 class Cell:
-    """Runs that differ in their seed only, in the order of their seeds, and a name for tables and figures."""
+    """Runs that differ in their seed only, in the order of their seeds, and a name for tables and figures.
+
+    Attributes:
+        settings: `method` (`untrained` for the student as it begins), `prior`, `data_ratio`, `selection`, `head`,
+            `handover`; the last three None where they don't apply.
+        identity: dotted key → value, all that decides the runs but the seed.
+    """
 
     settings: Row
+    identity: Row
     name: str = ""
     rows: list[Row] = field(default_factory=list)
 
@@ -51,40 +48,86 @@ class Cell:
 
 
 def cells(rows: Iterable[Row]) -> list[Cell]:
-    """Group rows by all settings but the seed, in the order of their first row; of a run made twice the last counts."""
+    """Group rows of one engine by all settings but the seed, in the order of their first row.
+
+    Of a run made twice the last counts.
+    """
     latest = {row["run"]: row for row in rows}
     found: dict[str, Cell] = {}
     for row in latest.values():
-        settings = {key: row.get(key) for key in _CELL}
-        found.setdefault(json.dumps(settings), Cell(settings)).rows.append(row)
+        settings, identity = _read(row)
+        found.setdefault(json.dumps(identity, sort_keys=True), Cell(settings, identity)).rows.append(row)
     for cell in found.values():
-        cell.rows.sort(key=lambda row: row["seed"])
+        cell.rows.sort(key=seed)
     _name(list(found.values()))
     return list(found.values())
+
+
+def seed(row: Row) -> int:
+    """The seed of a run."""
+    return row["seed"] if row["engine"] == "standalone" else row["config"]["seed"]
+
+
+def _read(row: Row) -> tuple[Row, Row]:
+    """A row's settings and identity, as in `Cell`."""
+    if row["engine"] == "standalone":
+        identity = {key: row.get(key) for key in _STANDALONE}
+        return identity, identity
+    config = row["config"]
+    section = config.get("rela") or {"prior": None, "data_ratio": 1.0, "selection": "uniform"}
+    prior = section["prior"]
+    settings = {
+        "method": "untrained" if row["untrained"] else config["method"],
+        "prior": prior,
+        "data_ratio": float(section["data_ratio"]),
+        "selection": section["selection"],
+        "head": section["head"] if prior else None,
+        "handover": section["handover"] if prior else None,
+    }
+    identity = _flat({**run_identity(config), "untrained": row["untrained"]})
+    for key in ("seed", "name", *(() if prior else ("rela.head", "rela.handover"))):
+        identity.pop(key, None)
+    return settings, identity
+
+
+def _flat(value: Any, prefix: str = "") -> Row:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    parts = (_flat(part, f"{prefix}.{key}".strip(".")) for key, part in value.items())
+    return {key: one for part in parts for key, one in part.items()}
 
 
 def _name(cells: list[Cell]) -> None:
     """Give names, and what tells cells apart that would be called the same."""
     plain = [plain_name(cell.settings) for cell in cells]
     for cell, name in zip(cells, plain, strict=True):
-        namesakes = [other.settings for other, its in zip(cells, plain, strict=True) if its == name]
-        differing = [key for key in _CELL if len({str(settings[key]) for settings in namesakes}) > 1]
-        cell.name = ", ".join([name, *(f"{key} {cell.settings[key]}" for key in differing)])
+        namesakes = [other.identity for other, its in zip(cells, plain, strict=True) if its == name]
+        keys = dict.fromkeys(key for identity in namesakes for key in identity)
+        differing = [key for key in keys if len({str(identity.get(key)) for identity in namesakes}) > 1]
+        cell.name = ", ".join([name, *(f"{key} {cell.identity.get(key)}" for key in differing)])
 
 
 def plain_name(settings: Row) -> str:
     """`BYOL 100 %`, `ReLA(resnet56) + BYOL 20 %, trained head`: a run without what all runs of a grid share."""
     if settings["method"] == "untrained":
         return "untrained student"
-    method = _METHODS[settings["method"]]
+    method = _METHODS.get(settings["method"], settings["method"])
     extras = [] if settings["selection"] == "uniform" else [selection_name(settings["selection"])]
     if settings["prior"] is None:
         return ", ".join([f"{method} {settings['data_ratio'] * 100:g} %", *extras])
     if settings["handover"] != "adaptive":
-        extras.append("never handed over" if settings["handover"] == 1 else f"handover {settings['handover']:g}")
+        extras.append(f"handover {settings['handover']:g}" if settings["handover"] != 1 else "never handed over")
     if settings["head"] != "frozen":
         extras.append(f"{settings['head']} head")
     return ", ".join([f"ReLA({settings['prior']}) + {method} {settings['data_ratio'] * 100:g} %", *extras])
+
+
+def selection_name(selection: Any) -> str:
+    """`coverage`, or with options `coverage(clusters=20)`."""
+    if isinstance(selection, str):
+        return selection
+    options = ", ".join(f"{key}={value}" for key, value in selection.items() if key != "name")
+    return f"{selection['name']}({options})" if options else selection["name"]
 
 
 def mean_sd(values: list[float]) -> tuple[float, float | None]:

@@ -3,8 +3,9 @@
     python scripts/experiments/report.py scripts/experiments/results/cpu.jsonl --out scripts/experiments/results/cpu
 
 Writes report.md and PNGs into the folder. Accuracies are mean ± sample standard deviation over seeds. Costs count what
-a user pays: training, and embedding the data with the prior; judging the network is left out. The cost of reaching an
-accuracy is read off the mean curve, by a straight line between judgements; full-data BYOL is held to the same rule.
+a user pays: preparation, training, and embedding the data with the prior; judging the network is left out. The cost of
+reaching an accuracy is read off the mean curve, by a straight line between judgements; full-data BYOL is held to the
+same rule. Rows of different engines are never averaged nor compared: each engine has a section of its own.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ sys.path[:0] = [str(_HERE.parents[2]), str(_HERE.parents[1])]
 
 from experiments import _results  # noqa: E402
 from experiments._figures import draw_accuracies, draw_costs, draw_curves  # noqa: E402
-from experiments._summary import COSTS, Cell, cells, cost_to_reach, mean_sd  # noqa: E402
+from experiments._summary import COSTS, ENGINES, Cell, cells, cost_to_reach, mean_sd  # noqa: E402
 
 _MOST_CURVES = 8  # in one figure, or nobody can tell them apart
+_TITLES = {
+    "product": "Trained by `rela-zoo pretrain`'s own code",
+    "standalone": "Trained by the loop that this folder had before",
+}
+_ACCURACIES = {"linear_accuracy": "linear, %", "knn_accuracy": "20-NN, %", "few_label_accuracy": "10 labels a class, %"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,17 +40,19 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: expected results in {arguments.results}, found none; run.py makes them", file=sys.stderr)
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
-    found = cells(rows)
-    (arguments.out / "report.md").write_text(page(found, draw_all(found, arguments.out)), encoding="utf-8")
+    lines = ["# Results", ""]
+    for engine in ENGINES:
+        if found := cells(row for row in rows if row["engine"] == engine):
+            prefix = "" if engine == ENGINES[0] else f"{engine}-"
+            lines += [f"## {_TITLES[engine]}", "", *_section(found, draw_all(found, arguments.out, prefix)), ""]
+    (arguments.out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print(arguments.out / "report.md")
     return 0
 
 
 def untrained_accuracy(found: list[Cell]) -> float | None:
     """Mean linear accuracy of the untrained student; None without such runs."""
-    return next(
-        (mean_sd(cell.values("linear_accuracy"))[0] for cell in found if not cell.rows[0]["curve"][-1]["epoch"]), None
-    )
+    return next((mean_sd(cell.values("linear_accuracy"))[0] for cell in found if not _is_trained(cell)), None)
 
 
 def reference_accuracy(found: list[Cell]) -> float | None:
@@ -52,10 +60,14 @@ def reference_accuracy(found: list[Cell]) -> float | None:
     return next((mean_sd(cell.values("linear_accuracy"))[0] for cell in found if cell.is_reference), None)
 
 
-def draw_all(found: list[Cell], out: Path) -> list[str]:
-    """All figures that the cells allow; returns the names of the files."""
+def _is_trained(cell: Cell) -> bool:
+    return cell.settings["method"] != "untrained"
+
+
+def draw_all(found: list[Cell], out: Path, prefix: str) -> list[str]:
+    """All figures that the cells allow; returns the names of the files, which begin with `prefix`."""
     start, target = untrained_accuracy(found), reference_accuracy(found)
-    trained = [cell for cell in found if cell.settings["method"] != "untrained"]
+    trained = [cell for cell in found if _is_trained(cell)]
     plain = [
         cell
         for cell in trained
@@ -68,14 +80,14 @@ def draw_all(found: list[Cell], out: Path) -> list[str]:
     ratios = [cell.settings["data_ratio"] for cell in plain]
     commonest = max(ratios, key=ratios.count, default=None)
     plain.sort(key=lambda cell: (not cell.is_reference, cell.settings["data_ratio"] != commonest))
-    names = ["accuracies.png"]
+    names = [f"{prefix}accuracies.png"]
     draw_accuracies(found, out / names[0])
     if trained:
         for cost in COSTS:
-            names.append(f"accuracy-{cost.replace('_', '-')}.png")
+            names.append(f"{prefix}accuracy-{cost.replace('_', '-')}.png")
             draw_curves(plain[:_MOST_CURVES] or trained[:_MOST_CURVES], cost, start, target, out / names[-1])
     if _is_target(start, target):
-        names.append("cost-to-reach.png")
+        names.append(f"{prefix}cost-to-reach.png")
         draw_costs(trained, start, target, out / names[-1])
     return names
 
@@ -84,21 +96,21 @@ def _is_target(start: float | None, target: float | None) -> bool:
     return target is not None and (start is None or target > start)
 
 
-def page(found: list[Cell], figures: list[str]) -> str:
-    """The report in Markdown."""
+def _section(found: list[Cell], figures: list[str]) -> list[str]:
+    """What the report says of the rows of one engine, in Markdown."""
     start, target = untrained_accuracy(found), reference_accuracy(found)
     first = found[0].rows[0]
     versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
     hardware = "; ".join(dict.fromkeys(row["hardware"] for cell in found for row in cell.rows))
+    kinds = [key for key in _ACCURACIES if all(key in row for cell in found for row in cell.rows)]
     lines = [
-        "# Results",
-        "",
         f"CIFAR-10 re-encoded as JPEG, {first['images']:,} training images; figures on the original images are not "
         f"comparable. {hardware}; {versions}. Mean ± standard deviation over seeds; n is their number.",
         "",
-        "| run | linear, % | 20-NN, % | samples seen | TFLOP | of which prior | seconds | of which prior | n |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *(_accuracy_line(cell) for cell in found),
+        f"| run | {' | '.join(_ACCURACIES[key] for key in kinds)} | samples seen | TFLOP | of which prior | seconds | "
+        "of which prior | n |",
+        "|---" * (len(kinds) + 7) + "|",
+        *(_accuracy_line(cell, kinds) for cell in found),
         "",
     ]
     if target is None:
@@ -111,17 +123,16 @@ def page(found: list[Cell], figures: list[str]) -> str:
         ]
     else:
         lines += [
-            f"## What it costs to reach BYOL on all of the data ({target * 100:.1f} %)",
+            f"### What it costs to reach BYOL on all of the data ({target * 100:.1f} %)",
             "",
             *_costs(found, start, target),
             "",
         ]
-    lines += [f"![{name.removesuffix('.png')}]({name})" for name in figures]
-    return "\n".join(lines) + "\n"
+    return lines + [f"![{name.removesuffix('.png')}]({name})" for name in figures]
 
 
-def _accuracy_line(cell: Cell) -> str:
-    words = [_percent(cell.values(key)) for key in ("linear_accuracy", "knn_accuracy")]
+def _accuracy_line(cell: Cell, kinds: list[str]) -> str:
+    words = [_percent(cell.values(key)) for key in kinds]
     words.append(f"{mean_sd(cell.values('samples_seen'))[0]:,.0f}")
     prior = {key: mean_sd([row.get(key, 0) for row in cell.rows])[0] for key in ("prior_flops", "prior_seconds")}
     words += [f"{mean_sd(cell.values('flops'))[0] / 1e12:.1f}", f"{prior['prior_flops'] / 1e12:.1f}"]
@@ -138,9 +149,7 @@ def _costs(found: list[Cell], start: float | None, target: float) -> list[str]:
     """A table: costs of reaching the target, and in brackets as a multiple of the reference's."""
     lines = ["| run | samples seen | TFLOP | seconds | seeds that get there |", "|---|---|---|---|---|"]
     reference = next(cell for cell in found if cell.is_reference)
-    for cell in found:
-        if cell.settings["method"] == "untrained":
-            continue
+    for cell in filter(_is_trained, found):
         words = []
         for cost, form, scale in zip(COSTS, ("{:,.0f}", "{:.1f}", "{:.0f}"), (1, 1e-12, 1), strict=True):
             own, base = (cost_to_reach(each.rows, target, cost, start) for each in (cell, reference))

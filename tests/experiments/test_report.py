@@ -1,41 +1,71 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments import _grid, report
+from experiments import report
+from experiments._grid import Run
 from experiments._summary import cells, cost_to_reach, curve
 
 
-def row(accuracies: list[float], **changes: Any) -> dict[str, Any]:
+def _row(accuracies: list[float], trained: bool, paid: float, **more: Any) -> dict[str, Any]:
     """A made-up run: judged after each epoch, 100 samples, 10 operations and 1 second each."""
-    settings = _grid.normalise({**_grid.DEFAULTS, "images": 100, **changes})
-    prior = 5 if settings["prior"] else 0
     points = [
         {
             "epoch": i,
             "samples_seen": 100 * i,
-            "flops": 10 * i + prior,
-            "wall_seconds": float(i + prior),
+            "flops": 10 * i + paid,
+            "wall_seconds": float(i + paid),
             "linear_accuracy": a,
+            "knn_accuracy": 0.2,
+            "few_label_accuracy": 0.1,
         }
-        for i, a in enumerate(accuracies, start=1 if settings["method"] != "untrained" else 0)
+        for i, a in enumerate(accuracies, start=int(trained))
     ]
-    points = [{**point, "knn_accuracy": 0.2} for point in points]
     last = {key: value for key, value in points[-1].items() if key != "epoch"}
-    more = {"prior_flops": prior, "prior_seconds": float(prior), "hardware": "made up", "versions": {"torch": "0"}}
-    return {"run": _grid.digest(settings), **settings, **last, **more, "curve": points}
+    made = {"prior_flops": paid, "prior_seconds": float(paid), "hardware": "made up", "versions": {"torch": "0"}}
+    return {"images": 100, **last, **made, "curve": points, **more}
+
+
+def row(
+    accuracies: list[float], *, untrained: bool = False, prior: str = "default", **overrides: Any
+) -> dict[str, Any]:
+    """A row as run.py writes it."""
+    given = {
+        "rela": prior,
+        "rela.data_ratio": 1.0,
+        "seed": 0,
+        **{k.replace("__", "."): v for k, v in overrides.items()},
+    }
+    run = Run("byol", given, untrained).on("train.parquet", "test.parquet")
+    own = {"engine": "product", "run": run.digest, "untrained": untrained, "config": run.config}
+    return _row(accuracies, not untrained, 5 if run.prior else 0, **own)
+
+
+def old_row(accuracies: list[float], **settings: Any) -> dict[str, Any]:
+    """A row as the loop that was here before wrote it."""
+    usual = {"method": "byol", "prior": None, "data_ratio": 1.0, "selection": "uniform", "head": None, "handover": None}
+    settings = {**usual, "seed": 0, "lr": 0.001, "backbone": "resnet18", **settings}
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    made = _row(accuracies, settings["method"] != "untrained", 0, engine="standalone", run=digest, **settings)
+    return {key: value for key, value in made.items() if not key.startswith("few")}
 
 
 ROWS = [
-    row([0.3], method="untrained"),
+    row([0.3], untrained=True),
     row([0.35, 0.4]),
     row([0.4, 0.5], seed=1),
-    row([0.4, 0.6], prior="random", data_ratio=0.2),
-    row([0.3, 0.32], data_ratio=0.2),
-    row([0.3, 0.32], data_ratio=0.2, lr=0.01),
+    row([0.4, 0.6], prior="random", rela__data_ratio=0.2),
+    row([0.3, 0.32], rela__data_ratio=0.2, optimizer__lr=0.004),
+    row([0.3, 0.32], rela__data_ratio=0.2, optimizer__lr=0.01),
+]
+OLD = [
+    old_row([0.9], method="untrained"),
+    old_row([0.91, 0.95]),
+    old_row([0.7, 0.99], prior="resnet56", head="frozen", handover=0.5),
 ]
 
 
@@ -45,8 +75,8 @@ def test_seeds_are_averaged_and_namesakes_told_apart() -> None:
         "untrained student",
         "BYOL 100 %",
         "ReLA(random) + BYOL 20 %",
-        "BYOL 20 %, lr 0.001",
-        "BYOL 20 %, lr 0.01",
+        "BYOL 20 %, optimizer.lr 0.004",
+        "BYOL 20 %, optimizer.lr 0.01",
     ]
     assert [len(cell.rows) for cell in found] == [1, 2, 1, 1, 1]
     assert curve(found[1].rows, "samples_seen", None) == ([100, 200], [pytest.approx(0.375), pytest.approx(0.45)])
@@ -67,27 +97,59 @@ def test_the_reference_reaches_its_own_accuracy_at_its_own_cost() -> None:
     assert cost_to_reach(reference, 0.45, "samples_seen", 0.3) == pytest.approx(200)
 
 
+def _report(rows: list[dict[str, Any]], folder: Path) -> str:
+    results = folder / "r.jsonl"
+    results.write_text("\n".join(json.dumps(one) for one in rows) + '\n{"run": "cut of')
+    assert report.main([str(results), "--out", str(folder / "out")]) == 0
+    return (folder / "out" / "report.md").read_text()
+
+
 def test_page_and_figures(tmp_path: Path) -> None:
-    results = tmp_path / "r.jsonl"
-    results.write_text("\n".join(json.dumps(one) for one in ROWS) + '\n{"run": "cut of')
-    assert report.main([str(results), "--out", str(tmp_path / "out")]) == 0
-    page = (tmp_path / "out" / "report.md").read_text()
-    assert "| BYOL 100 % | 45.0 ± 7.1 | 20.0 ± 0.0 | 200 |" in page
+    page = _report(ROWS, tmp_path)
+    assert "| BYOL 100 % | 45.0 ± 7.1 | 20.0 ± 0.0 | 10.0 ± 0.0 | 200 |" in page
     assert "| ReLA(random) + BYOL 20 % | 125 (× 0.62) |" in page
     assert "| BYOL 100 % | 200 (× 1.00) |" in page
     figures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert len(figures) == 5
     assert all(f"({name})" in page for name in figures)
+    assert "standalone" not in page
+
+
+def test_engines_are_kept_apart(tmp_path: Path) -> None:
+    alone = _report(ROWS, tmp_path)
+    (tmp_path / "both").mkdir()
+    page = _report([OLD[0], *ROWS, *OLD[1:]], tmp_path / "both")
+    new, old = page.split("## Trained by the loop that this folder had before")
+    assert new.strip() == alone.strip(), "what the product made is told as if there were nothing else"
+    assert "| BYOL 100 % | 95.0 | 20.0 | 200 |" in old
+    assert "What it costs to reach BYOL on all of the data (95.0 %)" in old
+    assert "| ReLA(resnet56) + BYOL 100 %, handover 0.5 | 99.0 |" in old
+    assert "(standalone-accuracies.png)" in old
+    assert len(list((tmp_path / "both" / "out").glob("*.png"))) == 10
+
+
+def test_only_old_rows(tmp_path: Path) -> None:
+    page = _report(OLD, tmp_path)
+    assert page.count("## Trained by") == 1
+    assert all(path.name.startswith("standalone-") for path in (tmp_path / "out").glob("*.png"))
 
 
 def test_a_baseline_no_better_than_nothing_is_no_target(tmp_path: Path) -> None:
-    results = tmp_path / "r.jsonl"
-    results.write_text("\n".join(json.dumps(one) for one in [row([0.5], method="untrained"), *ROWS[1:]]))
-    report.main([str(results), "--out", str(tmp_path)])
-    assert "no better than the untrained student" in (tmp_path / "report.md").read_text()
-    assert not (tmp_path / "cost-to-reach.png").exists()
+    page = _report([row([0.5], untrained=True), *ROWS[1:]], tmp_path)
+    assert "no better than the untrained student" in page
+    assert not (tmp_path / "out" / "cost-to-reach.png").exists()
 
 
 def test_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert report.main([str(tmp_path / "none.jsonl"), "--out", str(tmp_path)]) == 2
     assert "run.py makes them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["cpu", "tune"])
+def test_shipped_results_say_what_made_them(name: str) -> None:
+    from experiments import _results
+
+    rows = _results.read(Path(report.__file__).parent / "results" / f"{name}.jsonl")
+    assert rows
+    assert {one["engine"] for one in rows} <= {"product", "standalone"}
+    assert cells(one for one in rows if one["engine"] == "standalone")

@@ -1,108 +1,133 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from experiments import run
+from experiments import _watch, run
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = {"epochs": 1, "eval_every": 1, "batch_size": 8, "hidden_dim": 16, "output_dim": 8, "prototypes": 8}
-# What a GPU machine does not have.
-ABSENT = (
-    "hydra",
-    "omegaconf",
-    "lightly",
-    "typer",
-    "rich",
-    "huggingface_hub",
-    "lightning",
-    "pytorch_lightning",
-)
+from rela_zoo.hosts.builtin.config import run_digest
+
+
+def _grid(folder: Path, tiny: dict[str, Any], cells: list[dict[str, Any]], **more: Any) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(
+        yaml.safe_dump({"data": {"train": 40, "test": 24}, "judged": 2, "defaults": tiny, "grids": cells, **more})
+    )
+    return path
 
 
 @pytest.fixture
-def grid(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
+def grid(tmp_path: Path, tiny: dict[str, Any]) -> Path:
     cells = [
-        {"method": "untrained"},
-        {"method": "byol"},
-        {"method": "dino", "prior": "cifar10-resnet20", "data_ratio": 0.5, "handover": 0.5, "epochs": 2},
+        {"untrained": True},
+        {"rela": "default", "rela.data_ratio": 1.0},
+        {"config": "dino", "rela": "cifar10-resnet20", "rela.data_ratio": 0.5, "rela.handover": 0.5, "max_epochs": 2},
     ]
-    path.write_text(yaml.safe_dump({"defaults": TINY, "grids": cells}))
-    return path
+    return _grid(tmp_path, tiny, cells)
 
 
 def _arguments(grid: Path, data: Path, *more: str) -> list[str]:
     folder = grid.parent
-    return [
-        str(grid),
-        "--data",
-        str(data),
-        "--results",
-        str(folder / "r.jsonl"),
-        "--cache",
-        str(folder / "cache"),
-        *more,
-    ]
+    given = {"--data": data, "--results": folder / "r.jsonl", "--work": folder / "work"}
+    return [str(grid), *(str(part) for pair in given.items() for part in pair), *more]
 
 
-def test_a_grid_from_end_to_end_and_again(grid: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
+def _rows(grid: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (grid.parent / "r.jsonl").read_text().splitlines()]
+
+
+def test_a_grid_from_end_to_end_and_again(
+    grid: Path, data: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Path.cwd()
     assert run.main(_arguments(grid, data)) == 0
-    results = grid.parent / "r.jsonl"
-    untrained, byol, dino = (json.loads(line) for line in results.read_text().splitlines())
+    assert Path.cwd() == here
+    untrained, byol, dino = _rows(grid)
     assert untrained["samples_seen"] == untrained["flops"] == 0
-    assert (byol["samples_seen"], byol["prior_flops"], byol["handover_step"]) == (80, 0, None)
-    assert (dino["samples_seen"], dino["handover_step"], len(dino["curve"])) == (80, 5, 2)
-    assert dino["flops"] == dino["prior_flops"] + 5 * sum(dino["step_flops"].values())
+    assert (byol["samples_seen"], byol["prior_flops"], byol["handover_step"]) == (40, 0, None)
+    assert (dino["samples_seen"], dino["handover_step"], len(dino["curve"])) == (32, 2, 2)
+    assert dino["flops"] == dino["prior_flops"] + 2 * sum(dino["step_flops"].values())
+    assert dino["step_flops"]["accelerated"] < dino["step_flops"]["own"]
+    # 40.8 M multiply-adds an image (He et al. 2015: 41 M).
+    assert dino["prior_flops"] == pytest.approx(40 * 2 * 40.8e6, rel=0.02)
     assert dino["wall_seconds"] > dino["prior_seconds"] > 0
     for row in (untrained, byol, dino):
+        assert row["engine"] == "product"
         assert 0 <= row["linear_accuracy"] <= 1
-        assert {"hardware", "versions", "command", "knn_accuracy", "backbone", "seed", "head"} <= set(row)
-        assert str(data) not in json.dumps(row), "no folders of this machine"
+        assert {"hardware", "versions", "command", "knn_accuracy", "few_label_accuracy", "config"} <= set(row)
+        assert row["run"].removeprefix("untrained-") == run_digest(row["config"])
+        for folder in (data, grid.parent):
+            assert str(folder) not in json.dumps(row), "no folders of this machine"
+    assert dino["prepare"] == (
+        f"rela-zoo embed cifar10-resnet20 {dino['config']['data']['train_path']} "
+        f"--out {dino['config']['rela']['embeddings']}"
+    )
+    results = grid.parent / "r.jsonl"
     before = results.read_bytes()
+    capsys.readouterr()
     assert run.main(_arguments(grid, data)) == 0
     assert results.read_bytes() == before
     assert "3 done, 0 to make" in capsys.readouterr().err
 
 
-def test_a_cached_prior_changes_nothing(grid: Path, data: Path) -> None:
-    for results in ("cold", "warm"):
-        assert run.main(_arguments(grid, data, "--only", "method=dino", "--results", str(grid.parent / results))) == 0
-    cold, warm = (json.loads((grid.parent / results).read_text()) for results in ("cold", "warm"))
-    assert cold["losses"] == warm["losses"]
-    assert cold["prior_flops"] == warm["prior_flops"]
+def test_a_user_repeats_a_row(grid: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of a row, typed in the work folder, train the same network: the watching leaves no trace."""
+    import shlex
+
+    from rela_zoo.cli import main
+
+    assert run.main(_arguments(grid, data, "--only", "config=dino")) == 0
+    (row,) = _rows(grid)
+    work = grid.parent / "work"
+    monkeypatch.chdir(work)
+    folder = Path(row["config"]["rela"]["embeddings"])
+    for file in folder.iterdir():
+        file.unlink()
+    histories = []
+    from rela_zoo.hosts.builtin import train as module
+
+    original = module.train
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        histories.append(result)
+        return result
+
+    monkeypatch.setattr(module, "train", watched)
+    for command in (row["prepare"], row["command"]):
+        monkeypatch.setattr("sys.argv", shlex.split(command))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    (result,) = histories
+    assert result.folder.name == f"dino-{row['run']}"
+    assert round(result.history[-1]["val_acc1"] / 100, 4) == row["online_accuracy"]
+    assert result.samples_seen == row["samples_seen"]
+    total = [h.get("train_rela_loss", h.get("dino_loss")) + h["train_class_loss"] for h in result.history]
+    assert total == pytest.approx(row["losses"], abs=1e-4)
 
 
-def test_a_run_cut_off_is_made_again(grid: Path, data: Path) -> None:
-    only = ["--only", "method=untrained"]
-    assert run.main(_arguments(grid, data, *only)) == 0
-    results = grid.parent / "r.jsonl"
-    results.write_bytes(results.read_bytes()[:100])
-    assert run.main(_arguments(grid, data, *only)) == 0
-    assert json.loads(results.read_text().splitlines()[-1])["method"] == "untrained"
-
-
-def test_a_dry_run_makes_nothing(grid: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_dry_run_trains_nothing(grid: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
     assert run.main(_arguments(grid, data, "--dry-run", "--jobs", "2")) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    shown = capsys.readouterr().out
+    assert shown.count("rela-zoo pretrain --config-name") == 3
     assert not (grid.parent / "r.jsonl").exists()
 
 
-def test_a_run_that_fails_does_not_stop_the_others(grid: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
-    cells = [{"data_ratio": 0.05}, {"method": "untrained"}]
-    grid.write_text(yaml.safe_dump({"defaults": TINY, "grids": cells}))
+def test_a_run_that_fails_does_not_stop_the_others(
+    tmp_path: Path, tiny: dict[str, Any], data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    grid = _grid(tmp_path, tiny, [{"rela": "default", "rela.data_ratio": 0.1}, {"untrained": True}])
     assert run.main(_arguments(grid, data)) == 1
-    assert "less than one batch" in capsys.readouterr().err
-    assert len((grid.parent / "r.jsonl").read_text().splitlines()) == 1
+    assert "optimizer.batch_size" in capsys.readouterr().err
+    assert [row["untrained"] for row in _rows(grid)] == [True]
 
 
-@pytest.mark.parametrize("more", [["--only", "colour=red"], ["--run", "0123456789abcdef"]])
-def test_mistakes_are_told(grid: Path, data: Path, more: list[str], capsys: pytest.CaptureFixture) -> None:
-    assert run.main(_arguments(grid, data, *more)) == 2
+def test_mistakes_are_told(grid: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run.main(_arguments(grid, data, "--only", "colour")) == 2
     assert "error: " in capsys.readouterr().err
 
 
@@ -111,26 +136,31 @@ def test_missing_data_are_told(grid: Path, tmp_path: Path, capsys: pytest.Captur
     assert "--data" in capsys.readouterr().err
 
 
-def test_two_jobs_where_little_is_installed(grid: Path, data: Path, tmp_path: Path) -> None:
-    """From a bare checkout: other packages can't be imported, neither by the parent nor by the jobs."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.split('.')[0] in {ABSENT!r}:\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-    )
-    script = ROOT / "scripts" / "experiments" / "run.py"
-    grid.write_text(yaml.safe_dump({"defaults": TINY, "grids": [{"prior": "cifar10-resnet20", "seed": [0, 1]}]}))
-    done = subprocess.run(
-        [sys.executable, str(script), *_arguments(grid, data, "--jobs", "2", "--threads", "1")],
-        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (grid.parent / "r.jsonl").read_text().splitlines()]
-    assert sorted(row["seed"] for row in rows) == [0, 1]
+def test_weights_that_cannot_be_downloaded_are_found_in_a_folder(
+    tmp_path: Path, tiny: dict[str, Any], data: Path
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from rela_zoo.networks.cifar_resnet import CifarResNet
+
+    (tmp_path / "priors").mkdir()
+    torch.manual_seed(0)
+    save_file(CifarResNet(32, 10).state_dict(), tmp_path / "priors" / "cifar10-resnet32.safetensors")
+    grid = _grid(tmp_path, tiny, [{"rela": "cifar10-resnet32-akamaster", "rela.data_ratio": 0.5}])
+    assert run.main(_arguments(grid, data, "--priors", str(tmp_path / "priors"))) == 0
+    assert _rows(grid)[0]["config"]["rela"]["prior"] == "cifar10-resnet32-akamaster"
+
+
+def test_two_jobs_at_a_time(tmp_path: Path, tiny: dict[str, Any], data: Path) -> None:
+    grid = _grid(tmp_path, tiny, [{"untrained": True, "seed": [0, 1]}])
+    assert run.main(_arguments(grid, data, "--jobs", "2", "--threads", "1")) == 0
+    assert sorted(row["config"]["seed"] for row in _rows(grid)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "times", "expected"),
+    [(10, 5, {1, 2, 3, 6, 10}), (100, 6, {1, 3, 6, 16, 40, 100}), (2, 5, {1, 2}), (8, 1, {8}), (1, 3, {1})],
+)
+def test_judgements_are_spread_over_the_logarithm(epochs: int, times: int, expected: set[int]) -> None:
+    assert _watch.judged_epochs(epochs, times) == expected

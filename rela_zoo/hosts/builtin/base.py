@@ -6,7 +6,7 @@ is the same run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -86,6 +86,8 @@ class BaseMethod(LightningModule):
         self.num_small_crops: int = cfg.data.num_small_crops
         self.num_crops: int = self.num_large_crops + self.num_small_crops
         self.multicrop: bool = self.num_small_crops != 0
+        # Makes the views of a batch that comes without them (`data.views_on: device`); set by whoever loads the data.
+        self.device_views: Callable[[LightningModule, Batch], Batch] | None = None
         self.no_channel_last: bool = cfg.performance.disable_channel_last
         self.knn_eval: bool = cfg.knn_eval.enabled
         self._knn_bank: dict[str, list[Tensor]] = {"train": [], "train_y": [], "val": [], "val_y": []}
@@ -211,6 +213,12 @@ class BaseMethod(LightningModule):
                 sync_dist=True,
                 batch_size=self.batch_size,
             )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Make the views of a training batch, if it came without them."""
+        if self.device_views is None or not self.trainer.training:
+            return batch
+        return self.device_views(self, batch)
 
     # --- validation
 

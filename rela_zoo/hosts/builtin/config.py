@@ -132,7 +132,9 @@ def run_identity(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """What of a configuration decides which network is trained, and how; plain values, defaults filled in."""
     whole = as_plain(fill_defaults(cfg))
     kept = {key: value for key, value in whole.items() if key not in _NOT_DECISIVE}
-    kept["data"] = {key: value for key, value in kept["data"].items() if key != "num_workers"}
+    # The views of a device are others; runs with those of the workers are named as they were before there was a choice.
+    leave = {"num_workers", "cache"} | ({"views_on"} if kept["data"]["views_on"] == "workers" else set())
+    kept["data"] = {key: value for key, value in kept["data"].items() if key not in leave}
     return json.loads(json.dumps(kept, sort_keys=True, default=str))
 
 

@@ -76,6 +76,8 @@ class Data(_Part):
         Fix("set {key}=image_folder, or train with solo-learn"),
     ] = "image_folder"
     num_workers: _Whole0 = 0
+    cache: Literal["none", "memory", "device"] = "none"
+    views_on: Annotated[Literal["workers", "device"], Field(validate_default=True)] = "workers"
     no_labels: bool = False
     fraction: (
         Annotated[
@@ -88,6 +90,14 @@ class Data(_Part):
     num_classes: Any = None
     num_large_crops: Any = None
     num_small_crops: Any = None
+
+    @field_validator("views_on")
+    @classmethod
+    def _where_the_images_are(cls, where: str, info: ValidationInfo) -> str:
+        if where == "workers" and info.data.get("cache") == "device":
+            fix = "set {key}=device, or data.cache=memory"
+            raise Problems([Problem("", "device, for data.cache=device", repr(where), fix)])
+        return where
 
 
 class Optimizer(_Part):

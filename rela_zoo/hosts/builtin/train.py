@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from rela_zoo.data.datasets import ImageDataset
 from rela_zoo.data.views import build_views, validation_transform
 from rela_zoo.engine import RelaPlan, StagedDataset, SubsetSampler
+from rela_zoo.hosts.builtin._images import RawImages, prepare_images
+from rela_zoo.hosts.builtin.base import BaseMethod
 from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
 from rela_zoo.hosts.builtin.checks import check
 from rela_zoo.hosts.builtin.config import (
@@ -97,8 +99,9 @@ class _Ranks(Callback):
         self.sampler.set_epoch(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
 
 
-def _train_loader(cfg: DictConfig, base: ImageDataset, processes: int) -> DataLoader:
+def _train_loader(cfg: DictConfig, base: ImageDataset | RawImages, processes: int) -> DataLoader:
     base.transform = build_views(as_plain(cfg.augmentations), *normalisation(cfg))
+    on_device = cfg.data.cache == "device"
     sampler: SubsetSampler | None = None
     dataset: Dataset = base
     if cfg.get("rela") is None:
@@ -109,7 +112,8 @@ def _train_loader(cfg: DictConfig, base: ImageDataset, processes: int) -> DataLo
         dataset,
         batch_size=cfg.optimizer.batch_size,
         sampler=sampler,
-        num_workers=cfg.data.num_workers,
+        num_workers=0 if on_device else cfg.data.num_workers,
+        collate_fn=getattr(base, "collate", None),
         pin_memory=torch.cuda.is_available(),
         drop_last=True,
     )
@@ -177,7 +181,7 @@ def _resume_path(cfg: DictConfig, folder: Path) -> Path | None:
     return find_checkpoint(folder) if cfg.auto_resume.enabled else None
 
 
-def build_method(cfg: DictConfig, plan: RelaPlan | None = None) -> LightningModule:
+def build_method(cfg: DictConfig, plan: RelaPlan | None = None) -> BaseMethod:
     """The method that a resolved configuration names, with random weights; wrapped if it has a `rela` section.
 
     Args:
@@ -246,7 +250,8 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
     _seed(whole.seed, 0)
     method = build_method(whole, data.plan)
-    loader, val_loader = _train_loader(whole, data.train, processes), _val_loader(whole, data.val)
+    images, method.device_views = prepare_images(as_plain(whole.data), data.train)
+    loader, val_loader = _train_loader(whole, images, processes), _val_loader(whole, data.val)
     if whole.debug_augmentations:
         print(as_plain(whole.augmentations))
     history = History()

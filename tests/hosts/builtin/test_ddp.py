@@ -42,7 +42,10 @@ if __name__ == "__main__":
 
 
 def configurations(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """SimCLR; BYOL with the accelerated stage in the first epoch, its own in the second; SimSiam drawing by losses."""
+    """SimCLR; BYOL with the accelerated stage in the first epoch, its own in the second; SimSiam drawing by losses.
+
+    BYOL's views are made on the devices.
+    """
     config["optimizer"]["batch_size"] = 4
     simclr = {**config, "method": "simclr", "method_kwargs": {"proj_hidden_dim": 32, "proj_output_dim": 16}}
     byol = {**config, "rela": {"prior": "random-resnet18", "data_ratio": 0.7, "handover": 0.5}}
@@ -52,7 +55,7 @@ def configurations(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]
     # The spelling that solo-learn takes, and the natural one.
     return [
         {**simclr, "devices": "02", "strategy": "ddp"},
-        {**byol, "devices": 2, "strategy": "ddp"},
+        {**byol, "devices": 2, "strategy": "ddp", "data": {**config["data"], "cache": "device", "views_on": "device"}},
         {**simsiam, "devices": 2, "strategy": "ddp"},
     ]
 
