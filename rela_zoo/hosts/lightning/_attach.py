@@ -27,6 +27,10 @@ class Attachments:
             self._undo.append(lambda: delattr(owner, name))
         setattr(owner, name, value)
 
+    def later(self, undo: Callable[[], None]) -> None:
+        """Have this done by `release`."""
+        self._undo.append(undo)
+
     def release(self) -> None:
         """Leave every object as it was."""
         while self._undo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
 from rela_zoo.engine import Accelerator, StagedDataset, SubsetSampler, ViewShape
 from rela_zoo.errors import ConfigError, Problem
@@ -51,7 +51,8 @@ class LoaderData:
         dataset: whose items are trained on.
 
     Raises:
-        ConfigError: training data that don't come from a DataLoader with a batch size and an ordinary sampler.
+        ConfigError: training data that don't come from a DataLoader with a batch size and an ordinary sampler, or whose
+            views can't be changed.
     """
 
     def __init__(self, trainer: Any, *, indexed: bool = True, source: Any = None) -> None:
@@ -61,12 +62,19 @@ class LoaderData:
         self.dataset: Any = dataset.base if isinstance(dataset, StagedDataset) else dataset
         self.source: Any = self.dataset if source is None else source
         problems = []
-        if self._loader.batch_size is None:
+        if isinstance(dataset, IterableDataset):
+            fix = "load it without streaming"
+            problems.append(Problem("data", "a data set whose samples can be drawn by index", "a stream", fix))
+        elif self._loader.batch_size is None:
             fix = "give the DataLoader a batch_size, and no batch_sampler"
             problems.append(Problem("batch_size", "a DataLoader with a batch size", "its own batches", fix))
         elif type(self._loader.sampler) not in _PLAIN_SAMPLERS:
             got, fix = type(self._loader.sampler).__name__, "leave it out; rela.selection says how samples are drawn"
             problems.append(Problem("sampler", "a DataLoader without a sampler of its own", got, fix))
+        owner = innermost(self.dataset)
+        if not hasattr(owner, "transform"):
+            fix = "give the data set a `transform` attribute that its __getitem__ applies"
+            problems.append(Problem("data.dataset", "a data set with `transform`", type(owner).__name__, fix))
         if problems:
             raise ConfigError(problems)
         self.batch_size: int = self._loader.batch_size or 1
@@ -75,19 +83,15 @@ class LoaderData:
         """The data set's transform in the accelerated stage; None for its own in both.
 
         Raises:
-            ConfigError: the data set's views can't be changed.
+            ConfigError: it has no Normalize.
         """
-        owner = innermost(self.dataset)
-        if not hasattr(owner, "transform"):
-            fix = "give the data set a `transform` attribute that its __getitem__ applies"
-            raise ConfigError([Problem("data.dataset", "a data set with `transform`", type(owner).__name__, fix)])
-        return None if views is None else accelerator.views(owner.transform, views)
+        return None if views is None else accelerator.views(innermost(self.dataset).transform, views)
 
     def install(self, accelerator: Accelerator, views: ViewShape | None) -> DataLoader:
         """As in `TrainingData`.
 
         Raises:
-            ConfigError: the data set's views can't be changed, or `source` lists other samples.
+            ConfigError: `source` lists another number of samples, or there is no Normalize in the data set's views.
         """
         old, base, listed = self._loader, self.dataset, accelerator.sampler.subset.n
         if listed != len(base):
