@@ -35,6 +35,7 @@ def draw_curves(cells: list[Cell], cost: str, start: float | None, target: float
         axes.fill_between(places, each.min(0), each.max(0), alpha=0.15, color=style["color"], linewidth=0)
     if logarithmic:
         axes.set_xscale("log", subs=(2, 5))
+        axes.tick_params(which="both", labelsize=9)
         for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             axis("{x:g}")
     for value, text in ((target, "BYOL on all data"), (start, "untrained student")):
