@@ -6,7 +6,7 @@ import pytest
 
 from rela_zoo.hosts.solo_learn._methods import SUPPORT
 
-pytestmark = [pytest.mark.solo, pytest.mark.slow]
+pytestmark = [pytest.mark.solo, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 METHODS = sorted(SUPPORT)
 RATIO = {"deepclusterv2": 1.0}
