@@ -152,6 +152,7 @@ def test_weights_that_cannot_be_downloaded_are_found_in_a_folder(
     assert _rows(grid)[0]["config"]["rela"]["prior"] == "cifar10-resnet32-akamaster"
 
 
+@pytest.mark.slow
 def test_two_jobs_at_a_time(tmp_path: Path, tiny: dict[str, Any], data: Path) -> None:
     grid = _grid(tmp_path, tiny, [{"untrained": True, "seed": [0, 1]}])
     assert run.main(_arguments(grid, data, "--jobs", "2", "--threads", "1")) == 0
