@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 # Tests work on tiny tensors and start processes of their own: more threads would only wait for each other. Set before
 # torch is imported, and inherited by those processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where it is installed, stable-pretraining writes down for every Trainer what the machine is; not into the user's home.
+os.environ.setdefault("SPT_CACHE_DIR", str(Path(tempfile.gettempdir()) / "rela-zoo-tests-spt"))
 
 # No test asks the public index; those of the Hub set their own.
 os.environ["RELA_ZOO_INDEX"] = "none"

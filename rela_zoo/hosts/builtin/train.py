@@ -159,7 +159,13 @@ def _trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> Trai
         rate = 1 if sys.stderr.isatty() else 0
         settings["enable_progress_bar"] = rate > 0
         callbacks += [TQDMProgressBar(refresh_rate=rate)] if rate else [_EpochLines()]
-    return Trainer(**settings)
+    # Packages may add callbacks to every Trainer of an environment, as stable-pretraining does: bars, files, trackers.
+    known = {id(one) for one in callbacks}
+    trainer = Trainer(**settings)
+    trainer.callbacks = [
+        one for one in trainer.callbacks if id(one) in known or type(one).__module__.startswith("lightning.")
+    ]
+    return trainer
 
 
 class _EpochLines(Callback):
