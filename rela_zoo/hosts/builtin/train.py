@@ -162,9 +162,8 @@ def _trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> Trai
     # Packages may add callbacks to every Trainer of an environment, as stable-pretraining does: bars, files, trackers.
     known = {id(one) for one in callbacks}
     trainer = Trainer(**settings)
-    trainer.callbacks = [
-        one for one in trainer.callbacks if id(one) in known or type(one).__module__.startswith("lightning.")
-    ]
+    every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    every[:] = [one for one in every if id(one) in known or type(one).__module__.startswith("lightning.")]
     return trainer
 
 

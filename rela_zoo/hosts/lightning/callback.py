@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rela_zoo.engine import Accelerator, ViewShape, plan_rela
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.lightning._attach import Attachments, HeadParameters, is_trained, train_as_well
-from rela_zoo.hosts.lightning._indexed import innermost, without_indices
+from rela_zoo.hosts.lightning._indexed import without_indices
 from rela_zoo.hosts.lightning._trainer import batch_hook_owner
 from rela_zoo.hosts.lightning.data import LoaderData
 from rela_zoo.hosts.lightning.run import LightningRun, ModuleFacts
@@ -103,9 +103,8 @@ class RelaCallback(Callback):
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Resolve artefacts, build the head, put the loader into place."""
         data = self.data(trainer, module)
-        made_by = innermost(data.dataset)
-        if "transform" in vars(made_by):
-            self._attached.put(made_by, "transform", made_by.transform)  # changed from item to item
+        if "transform" in vars(data.owner):
+            self._attached.put(data.owner, "transform", data.owner.transform)  # changed from item to item
         self.run = LightningRun(trainer, self.plan, data, self.facts(trainer, module, data))
         _TRAINING[module] = self
         if self.accelerator.head is not None:

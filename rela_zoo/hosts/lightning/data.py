@@ -49,6 +49,7 @@ class LoaderData:
 
     Attributes:
         dataset: whose items are trained on.
+        owner: itself, or the data set within, whose `transform` the items go through.
 
     Raises:
         ConfigError: training data that don't come from a DataLoader with a batch size and an ordinary sampler, or whose
@@ -71,13 +72,17 @@ class LoaderData:
         elif type(self._loader.sampler) not in _PLAIN_SAMPLERS:
             got, fix = type(self._loader.sampler).__name__, "leave it out; rela.selection says how samples are drawn"
             problems.append(Problem("sampler", "a DataLoader without a sampler of its own", got, fix))
-        owner = innermost(self.dataset)
-        if not hasattr(owner, "transform"):
+        self.owner: Any = innermost(self.dataset)
+        if not hasattr(self.owner, "transform"):
             fix = "give the data set a `transform` attribute that its __getitem__ applies"
-            problems.append(Problem("data.dataset", "a data set with `transform`", type(owner).__name__, fix))
+            problems.append(Problem("data.dataset", "a data set with `transform`", type(self.owner).__name__, fix))
         if problems:
             raise ConfigError(problems)
         self.batch_size: int = self._loader.batch_size or 1
+
+    def example(self) -> Any:
+        """The first item, with its own views; uses up no chance of the run."""
+        return StagedDataset(PairedDataset(self.dataset), None, seed=0)[0][1]
 
     def transform(self, accelerator: Accelerator, views: ViewShape | None) -> Any | None:
         """The data set's transform in the accelerated stage; None for its own in both.
@@ -85,7 +90,7 @@ class LoaderData:
         Raises:
             ConfigError: it has no Normalize.
         """
-        return None if views is None else accelerator.views(innermost(self.dataset).transform, views)
+        return None if views is None else accelerator.views(self.owner.transform, views)
 
     def install(self, accelerator: Accelerator, views: ViewShape | None) -> DataLoader:
         """As in `TrainingData`.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rela_zoo._io.log import logger
@@ -67,6 +68,8 @@ class LightningRun:
             rela=plan,
             device=trainer.strategy.root_device,
         )
+        # Rows are read by index from files: in a compiled module that is done outside of the graph.
+        self._loss = torch.compiler.disable(accelerator.loss)
         if accelerator.head is not None:
             # Lightning 2.1 has done that to the module already.
             trainer.precision_plugin.convert_module(accelerator.head)
@@ -115,7 +118,8 @@ class LightningRun:
                 expected="a batch of the trainer's own loader, once in each training step",
                 fix="take the batch as the argument of training_step, and ask for the loss once",
             )
-        return self.accelerator.loss(features, self._indices)
+        loss: Tensor = self._loss(features, self._indices)
+        return loss
 
     def end_batch(self, batch_idx: int) -> None:
         """In `on_train_batch_end`: fold the step into the averages, and decide where a decision is due."""

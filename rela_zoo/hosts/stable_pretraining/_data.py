@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rela_zoo.data import image_source
-from rela_zoo.engine import Accelerator, StagedDataset, ViewShape
+from rela_zoo.engine import Accelerator, ViewShape
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.lightning import LoaderData
-from rela_zoo.hosts.lightning._indexed import PairedDataset, innermost
 from rela_zoo.hosts.stable_pretraining._source import check_order, spt_source
 from rela_zoo.hosts.stable_pretraining._views import AcceleratedTransform, Layout, find_normalize
 
@@ -22,31 +21,30 @@ class DictionaryData(LoaderData):
         source: the images, where the data set itself can't be read.
 
     Attributes:
-        example: a batch of two samples, with the data set's own views.
+        two: a batch of two samples, with the data set's own views.
         layout: of the samples.
     """
 
     def __init__(self, trainer: Any, image: str, source: Any = None) -> None:
         super().__init__(trainer, indexed=False, source=source)
-        self._image, self._owner = image, innermost(self.dataset)
+        self._image = image
         if source is None:
             self.source = spt_source(self.dataset, image)
         else:
             self.source = image_source(source)
             if len(self.source) == len(self.dataset):
-                check_order(self.dataset, self._owner, self.source, image)
-        # Made by the loader's own data set, so that no chance of the run is used up.
-        _, sample = StagedDataset(PairedDataset(self.dataset), None, seed=0)[0]
+                check_order(self.dataset, self.owner, self.source, image)
+        sample = self.example()
         if not isinstance(sample, dict):
             got, fix = type(sample).__name__, "use HFDataset, or FromTorchDataset(…, names=['image', 'label'])"
             raise ConfigError([Problem("data", "a data set of dictionaries", got, fix)])
         self.layout = Layout.of(sample, image)
-        self.example: Any = self._loader.collate_fn([sample, sample])
+        self.two: Any = self._loader.collate_fn([sample, sample])
 
     @property
     def gpu_transform(self) -> Any:
         """What is done to batches on the device, by the data set or the data module; None for nothing."""
-        found = getattr(self._owner, "gpu_transform", None)
+        found = getattr(self.owner, "gpu_transform", None)
         if found is None:
             found = getattr(self._trainer.datamodule, "gpu_transform", None)
         return found.get("train") if isinstance(found, dict) else found
@@ -57,7 +55,7 @@ class DictionaryData(LoaderData):
         Raises:
             ConfigError: the data set's own transform has no Normalize, or views are made on the device.
         """
-        own = self._owner.transform
+        own = self.owner.transform
         found = find_normalize(own)
         made = None if views is None else accelerator.views(own if found is None else found, views)
         if made is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Subset
 
-from rela_zoo.data import ImageSource, check_unique, decode, image_source, pixel_digest, relative_ids
+from rela_zoo.data import ImageSource, as_rgb, check_unique, decode, image_source, pixel_digest, relative_ids
 from rela_zoo.errors import EmbeddingsError
 
 _COMPARED = 8
@@ -129,7 +129,7 @@ def check_order(dataset: Any, owner: Any, source: ImageSource, image: str) -> No
     positions = sorted({round(one) for one in np.linspace(0, len(dataset) - 1, _COMPARED)})
     before, owner.transform = owner.transform, None
     try:
-        own = [pixel_digest(np.asarray(to_picture(dataset[i][image]).convert("RGB"))) for i in positions]
+        own = [pixel_digest(np.asarray(as_rgb(to_picture(dataset[i][image])))) for i in positions]
     finally:
         owner.transform = before
     given = [pixel_digest(np.asarray(source.image(i))) for i in positions]

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from rela_zoo.data import as_rgb
 from rela_zoo.errors import ConfigError, Problem
 
 # Where stable-pretraining's and torchvision's transforms keep what they are made of.
@@ -90,7 +91,8 @@ class AcceleratedTransform:
         self._views, self._layout, self._image, self._mode = views, layout, image, mode
 
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        views = self._views(to_picture(sample[self._image]).convert(self._mode))
+        picture = to_picture(sample[self._image])
+        views = self._views(as_rgb(picture) if self._mode == "RGB" else picture.convert(self._mode))
         return self._layout.assemble([{**sample, self._image: view} for view in views])
 
 

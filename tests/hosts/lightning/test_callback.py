@@ -231,3 +231,13 @@ def test_a_copy_of_the_module_knows_no_run():
             assert twin.rela_head.weight is not pl_module.rela_head.weight
 
     tiny.fit(tiny.SimCLR(), tiny.rela(handover=1.0), tiny.loader(), callbacks=[Copies()], max_epochs=1)
+
+
+@pytest.mark.slow
+def test_a_compiled_module_trains_the_same():
+    losses = []
+    for wrap in (lambda one: one, lambda one: torch.compile(one, backend="eager")):
+        module = tiny.SimCLR()
+        tiny.fit(wrap(module), tiny.rela(), tiny.loader())
+        losses.append((module.stages, module.losses))
+    assert losses[0] == losses[1]

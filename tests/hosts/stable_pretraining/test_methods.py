@@ -162,3 +162,15 @@ def test_features_made_by_a_function_or_a_part_further_in():
         tiny.fit(accelerate(module, tiny.rela(), features=features), record, max_epochs=2)
         losses.append(record.losses)
     assert losses[0] == losses[1] == losses[2]
+
+
+@pytest.mark.slow
+def test_a_compiled_module_trains_the_same():
+    losses = []
+    for compiled in (False, True):
+        module, record = accelerate(tiny.module("byol"), tiny.rela()), tiny.Record()
+        if compiled:
+            module.compile(backend="eager")
+        tiny.fit(module, record)
+        losses.append(record.losses)
+    assert losses[0] == losses[1]
