@@ -65,7 +65,7 @@ class Host:
         return int(module.cfg.augmentations[0].crop_size)
 
     def seed_epoch(self, module: Any) -> None:
-        """Called before the first step of each epoch of a run with `rela`: seed chance that is not in the views."""
+        """Seed chance that is not in the views: called at the start of each epoch with `rela`, and at its first step."""
 
     def mend_saved(self, module: Any, checkpoint: dict[str, Any]) -> None:
         """Mend what the host puts into checkpoints and could not read again; with and without `rela`."""
@@ -206,6 +206,7 @@ class RelaMixin(_Contract):
     def on_train_epoch_start(self) -> None:
         if self._rela_run is not None:
             self._rela_run.start_epoch()
+            self._rela_host.seed_epoch(self)
         super().on_train_epoch_start()
 
     @property
@@ -239,6 +240,7 @@ class RelaMixin(_Contract):
         if self._rela_run is None:
             return super().training_step(batch, batch_idx)
         if batch_idx == 0:
+            # Again, for a fresh run has drawn a seed for its workers since, and a resumed one has not.
             self._rela_host.seed_epoch(self)
         self._rela_run.take_indices(batch[0])
         accelerated = self._rela_run.begin_batch(batch_idx)
