@@ -1,4 +1,4 @@
-"""Numbers of bytes for people."""
+"""Text for people: numbers of bytes, and what others wrote."""
 
 from __future__ import annotations
 
@@ -11,3 +11,15 @@ def format_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def printable(text: str) -> str:
+    r"""Text as a terminal may show it: control characters, escape sequences among them, become `\x1b` and the like.
+
+    Example:
+        >>> print(printable("a\x1b[31mred"))
+        a\x1b[31mred
+    """
+    return "".join(
+        one if one in "\n\t" or one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
 from rela_zoo._io.log import speak
-from rela_zoo.errors import RelaZooError
+from rela_zoo.cli._boundary import DEBUG_VARIABLE, guarded
 
 app = typer.Typer(
     name="rela-zoo",
@@ -19,10 +20,17 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _start() -> None:
+@app.callback(epilog="Exit codes: 0 done, 1 a check failed or something unexpected, 2 a mistake to mend, 130 Ctrl-C.")
+def _start(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Show where an error comes from (a traceback).")
+    ] = False,
+) -> None:
     # Results go to stdout; commands that have none there move the messages to it.
     speak("stderr")
+    if debug:
+        # The environment reaches the other processes of a run too.
+        os.environ[DEBUG_VARIABLE] = "1"
 
 
 # Each module has `register(app)`, which adds its commands.
@@ -44,9 +52,5 @@ for _module in _COMMAND_MODULES:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake prints its message and exits 2. Ctrl-C exits 130, by typer."""
-    try:
-        app()
-    except RelaZooError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(2)
+    """Run the command line. Errors end it with a message and the exit codes of `rela_zoo.cli._boundary`."""
+    guarded(app)

@@ -51,7 +51,12 @@ def pretrain(
     locked: Annotated[
         bool, typer.Option("--locked", help="Insist on the artefacts that the run's rela.lock names.")
     ] = False,
+    multirun: Annotated[bool, typer.Option("--multirun", "-m", hidden=True)] = False,
 ) -> None:
+    if multirun:
+        from rela_zoo.hosts.builtin.compose import refuse_sweep
+
+        refuse_sweep(list(overrides or ()))
     if locked:
         from rela_zoo.hub import LOCKED_VARIABLE
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,15 @@ from rela_zoo.errors import RelaZooError
 _KEY = "rela_zoo_run"
 
 
+def checkpoint_epoch(path: Path) -> int | None:
+    """The epoch in a checkpoint's name, or None for another file: `byol-ep=2 (copy).ckpt`."""
+    found = re.fullmatch(r".*-ep=(\d+)\.ckpt", path.name)
+    return None if found is None else int(found[1])
+
+
 def find_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the latest epoch in a run's folder."""
-    found = {int(path.stem.rsplit("-ep=", 1)[1]): path for path in folder.glob("*-ep=*.ckpt")}
+    """The checkpoint of the latest epoch in a run's folder; copies under other names don't count."""
+    found = {epoch: path for path in folder.glob("*-ep=*.ckpt") if (epoch := checkpoint_epoch(path)) is not None}
     return found[max(found)] if found else None
 
 
@@ -27,17 +35,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without unpickling objects.
 
     Raises:
-        RelaZooError: if it can't be read, or holds anything but tensors and plain values.
+        RelaZooError: if it can't be read, holds anything but tensors and plain values, or is of another program.
     """
+    fix = "remove it and resume from an earlier one, or start anew with auto_resume.enabled=false"
+    expected = "a checkpoint of the built-in host, with tensors and plain values only"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if not path.stat().st_size:
+            raise EOFError("the file is empty")
+        read: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        said = (str(error).splitlines() or ["no reason given"])[0]
         raise RelaZooError(
-            f"the checkpoint {path} can't be read",
-            expected="a checkpoint of the built-in host, with tensors and plain values only",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            fix="remove it and resume from an earlier one, or start anew with auto_resume.enabled=false",
+            f"the checkpoint {path} can't be read", expected=expected, got=f"{type(error).__name__}: {said}", fix=fix
         ) from None
+    if not isinstance(read, dict) or not {"state_dict", "loops", "optimizer_states", _KEY} <= read.keys():
+        got = f"a file with {', '.join(map(str, list(read)[:5]))}" if isinstance(read, dict) else type(read).__name__
+        raise RelaZooError(
+            f"{path} is no checkpoint of the built-in host",
+            expected=expected,
+            got=got or "an empty one",
+            fix="name one that `rela-zoo pretrain` has written, or start anew without resume_from_checkpoint",
+        )
+    return read
 
 
 def differences(checkpoint: dict[str, Any], config: dict[str, Any]) -> list[str]:
@@ -50,6 +69,47 @@ def differences(checkpoint: dict[str, Any], config: dict[str, Any]) -> list[str]
 
     then, now = flat(checkpoint.get(_KEY, {}).get("config", {})), flat(config)
     return sorted(key for key in {*then, *now} if then.get(key) != now.get(key)) if then else []
+
+
+# Of another method, network or optimiser nothing can be gone on with; other keys are a matter of taste.
+_NEVER_OTHER = ("method", "backbone", "method_kwargs", "optimizer.name", "optimizer.exclude_bias_n_norm_wd",
+                "momentum.classifier", "rela.head")  # fmt: skip
+
+
+def refuse_another_run(
+    path: Path, checkpoint: Mapping[str, Any], config: Mapping[str, Any], changed: list[str]
+) -> None:
+    """Refuse to go on from a checkpoint of another method, network or optimiser.
+
+    Args:
+        path: of the checkpoint, for the message.
+        checkpoint: read.
+        config: what decides this run.
+        changed: dotted keys that differ.
+
+    Raises:
+        RelaZooError: naming the keys, and both values.
+    """
+    then = checkpoint.get(_KEY, {}).get("config", {})
+    other = [key for key in changed if any(f"{key}.".startswith(f"{one}.") for one in _NEVER_OTHER)]
+    if (then.get("rela") is None) != (config.get("rela") is None):
+        other = [*(key for key in other if not key.startswith("rela")), "rela"]
+    if not other:
+        return
+
+    def value(of: Any, key: str) -> str:
+        for part in key.split("."):
+            of = of.get(part) if isinstance(of, dict) else None
+        return "a section" if isinstance(of, dict) else "none" if of is None else str(of)
+
+    # The name of a network says more than its options.
+    shown = sorted(other, key=lambda key: key.count("."))[:6]
+    raise RelaZooError(
+        f"{path} is of another run: {', '.join(shown)} differ{'s' * (len(other) == 1)}",
+        expected=", ".join(f"{key} {value(then, key)}" for key in shown),
+        got=", ".join(f"{key} {value(config, key)}" for key in shown),
+        fix="set them as they were there, or start a new run without resume_from_checkpoint",
+    )
 
 
 class Checkpointer(Callback):
@@ -90,8 +150,8 @@ class Checkpointer(Callback):
         with atomic_path(final, suffix=".part") if first else nullcontext(temporary_path(final, ".part")) as temporary:
             trainer.save_checkpoint(temporary)
         if first and not self.keep_prev:
-            for old in self.folder.glob(f"{self.name}-ep=*.ckpt"):
-                if old != final:
+            for old in self.folder.iterdir():
+                if old != final and old.name.startswith(f"{self.name}-ep=") and checkpoint_epoch(old) is not None:
                     old.unlink()
         trainer.strategy.barrier("checkpoint")
 

@@ -12,7 +12,9 @@ from rela_zoo.data import ParquetSource
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
 from rela_zoo.engine import RelaPlan
 from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.hosts.builtin._surroundings import launcher, method_values, places, trainer_values
 from rela_zoo.hosts.builtin.config import as_plain, count_devices, fill_defaults
+from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.hosts.builtin.schema import HostConfig
 from rela_zoo.networks.backbones import backbone_names, build_backbone, is_backbone
 
@@ -50,6 +52,9 @@ class _Check:
     def keys(self) -> None:
         """What shows in the configuration alone."""
         self.problems += placed("", validate(HostConfig, self.whole, lenient=True)[1])
+        if not self.flawed("method"):
+            kwargs, known = self.get("method_kwargs"), METHODS[self.get("method")].METHOD_KWARGS
+            self.problems += method_values(kwargs if isinstance(kwargs, Mapping) else {}, known)
 
     def backbone(self) -> None:
         name = self.get("backbone.name")
@@ -85,6 +90,7 @@ class _Check:
         import torch
 
         accelerator = self.get("accelerator")
+        self.problems += trainer_values(self.whole)
         try:
             count = count_devices(self.get("devices"), accelerator)
         except ValueError as error:
@@ -95,12 +101,16 @@ class _Check:
         if accelerator in ("gpu", "cuda") and count > found:
             fix = "set accelerator=cpu devices=1" if not found else f"set devices={found}"
             self.wrong("devices", f"at most {found} GPUs, which this machine has", fix)
+        elif not self.flawed("num_nodes"):
+            self.problems += launcher(count * self.get("num_nodes"))
         return count
 
     def paths(self) -> None:
         path = self.get("resume_from_checkpoint")
         if path is not None and not Path(str(path)).expanduser().is_file():
             self.wrong("resume_from_checkpoint", "an existing checkpoint", "name one, or set auto_resume.enabled=true")
+        if not self.flawed("checkpoint") and not self.flawed("data"):
+            self.problems += places(self.whole)
 
     def rela(self) -> float:
         """Problems of the `rela` section; returns the fraction of the data in an epoch."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rela_zoo._io.fields import did_you_mean
 from rela_zoo._io.paths import packaged_configs
-from rela_zoo.errors import RelaZooError
+from rela_zoo.errors import ConfigError, Problem, RelaZooError
+from rela_zoo.hosts.builtin._overrides import nearest_key, quote_paths, refuse_sweep, without_prior
+
+__all__ = ["compose", "packaged_names", "refuse_sweep", "resolve_prior_override", "silence_lightning"]
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,6 +43,40 @@ def resolve_prior_override(overrides: list[str], registered: list[str]) -> list[
         prior_spec(name)
         resolved += [f"{key}=default", f"rela.prior='{name}'"]
     return resolved
+
+
+def _refuse_lost_settings(file: Path, cfg: DictConfig, overrides: list[str]) -> None:
+    """Refuse a file whose own `rela: {…}` is overridden by the entry of a prior that comes after it.
+
+    Raises:
+        ConfigError: naming each key that would be lost.
+    """
+    from omegaconf import OmegaConf
+
+    body = OmegaConf.select(OmegaConf.load(file), "rela")
+    if not OmegaConf.is_dict(body) or cfg.get("rela") is None:
+        return
+    given = {one.partition("=")[0].lstrip("+~") for one in overrides}
+    # A prior named on the command line is meant to replace the file's.
+    said = given | ({"rela.prior"} if "rela" in given else set())
+    wanted: dict[str, Any] = OmegaConf.to_container(body, resolve=False)  # type: ignore[assignment]
+    composed: dict[str, Any] = OmegaConf.to_container(cfg.rela, resolve=False)  # type: ignore[assignment]
+    lost = {
+        key: value
+        for key, value in wanted.items()
+        if composed.get(key) != value and not any(f"{one}.".startswith(f"rela.{key}.") for one in said)
+    }
+    if lost:
+        fix = f"put _self_ behind the entry `rela` in the defaults list of {file.name}, or set {{}} on the command line"
+        raise ConfigError(
+            Problem(
+                f"rela.{key}",
+                f"{value!r}, as {file.name} says",
+                f"{cfg.rela.get(key)!r}, for the defaults list puts the entry of the prior over it",
+                fix.format(f"rela.{key}={value}"),
+            )
+            for key, value in lost.items()
+        )
 
 
 def _with_section(overrides: list[str], composed: Callable[[list[str]], DictConfig]) -> list[str]:
@@ -73,6 +110,7 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from rela_zoo.hosts.config_group import register_rela_group
 
@@ -88,23 +126,50 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
             got=name,
             fix=f"did you mean --config-name {near}?" if near else "see `rela-zoo pretrain --help`",
         )
-    searches_itself = OmegaConf.select(OmegaConf.load(file), "hydra.searchpath") is not None
+    overrides = quote_paths(overrides)
+    wanted = list(overrides)
+    overrides, no_prior = without_prior(overrides)
+    try:
+        own = OmegaConf.load(file)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
+        raise RelaZooError(
+            f"{file} is no configuration", expected="a YAML mapping", got=" ".join(str(error).split()), fix="mend it"
+        ) from None
+    if not OmegaConf.is_dict(own):
+        raise RelaZooError(
+            f"{file} is no configuration", expected="a YAML mapping", got="something else", fix="mend it"
+        )
+    searches_itself = OmegaConf.select(own, "hydra.searchpath") is not None
     overrides = resolve_prior_override(overrides, register_rela_group(default=searches_itself))
     if config_path is not None and not searches_itself:
         overrides = [f"hydra.searchpath=['file://{packaged_configs()}']", *overrides]
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(folder), version_base="1.2"):
-            cfg = hydra.compose(name, overrides=_with_section(overrides, lambda some: hydra.compose(name, some)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise RelaZooError(
-            "the configuration can't be composed",
-            got=str(error).strip(),
-            fix="see `rela-zoo pretrain --config-name " + name + " --print-config`; a key that is not there yet is "
-            "added with +key=value",
-        ) from None
+            try:
+                cfg = hydra.compose(name, overrides=_with_section(overrides, lambda some: hydra.compose(name, some)))
+            except HydraException as error:
+                raise _not_composed(error, name, lambda: hydra.compose(name)) from None
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise _not_composed(error, name, None) from None
     OmegaConf.set_struct(cfg, False)
+    if no_prior:
+        cfg.pop("rela", None)
+    else:
+        _refuse_lost_settings(file, cfg, wanted)
     return cfg
+
+
+def _not_composed(error: Exception, name: str, composed: Callable[[], DictConfig] | None) -> RelaZooError:
+    """Hydra's complaint as one of ours, with the key that may have been meant."""
+    message = str(error).strip() or type(error).__name__
+    near = None if composed is None else nearest_key(message, composed)
+    help_ = f"see `rela-zoo pretrain --config-name {name} --print-config`; a new key is added with +key=value"
+    return RelaZooError(
+        "the configuration can't be composed",
+        got="\n            ".join(message.splitlines()[:4]),
+        fix=help_ if near is None else f"did you mean {near}? Else {help_}",
+    )
 
 
 def silence_lightning() -> None:

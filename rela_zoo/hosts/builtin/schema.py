@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from rela_zoo._io.fields import Fix, Problems, Section, Whole, one_of
 from rela_zoo.data.statistics import NUM_CLASSES
@@ -213,7 +213,12 @@ class HostView(View):
 class HostConfig(_Part):
     """A whole configuration; `rela` has a model of its own, in the engine."""
 
-    name: Any = "run"
+    name: Annotated[
+        str,
+        Field(pattern=r"^[^/\\\x00-\x1f]{1,160}$", description="a file name, without / and \\"),
+        Fix("set {key}=run; checkpoint.dir groups runs in folders"),
+        BeforeValidator(lambda name: str(name) if isinstance(name, int | float) else name),
+    ] = "run"
     method: Annotated[str, one_of(_methods)]
     augmentations: Annotated[
         list[HostView], Field(min_length=1, description="a list of views"), Fix("see conf/augmentations of the package")
@@ -222,7 +227,7 @@ class HostConfig(_Part):
     # Checked against the machine.
     devices: Any = "1"
     num_nodes: _Count = 1
-    accelerator: str = "auto"
+    accelerator: Any = "auto"
     strategy: Any = "auto"
     precision: Any = 32
     sync_batchnorm: bool = False

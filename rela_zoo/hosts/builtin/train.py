@@ -19,12 +19,22 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
+from rela_zoo._io.log import logger
 from rela_zoo.data.datasets import ImageDataset
 from rela_zoo.data.views import build_views, validation_transform
 from rela_zoo.engine import RelaPlan, StagedDataset, SubsetSampler
 from rela_zoo.hosts.builtin._images import RawImages, prepare_images
+from rela_zoo.hosts.builtin._surroundings import ignored, never_reached
 from rela_zoo.hosts.builtin.base import BaseMethod
-from rela_zoo.hosts.builtin.checkpoint import Checkpointer, History, differences, find_checkpoint, read_checkpoint
+from rela_zoo.hosts.builtin.checkpoint import (
+    Checkpointer,
+    History,
+    checkpoint_epoch,
+    differences,
+    find_checkpoint,
+    read_checkpoint,
+    refuse_another_run,
+)
 from rela_zoo.hosts.builtin.checks import check
 from rela_zoo.hosts.builtin.config import (
     as_plain,
@@ -37,6 +47,8 @@ from rela_zoo.hosts.builtin.config import (
 )
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.selection.subset import EpochSubset
+
+log = logger(__name__)
 
 
 @dataclass
@@ -246,10 +258,13 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     data = check(cfg)
     given = fill_defaults(as_plain(cfg))
     whole = resolve_config(given, len(data.train.classes))
+    _say_what_is_not_heeded(as_plain(cfg), as_plain(whole))
     folder = Path(str(whole.checkpoint.dir)).expanduser() / whole.method / f"{whole.name}-{run_digest(given)}"
     resume = _resume_path(whole, folder)
     if resume is not None:
-        changed = differences(read_checkpoint(resume), run_identity(given))
+        before, identity = read_checkpoint(resume), run_identity(given)
+        changed = differences(before, identity)
+        refuse_another_run(resume, before, identity, changed)
         if changed:
             print(f"note: {resume} comes from a run with other {', '.join(changed)}", file=sys.stderr)
     processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
@@ -294,13 +309,21 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     )
 
 
+def _say_what_is_not_heeded(given: dict[str, Any], whole: dict[str, Any]) -> None:
+    nothing = ignored(given, METHODS[whole["method"]].METHOD_KWARGS)
+    if nothing:
+        log.warning(f"rela_zoo: ignored, for they mean nothing here: {', '.join(nothing)}")
+    for note in never_reached(whole):
+        log.warning(f"rela_zoo: {note}")
+
+
 def _say_how_to_resume(cfg: DictConfig, folder: Path) -> None:
     last = find_checkpoint(folder) if cfg.checkpoint.enabled else None
     if last is None:
         why = "no epoch was finished" if cfg.checkpoint.enabled else "checkpoint.enabled is false"
         message = f"\nstopped; nothing to resume from, for {why}"
     else:
-        epochs = int(last.stem.rsplit("-ep=", 1)[1]) + 1
+        epochs = (checkpoint_epoch(last) or 0) + 1
         how = "run the same command again" if cfg.auto_resume.enabled else "add auto_resume.enabled=true"
         message = f"\nstopped; {epochs} of {cfg.max_epochs} epochs are kept in {last}\nto go on: {how}"
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:

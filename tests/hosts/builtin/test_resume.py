@@ -178,3 +178,47 @@ def test_ctrl_c_says_how_to_go_on(
     resumed = train(config)
     assert resumed.resumed_from.name == "test-ep=0.ckpt"
     assert [row["epoch"] for row in resumed.history] == [0, 1, 2]
+
+
+def test_copies_and_empty_checkpoints(config: dict[str, Any]) -> None:
+    """A copy beside the newest is no checkpoint of the run; an empty one is refused with advice."""
+    config["max_epochs"] = 1
+    first = train(config)
+    assert first.checkpoint is not None
+    copied = first.checkpoint.with_name(first.checkpoint.name.replace(".ckpt", " (copy).ckpt"))
+    copied.write_bytes(first.checkpoint.read_bytes())
+    assert find_checkpoint(first.folder) == first.checkpoint
+    first.checkpoint.write_bytes(b"")
+    for content, said in ((b"", "the file is empty"), (copied.read_bytes()[:-2000], ""), (b"no archive", "")):
+        first.checkpoint.write_bytes(content)
+        with pytest.raises(RelaZooError, match="can't be read") as caught:
+            read_checkpoint(first.checkpoint)
+        assert said in str(caught.value)
+    torch.save({"state_dict": {}}, first.checkpoint)
+    with pytest.raises(RelaZooError, match="no checkpoint of the built-in host"):
+        train({**config, "auto_resume": {"enabled": True}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"optimizer": {"name": "sgd"}}, "optimizer.name"),
+        ({"method": "simclr", "method_kwargs": {"pred_hidden_dim": None, "temperature": 0.2}}, "method"),
+        ({"backbone": {"name": "resnet18", "kwargs": {}}}, "backbone.name"),
+        ({"rela": {"prior": None, "data_ratio": 1.0}}, "rela"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(config: dict[str, Any], changes: dict[str, Any], named: str) -> None:
+    config["max_epochs"] = 1
+    first = train(config)
+    other = copy.deepcopy(config)
+    for key, value in changes.items():
+        merged = isinstance(value, dict) and key in ("optimizer", "method_kwargs")
+        other[key] = {**other[key], **value} if merged else value
+    if other["method"] == "simclr":
+        other["method_kwargs"].pop("pred_hidden_dim")
+    other["resume_from_checkpoint"] = str(first.checkpoint)
+    with pytest.raises(RelaZooError, match="is of another run") as caught:
+        train(other)
+    assert named in str(caught.value.what)
+    assert "start a new run" in str(caught.value.fix)
