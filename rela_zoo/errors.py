@@ -69,6 +69,10 @@ class SelectionError(RelaZooError):
     """Subsets can't be drawn as asked for, or recorded ones don't fit the data at hand."""
 
 
+class TrainingError(RelaZooError):
+    """A training can't go on: its loss or its weights are not finite."""
+
+
 class PluginError(RelaZooError):
     """A part that another package provides can't be used; names that package."""
 

@@ -57,6 +57,16 @@ def broadcast(value: Value) -> Value:
     return box[0]
 
 
+def gather(value: Value) -> list[Value]:
+    """The value (a small picklable object) of every process, in the order of their numbers; called on all of them."""
+    group = _group()
+    if group is None:
+        return [value]
+    box: list[Any] = [None] * group.get_world_size()
+    group.all_gather_object(box, value)
+    return box
+
+
 def sum_over_ranks(tensor: Any) -> Any:
     """A tensor of each process → a new one, their sum; called on all of them."""
     group = _group()

@@ -80,10 +80,18 @@ def pretrain(
 
 def _summary(result: Any) -> str:
     last = result.history[-1] if result.history else {}
-    lines = [
-        f"trained {last.get('epoch', -1) + 1} epochs, {result.steps} steps, {result.samples_seen} samples, "
-        f"{result.seconds:.0f} s"
-    ]
+    if not result.new_steps:
+        lines = [f"nothing was trained: {result.resumed_from or 'the run'} has all {last.get('epoch', -1) + 1} epochs"]
+    else:
+        lines = [
+            f"trained {last.get('epoch', -1) + 1} epochs, {result.steps} steps, {result.samples_seen} samples, "
+            f"{result.seconds:.0f} s"
+        ]
+    if result.accelerated_steps or result.own_steps:
+        own, method = result.own_steps, result.method.cfg.method
+        stages = [f"{result.accelerated_steps} steps accelerated"] if result.accelerated_steps else []
+        stages.append(f"{own} steps of {method}" if own else f"no step of {method}")
+        lines.append(f"stages: {', then '.join(stages)}")
     if "val_acc1" in last:
         lines.append(f"online classifier on held-out images: {last['val_acc1']:.1f} %")
     if result.checkpoint is not None:

@@ -8,6 +8,7 @@ from rela_zoo.engine._shape import RunShape
 from rela_zoo.engine._views import ViewShape
 from rela_zoo.engine._weights import scale_gradients
 from rela_zoo.engine.accelerator import Accelerator, Step, to_device
+from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.objective import AdaptiveHandover, ConstantHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
 from rela_zoo.engine.targets import Targets, resolve_targets
@@ -16,6 +17,7 @@ __all__ = [
     "Accelerator",
     "AdaptiveHandover",
     "ConstantHandover",
+    "LossWatch",
     "RelaPlan",
     "RunShape",
     "StagedDataset",

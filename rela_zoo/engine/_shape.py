@@ -25,6 +25,8 @@ class RunShape:
         read_every: optimiser steps between two looks at a handover rule whose state lies on the device.
         rank: of this process; None asks the process group.
         world_size: processes; None asks the process group.
+        max_steps: the training ends after so many optimiser steps, if not before; None for no such end.
+        trial: a run of a few batches, to see whether everything works: its lengths are no mistakes.
 
     Example:
         >>> from rela_zoo import RunShape
@@ -42,6 +44,8 @@ class RunShape:
     read_every: int = 50
     rank: int | None = None
     world_size: int | None = None
+    max_steps: int | None = None
+    trial: bool = False
 
     @property
     def process(self) -> int:
@@ -71,13 +75,34 @@ class RunShape:
             problem = Problem("rela.data_ratio", "at least one batch in every epoch", str(error), fix)
             raise ConfigError([problem]) from error
 
+    def batches(self, sampler: SubsetSampler, epoch: int) -> int:
+        """Batches that each process trains on in an epoch."""
+        batches, limit = sampler.length(epoch) // sampler.batch_size, self.limit_batches
+        return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+    def samples(self, sampler: SubsetSampler, epoch: int) -> int:
+        """Samples that are trained on in an epoch, by all processes: whole batches of those that are drawn."""
+        return self.batches(sampler, epoch) * sampler.batch_size * self.processes
+
+    def total_steps(self, sampler: SubsetSampler) -> int | None:
+        """Optimiser steps of the whole training; None for an open end."""
+        ends = [] if self.length is None else [self.optimiser_steps(sampler, self.length)]
+        return min([*ends, *([] if self.max_steps is None else [self.max_steps])], default=None)
+
+    def epochs_run(self, sampler: SubsetSampler, steps: int) -> int:
+        """Epochs that so many optimiser steps need, the last perhaps not to its end."""
+        if self.max_steps is None and self.length is not None:
+            return self.length
+        epochs = 0
+        while self.optimiser_steps(sampler, epochs) < steps and epochs != self.length:
+            epochs += 1
+        return epochs
+
     def optimiser_steps(self, sampler: SubsetSampler, epochs: int) -> int:
         """Optimiser steps of the first `epochs` epochs of a sampler."""
-        limit = self.limit_batches
 
         def steps(epoch: int) -> int:
-            batches = sampler.length(epoch) // sampler.batch_size
-            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+            batches = self.batches(sampler, epoch)
             return -(-batches // self.accumulate) if self.partial_steps else batches // self.accumulate
 
         return epochs * steps(0) if sampler.subset.counts is None else sum(steps(epoch) for epoch in range(epochs))

@@ -2,33 +2,84 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rela_zoo._io import ranks
+from rela_zoo._io.log import logger
 from rela_zoo.engine._shape import RunShape
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.objective import AdaptiveHandover, ConstantHandover, Handover
 from rela_zoo.engine.sampler import SubsetSampler
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
 
+log = logger(__name__)
+
+# The averages of the adaptive rule begin so far apart that with a loss of at most 1 it fires never before this step.
+_EARLIEST_ADAPTIVE = 527
+
 
 def _handover_rule(config: RelaConfig, run: RunShape, sampler: SubsetSampler) -> Handover:
-    """The rule of the configuration, sized for this run."""
+    """The rule of the configuration, sized by the steps that this run will really make."""
+    total = run.total_steps(sampler)
     if config.handover == "adaptive":
+        if config.accelerates and not run.trial and total is not None:
+            _doubt_adaptive(total)
         return AdaptiveHandover()
-    fraction, epochs = float(config.handover), run.length
+    fraction = float(config.handover)
     if fraction == 1.0:
         return ConstantHandover(None)
-    if epochs is None:
+    if total is None:
         fix = "set max_epochs, or rela.handover=adaptive"
         expected = "a number, for rela.handover is a fraction of it"
         raise ConfigError([Problem("max_epochs", expected, f"{run.epochs}", fix)])
     if config.handover_at == "epoch":
-        return ConstantHandover(run.optimiser_steps(sampler, int(fraction * epochs)))
-    return ConstantHandover(int(fraction * run.optimiser_steps(sampler, epochs)))
+        unit, length = "epoch", run.epochs_run(sampler, total)
+        steps = run.optimiser_steps(sampler, int(fraction * length))
+    else:
+        unit, length = "step", total
+        steps = int(fraction * total)
+    if fraction and not steps and config.accelerates:
+        if not run.trial:
+            raise ConfigError([no_accelerated(fraction, length, unit)])
+        steps = 1
+    return ConstantHandover(steps)
+
+
+def no_accelerated(fraction: float, length: int, unit: str) -> Problem:
+    """A handover after a fraction of so many epochs (or steps) that rounds to none.
+
+    Args:
+        fraction: `rela.handover`, in (0, 1).
+        length: of the training.
+        unit: `epoch` or `step`, as `rela.handover_at` says.
+    """
+    key = "max_epochs" if unit == "epoch" else "the number of steps"
+    fix = f"raise {key}, or set rela.handover=0.0 for the method's own stage alone"
+    if unit == "epoch":
+        fix = f"set rela.handover_at=step to hand over inside an epoch, {fix}"
+    got = f"{fraction:g} of {length} {unit}{'s' * (length != 1)}, rounded down: none"
+    return Problem("rela.handover", f"at least one whole {unit} of the accelerated stage", got, fix)
+
+
+def _doubt_adaptive(total: int) -> None:
+    """Warn of a run that is too short for the adaptive rule."""
+    # A flat loss c hands over after about 1000·ln((1 − c) / 0.0456) steps.
+    flat = 1 - 0.0456 * math.exp(total / 1000)
+    if total < _EARLIEST_ADAPTIVE:
+        log.warning(
+            f"rela_zoo: rela.handover=adaptive can't fire in the {total} optimiser steps of this run, for with a loss "
+            f"of at most 1 it never does before step {_EARLIEST_ADAPTIVE}: all of it will be accelerated. "
+            "rela.handover=0.5 hands over half-way"
+        )
+    elif flat > 0:
+        log.warning(
+            f"rela_zoo: rela.handover=adaptive fires in the {total} optimiser steps of this run only if the "
+            f"accelerated loss levels off above about {flat:.2f}; rela.handover=0.5 hands over half-way"
+        )
 
 
 class StageControl:

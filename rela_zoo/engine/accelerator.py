@@ -18,9 +18,10 @@ from rela_zoo._io.log import logger, speak
 from rela_zoo.engine._plan import RelaPlan, plan_rela
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
-from rela_zoo.engine._stage import StageControl
+from rela_zoo.engine._stage import StageControl, no_accelerated
 from rela_zoo.engine._views import ViewShape, accelerated_views
 from rela_zoo.engine.config import RelaConfig
+from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.objective import cosine_discrepancy
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
 from rela_zoo.engine.targets import Targets, resolve_targets
@@ -93,6 +94,10 @@ class Accelerator:
         plan = rela if isinstance(rela, RelaPlan) else plan_rela(rela)
         self.config, self._run, self.device = plan.config, run, torch.device(device)
         self.seed = run.seed if self.config.seed is None else self.config.seed
+        self._refuse_too_short(run)
+        # First of all losses that is not finite; hosts note their total losses too, with `note_loss`.
+        self.watch = LossWatch(run.method, run.processes)
+        self._at, self._accelerated = 0, self.config.accelerates
         source: Any = None
         if self.config.needs_embeddings or self.config.selection.needs_ids:
             from rela_zoo.data import image_source
@@ -117,6 +122,15 @@ class Accelerator:
         self.sampler: SubsetSampler = run.sampler(subset)
         self._stage = StageControl(self.config, self.sampler, run)
         self._steps = 0
+
+    def _refuse_too_short(self, run: RunShape) -> None:
+        """Refuse before any work what shows in the number of epochs alone; the rest shows with the sampler."""
+        config, epochs = self.config, run.length
+        if not config.accelerates or config.handover == "adaptive" or config.handover_at != "epoch" or not epochs:
+            return
+        fraction = float(config.handover)
+        if fraction and not run.trial and not int(fraction * epochs):
+            raise ConfigError([no_accelerated(fraction, epochs, "epoch")])
 
     def _build_head(self, features_dim: int | None) -> None:
         if not features_dim:
@@ -227,16 +241,28 @@ class Accelerator:
         """
         if self._stage.before_batch(batch, step):
             log.info(f"rela_zoo: handover to {self._run.method} at step {step}")
-        return not self._stage.in_own_stage(batch)
+        self._at, self._accelerated = step, not self._stage.in_own_stage(batch)
+        return self._accelerated
 
     def end_batch(self, batch: int, *, step: int) -> None:
         """Called after each batch, with the optimiser steps made by then."""
         self._stage.after_batch(batch, step)
+        if step != self._at and step % self._run.read_every == 0:
+            self.watch.check()
 
     def end_epoch(self, epoch: int, *, step: int) -> None:
         """Called after the last batch of an epoch, instead of `end_batch` or after it; again changes nothing."""
+        self.watch.check()
         self._stage.fold(step)
         self._stage.end_epoch(epoch)
+
+    def note_loss(self, loss: Tensor) -> None:
+        """The whole loss of the batch under way, of either stage; the first that is not finite ends the training.
+
+        It is found out at the latest every `read_every` steps and at the end of the epoch, by `end_batch` and
+        `end_epoch`, which raise `TrainingError`.
+        """
+        self.watch.note(loss, step=self._at, accelerated=self._accelerated)
 
     def fold(self, step: int) -> None:
         """Take noted losses into the averages, before a checkpoint inside an epoch is taken."""
@@ -270,6 +296,7 @@ class Accelerator:
         weights = self.weights(here)
         loss = losses.mean() if weights is None else (weights * losses).mean()
         self._stage.record(loss.detach())
+        self.note_loss(loss)
         return loss
 
     # ── what can be asked at any time ─────────────────────────────────────────────────────────────────────────────
@@ -278,6 +305,12 @@ class Accelerator:
     def handover_step(self) -> int | None:
         """Optimiser steps made when the method's own stage began; None while it has not."""
         return self._stage.handover_step
+
+    def steps_by_stage(self, steps: int) -> tuple[int, int]:
+        """Of so many optimiser steps made in all: those of the accelerated stage, and those of the method's own."""
+        begun = self._stage.handover_step
+        accelerated = steps if begun is None else min(begun, steps)
+        return accelerated, steps - accelerated
 
     def own_epoch(self, epoch: int) -> int:
         """How many epochs of the method's own stage lie behind the start of `epoch` (0, 1, …) of the training."""
@@ -293,9 +326,13 @@ class Accelerator:
         """What is about to happen, for the user, on a few lines."""
         config, subset, lines = self.config, self.sampler.subset, []
         of = f"{config.data_ratio:g} of {subset.n} samples"
-        ratio = f"{of}: {len(subset)} in each epoch, drawn afresh"
+        trained = self._run.samples(self.sampler, 0)
+        ratio = f"{of}: {trained} in each epoch, drawn afresh"
         if subset.counts is not None:
-            ratio = f"{of} on average, from {subset.counts[0]} to {subset.counts[-1]} in an epoch, drawn afresh"
+            last = self._run.samples(self.sampler, len(subset.counts) - 1)
+            ratio = f"{of} on average, from {trained} to {last} in an epoch, drawn afresh"
+        elif trained != len(subset):
+            ratio += f" (whole batches of the {len(subset)} drawn)"
         if config.selection.banner:
             ratio += f"; {config.selection.banner}"
         if self.targets is None:

@@ -274,9 +274,13 @@ class RelaMixin(_Contract):
         super().on_train_batch_end(outputs, batch, batch_idx, *args)
         if self._rela_run is not None:
             accelerated = not self._rela_run.accelerator.sampler.in_own_stage(batch_idx)
-            self._rela_run.end_batch(batch_idx)
+            self._rela_run.end_batch(batch_idx, outputs)
             if accelerated:
+                self._after_accelerated()
                 self.log_dict(self._rela_run.metrics())
+
+    def _after_accelerated(self) -> None:
+        """What is to be done after a batch of the accelerated stage, when all updates have been made."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -299,10 +303,28 @@ class _MomentumMixin(RelaMixin):
             return cast(dict[str, Any], self._rela_momentum.momentum_forward(self, X))
         return cast(dict[str, Any], super().momentum_forward(X))
 
+    @torch.no_grad()
+    def _after_accelerated(self) -> None:
+        # Without a classifier of its own the teacher sees no batch in this stage: its parameters follow the student's,
+        # but its batch statistics would stay where they were initialised. It takes the student's, as torch's own
+        # averaged models do. The losses of the method's own stage do not depend on them.
+        if getattr(self, "momentum_classifier", None) is None:
+            for online, teacher in getattr(self, "momentum_pairs", ()):
+                _copy_buffers(online, teacher)
+
 
 class _MulticropMixin(_Contract):
     def multicrop_forward(self, X: Tensor) -> dict[str, Any]:
         return scale_gradients(super().multicrop_forward(X), self._sample_weights)
+
+
+def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
+    """Give a network the buffers of its twin: running means, variances and counts of batch norms."""
+    theirs = dict(source.named_buffers())
+    pairs = [(mine, theirs[name]) for name, mine in target.named_buffers() if name in theirs]
+    pairs = [(mine, other) for mine, other in pairs if mine.shape == other.shape and mine.dtype == other.dtype]
+    if pairs:
+        torch._foreach_copy_([mine for mine, _ in pairs], [other for _, other in pairs])
 
 
 def _remade(method_class: type, host: Host) -> Any:

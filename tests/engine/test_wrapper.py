@@ -3,6 +3,7 @@
 import pytest
 import tiny_host as host
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -153,12 +154,22 @@ def test_accumulated_batches_count_as_one_step():
     assert float(averages["slow"]) == pytest.approx(float(fresh.slow), abs=0.01)
 
 
+class _StopAfter(Callback):
+    """Ends a run in an orderly way, as a time limit does: the training was meant to be longer."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer, *args):
+        trainer.should_stop = trainer.should_stop or trainer.global_step >= self.steps
+
+
 @pytest.mark.parametrize("rela", [{"handover": 0.5}, {"handover": "adaptive", "head": "trained"}])
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_a_resumed_run_ends_bit_for_bit_like_one_that_never_stopped(tmp_path, rela, stop):
     rela = {"data_ratio": 0.5, **rela}
     whole, whole_run = _fit(rela)
-    _, first_run = _fit(rela, trainer={"max_epochs": 4, "max_steps": 6 * stop})
+    _, first_run = _fit(rela, trainer={"callbacks": [_StopAfter(6 * stop)]})
     path = tmp_path / "stopped.ckpt"
     first_run.save_checkpoint(path)
     second, second_run = _fit(rela, ckpt=str(path))

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from rela_zoo._io.files import atomic_path, atomic_write, temporary_path
-from rela_zoo.errors import RelaZooError
+from rela_zoo.errors import RelaZooError, TrainingError
 
 _KEY = "rela_zoo_run"
 
@@ -112,6 +112,20 @@ def refuse_another_run(
     )
 
 
+def _refuse_broken_weights(module: LightningModule, step: int) -> None:
+    """Refuse to replace a good checkpoint by one that nothing can be made of."""
+    finite = [torch.isfinite(one).all() for one in module.parameters()]
+    if not torch.stack(finite).all():
+        names = [name for (name, _), good in zip(module.named_parameters(), finite, strict=True) if not good]
+        raise TrainingError(
+            f"weights are not finite after step {step}",
+            expected="finite weights",
+            got=f"NaN or infinity in {len(names)} of {len(finite)} parameters, {names[0]} among them; "
+            "no checkpoint is written, the last good one is kept",
+            fix="lower optimizer.lr, or train in precision=32 or bf16-mixed; then run the command again",
+        )
+
+
 class Checkpointer(Callback):
     """Writes a checkpoint after every `frequency` epochs and after the last.
 
@@ -144,6 +158,7 @@ class Checkpointer(Callback):
         epoch = trainer.current_epoch
         if (epoch + 1) % self.frequency and epoch + 1 != trainer.max_epochs:
             return
+        _refuse_broken_weights(pl_module, trainer.global_step)
         final = self.folder / f"{self.name}-ep={epoch}.ckpt"
         first = trainer.is_global_zero
         # All processes take part in saving, under one name; the first one moves the file.
@@ -163,9 +178,11 @@ class History(Callback):
         rows: one dict an epoch, with `epoch`, `step`, `samples_seen`, `seconds`, and what was logged.
         samples_seen: over all ranks and resumptions.
         seconds: spent in training and validation, over all resumptions.
+        started_at: optimiser steps made before this call; None if it has made none.
     """
 
     def __init__(self) -> None:
+        self.started_at: int | None = None
         self.rows: list[dict[str, float]] = []
         self.samples_seen, self.seconds = 0, 0.0
         self._since = time.perf_counter()
@@ -181,6 +198,7 @@ class History(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
+        self.started_at = trainer.global_step
         self._since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

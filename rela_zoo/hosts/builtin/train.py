@@ -46,6 +46,7 @@ from rela_zoo.hosts.builtin.config import (
     run_identity,
 )
 from rela_zoo.hosts.builtin.methods import METHODS
+from rela_zoo.hosts.lightning import FiniteLosses
 from rela_zoo.selection.subset import EpochSubset
 
 log = logger(__name__)
@@ -61,6 +62,8 @@ class TrainResult:
         checkpoint: the last one, or None if `checkpoint.enabled` is false.
         resumed_from: the checkpoint that the run went on from.
         steps: optimiser steps, those before a resumption included.
+        new_steps: of them, those that this call has made; 0 where a checkpoint had all epochs already.
+        accelerated_steps, own_steps: of `steps`, those of each stage; all are the method's own without a prior.
         samples_seen: over all ranks and resumptions.
         seconds: of training and validation, over all resumptions.
         history: one dict an epoch.
@@ -73,6 +76,9 @@ class TrainResult:
     steps: int
     samples_seen: int
     seconds: float
+    new_steps: int = 0
+    accelerated_steps: int = 0
+    own_steps: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -277,7 +283,7 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     history = History()
     every: list[Callback] = [_Chance(whole.seed), history, *callbacks]
     if isinstance(loader.sampler, SubsetSampler):
-        every.append(_Ranks(loader.sampler))
+        every += [_Ranks(loader.sampler), FiniteLosses(whole.method)]
     if whole.checkpoint.enabled:
         saving = whole.checkpoint
         every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, run_identity(given)))
@@ -297,12 +303,18 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     if trainer.interrupted:
         _say_how_to_resume(whole, folder)
         raise KeyboardInterrupt
+    accelerator = getattr(method, "rela", None)
+    steps = trainer.global_step
+    accelerated, own = (0, steps) if accelerator is None else accelerator.steps_by_stage(steps)
     return TrainResult(
         method=method,
         folder=folder,
         checkpoint=find_checkpoint(folder) if whole.checkpoint.enabled else None,
         resumed_from=resume,
-        steps=trainer.global_step,
+        steps=steps,
+        new_steps=0 if history.started_at is None else steps - history.started_at,
+        accelerated_steps=accelerated,
+        own_steps=own,
         samples_seen=history.samples_seen,
         seconds=history.seconds,
         history=history.rows,

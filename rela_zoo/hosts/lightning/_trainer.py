@@ -56,6 +56,8 @@ def run_shape(trainer: Trainer, batch_size: int, seed: int, method: str, accumul
         read_every=trainer.log_every_n_steps or 50,
         rank=trainer.global_rank,
         world_size=trainer.world_size,
+        max_steps=None if trainer.max_steps == -1 else trainer.max_steps,
+        trial=bool(trainer.fast_dev_run),
     )
 
 

@@ -162,7 +162,7 @@ class RelaCallback(Callback):
         assert self.run is not None
         if self.accelerated:
             pl_module.log_dict(self.run.metrics())
-        self.run.end_batch(batch_idx)
+        self.run.end_batch(batch_idx, outputs)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the state in."""

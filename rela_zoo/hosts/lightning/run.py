@@ -12,6 +12,7 @@ from torch import Tensor
 from rela_zoo._io.log import logger
 from rela_zoo.engine import Accelerator, RelaPlan, ViewShape
 from rela_zoo.errors import RelaZooError
+from rela_zoo.hosts.lightning._finite import loss_of
 from rela_zoo.hosts.lightning._trainer import allow_unused_parameters, next_epoch, patch_epoch_length, run_shape
 from rela_zoo.hosts.lightning.data import TrainingData
 
@@ -121,8 +122,19 @@ class LightningRun:
         loss: Tensor = self._loss(features, self._indices)
         return loss
 
-    def end_batch(self, batch_idx: int) -> None:
-        """In `on_train_batch_end`: fold the step into the averages, and decide where a decision is due."""
+    def end_batch(self, batch_idx: int, outputs: Any = None) -> None:
+        """In `on_train_batch_end`: fold the step into the averages, and decide where a decision is due.
+
+        Args:
+            batch_idx: of the batch.
+            outputs: what the trainer gives that hook; a loss in it that is not finite ends the training.
+
+        Raises:
+            TrainingError: a loss was not finite.
+        """
+        loss = loss_of(outputs)
+        if loss is not None:
+            self.accelerator.note_loss(loss)
         # The next batch says itself which samples it holds.
         self._indices = None
         if self._trainer.is_last_batch:
@@ -147,6 +159,8 @@ class LightningRun:
             checkpoint: to be added to.
             head: whether to put the head in, where it is not in the module's state dict.
         """
+        # Of this process alone: not everybody who saves does so on all of them.
+        self.accelerator.watch.check(everywhere=False)
         self.accelerator.fold(self.steps)
         if self._trainer.is_last_batch:
             self._end_epoch()

@@ -142,7 +142,7 @@ def _batches():
         (tiny.loader, {"overfit_batches": 2}, "overfit_batches"),
         (lambda: tiny.loader(data=_bare()), {}, "data.dataset"),
         (lambda: tiny.loader(batch_size=16), {}, "rela.data_ratio"),
-        (tiny.loader, {"max_epochs": -1, "max_steps": 2}, "max_epochs"),
+        (tiny.loader, {"max_epochs": -1, "max_steps": 2}, "rela.handover"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(data, settings, key):
