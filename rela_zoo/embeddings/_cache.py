@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rela_zoo._io.once import made_once
 from rela_zoo._io.paths import artefact_cache
 from rela_zoo.data import ImageSource
 from rela_zoo.embeddings._extract import embed
@@ -42,5 +43,7 @@ def cached_embeddings(prior: Prior, source: ImageSource, *, device: str | None =
     Raises:
         EmbeddingsError: images that can't be decoded, or outputs that can't be stored.
     """
-    found = find_cached(prior.identity(), source)
-    return found if found is not None else embed(prior, source, cache_folder(prior.identity(), source), device=device)
+    folder = cache_folder(prior.identity(), source)
+    lock = folder.with_name(f".{folder.name}.lock")
+    made_once(folder / INDEX, lambda: embed(prior, source, folder, device=device), what="embeddings", lock=lock)
+    return open_embeddings(folder)

@@ -18,7 +18,18 @@ from rela_zoo.embeddings._format import FIX, INDEX, Index, row_dtype
 from rela_zoo.embeddings._ids import LazyIds
 from rela_zoo.errors import EmbeddingsError
 
-_OPEN_MAPS = 512  # each map holds a file descriptor
+# Each map holds a file descriptor, of which a process may have few: 256 on a Mac.
+_MOST_MAPS = 512
+
+
+def _open_maps() -> int:
+    """How many shards may be mapped at once: at most a quarter of the files that this process may open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _MOST_MAPS
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(4, min(_MOST_MAPS, allowed // 4)) if allowed > 0 else _MOST_MAPS
 
 
 class EmbeddingTable:
@@ -49,6 +60,7 @@ class EmbeddingTable:
 
     def _reset(self) -> None:
         self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._most_maps = _open_maps()
         self._positions: dict[str, int] | None = None
         self._lock = threading.Lock()
 
@@ -196,7 +208,7 @@ class EmbeddingTable:
         with self._lock:
             if number not in self._maps:
                 self._maps[number] = self._open_map(number)
-                while len(self._maps) > _OPEN_MAPS:
+                while len(self._maps) > self._most_maps:
                     self._maps.popitem(last=False)
             self._maps.move_to_end(number)
             return self._maps[number]

@@ -8,7 +8,7 @@ import torch
 
 from rela_zoo._io import ranks
 from rela_zoo.engine.config import RelaConfig
-from rela_zoo.engine.targets import Targets, wait_for
+from rela_zoo.engine.targets import Targets
 from rela_zoo.errors import ConfigError, Problem, SelectionError
 from rela_zoo.selection.subset import Subset
 
@@ -48,8 +48,7 @@ def run_subset(
         from rela_zoo.selection.geometry.space import TableSpace
 
         assert targets is not None
-        wait = None if ranks.is_first() else wait_for
-        space = TableSpace(targets.table, targets.transport, targets.positions, device=device, wait=wait)
+        space = TableSpace(targets.table, targets.transport, targets.positions, device=device)
     ids = source.ids if source is not None else None
     try:
         subset = build_subset(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +15,11 @@ from torch import Tensor
 from rela_zoo._io import ranks
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.log import logger
+from rela_zoo._io.once import made_once
 from rela_zoo._io.paths import artefact_cache
 from rela_zoo.engine._plan import RelaPlan
 from rela_zoo.engine._published import Published, find_published
-from rela_zoo.errors import EmbeddingsError, TransportError, WeightsError
+from rela_zoo.errors import EmbeddingsError, RelaZooError, TransportError, WeightsError
 
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
@@ -62,8 +62,8 @@ class Targets:
 def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device) -> Targets:
     """Find or make embeddings and transport for `source`, and join them to it by sample id.
 
-    Missing artefacts are computed by the first process into the cache; the others wait for them there. The prior's
-    weights are needed only where rows are missing, or to check stored ones.
+    Missing artefacts are made by one process of each machine into the cache; other ranks and jobs wait for it. The
+    prior's weights are needed only where rows are missing, or to check stored ones.
 
     Raises:
         EmbeddingsError: rows are missing for some samples, or belong to other images.
@@ -87,8 +87,12 @@ def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device
             used += weights
         rows = Artefact("embeddings", None, None, None, "", table.digest)
     positions = _join(table, source, plan)
-    if config.verify and not fresh and ranks.is_first():
-        _spot_check(plan, table, positions, source, device, download=rows.repo is None)
+
+    def verify() -> None:
+        if config.verify and not fresh:
+            _spot_check(plan, table, positions, source, device, download=rows.repo is None)
+
+    _by_the_first(verify)
     transport, moved = _transport(plan, table, published)
     return Targets(table, transport, positions, (rows, *moved, *used))
 
@@ -107,31 +111,36 @@ def _cached_embeddings(
         prior = load_prior(spec, preprocessing=preprocessing)
         identity = prior.identity()
     folder = cache_folder(identity, source)
-    if not ranks.is_first():
-        wait_for(folder / INDEX)
-    fresh = not (folder / INDEX).is_file()
-    if fresh:
-        prior = prior or load_prior(spec, preprocessing=preprocessing)
+
+    def make() -> None:
+        network = prior or load_prior(spec, preprocessing=preprocessing)
         log.info(f"rela_zoo: embedding {len(source)} images with {spec.id} → {folder}")
-        table = embed(prior, source, folder, device=str(device))
-    else:
-        table = open_embeddings(folder)
+        embed(network, source, folder, device=str(device))
+
+    lock = folder.with_name(f".{folder.name}.lock")
+    fresh = made_once(folder / INDEX, make, what="embeddings", lock=lock)
+    table = open_embeddings(folder)
     revision, digest = str(identity["revision"]) or None, str(identity["weights_sha256"])
     return table, [weights_artefact(spec, revision, digest)] if spec.has_weights else [], fresh
 
 
-def wait_for(path: Path, poll_seconds: float = 1.0) -> None:
-    """Wait until another process has written `path`; gives up when the process that started this one is gone."""
-    # A barrier would time out on a large data set, so the finished file itself is the signal.
-    parent = os.getppid()
-    while not path.exists():
-        if os.getppid() != parent:
-            raise EmbeddingsError(
-                "the process that was making an artefact has ended",
-                expected=f"{path}",
-                fix="see the error of rank 0; a new start resumes from the finished shards",
-            )
-        time.sleep(poll_seconds)
+def _by_the_first(check: Callable[[], None]) -> None:
+    """Let the first process check something for all: if it refuses, all of them end.
+
+    Raises:
+        RelaZooError: what the check raised; on the others, what it said.
+    """
+    mine: RelaZooError | None = None
+    if ranks.is_first():
+        try:
+            check()
+        except RelaZooError as error:
+            mine = error
+    said = ranks.broadcast(None if mine is None else mine.what)
+    if mine is not None:
+        raise mine
+    if said is not None:
+        raise RelaZooError("rank 0 has stopped, and so does this one", got=said, fix="see the error of rank 0")
 
 
 def _join(table: EmbeddingTable, source: ImageSource, plan: RelaPlan) -> np.ndarray:
@@ -216,10 +225,5 @@ def _transport(
             return transport, [artefact]
         log.info("rela_zoo: the published transport was fitted on other rows; it is fitted anew")
     path = artefact_cache() / "transports" / f"{table.digest[:32]}.safetensors"
-    if not path.is_file():
-        if ranks.is_first():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fit_transport(table).save(path)
-        else:
-            wait_for(path)
+    made_once(path, lambda: fit_transport(table).save(path), what="a transport")
     return TargetTransport.load(path), []

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from rela_zoo._io.log import logger
+from rela_zoo._io.once import made_once
 from rela_zoo._io.paths import artefact_cache
 from rela_zoo._version import __version__
 from rela_zoo.errors import EmbeddingsError
@@ -111,7 +112,7 @@ def geometry(
     cache: Path | None = None,
     device: str | torch.device | None = None,
 ) -> Geometry:
-    """The geometry from its file, computed and written when missing. Two processes at once compute it twice.
+    """The geometry from its file, computed and written when missing; a second process waits for the first.
 
     Duplicates are sought within the clusters of the same key parts, whose own file is used or written, too; each
     sample in the two nearest, so that a group may lie in several cells.
@@ -136,11 +137,14 @@ def geometry(
             got=f"{kind}, threshold {key_parts.threshold}",
         )
     path = geometry_path(kind, key_parts, cache)
-    if path.is_file():
-        return load_geometry(path, kind, key_parts)
-    found = _compute(kind, once(points), key_parts, cache, device)
-    save_geometry(path, found, key_parts)
-    return found
+    made: list[Geometry] = []
+
+    def make() -> None:
+        made.append(_compute(kind, once(points), key_parts, cache, device))
+        save_geometry(path, made[0], key_parts)
+
+    made_once(path, make, what="clusters")
+    return made[0] if made else load_geometry(path, kind, key_parts)
 
 
 def save_geometry(path: Path, found: Geometry, key_parts: KeyParts) -> None:

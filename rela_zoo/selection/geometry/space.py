@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ from rela_zoo.selection.geometry._geometry import (
     Kind,
     compute,
     geometry,
-    geometry_path,
     positions_digest,
     transport_digest,
 )
@@ -86,7 +84,6 @@ class TableSpace(_PriorSpace):
         positions: (N,) int64, the row of `table` for each sample of the data set.
         device: where products are made; the numbers may differ between devices, so files made on one serve all.
         cache: folder of the files; None takes `selection` among this machine's artefacts.
-        wait: called with a file before it is read: on ranks other than the first, which alone computes.
     """
 
     def __init__(
@@ -97,10 +94,9 @@ class TableSpace(_PriorSpace):
         *,
         device: str | torch.device | None = None,
         cache: Path | None = None,
-        wait: Callable[[Path], None] | None = None,
     ) -> None:
         self._table, self._transport, self._positions = table, transport, positions
-        self._device, self._cache, self._wait = device, cache, wait
+        self._device, self._cache = device, cache
         self._n = len(positions)
 
     def _find(self, kind: Kind, cells: int, dims: int, threshold: float | None) -> Geometry:
@@ -115,8 +111,6 @@ class TableSpace(_PriorSpace):
             seed=_SEED,
             threshold=threshold,
         )
-        if self._wait is not None:
-            self._wait(geometry_path(kind, parts, self._cache))
 
         def points() -> np.ndarray:
             return principal_points(self._table, self._positions, self._transport, dims, device=self._device)
