@@ -12,6 +12,7 @@ from rela_zoo.data._folders import FileSource, relative_ids
 from rela_zoo.data._open import image_source
 from rela_zoo.data._parquet import ParquetSource
 from rela_zoo.data._source import ImageSource, LeftOut, check_unique, encode_ids, pixel_digest
+from rela_zoo.data._undecodable import undecodable, without
 
 __all__ = [
     "FileSource",
@@ -26,4 +27,6 @@ __all__ = [
     "image_source",
     "pixel_digest",
     "relative_ids",
+    "undecodable",
+    "without",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rela_zoo.data._open import open_path
 from rela_zoo.data._parquet import ParquetSource
 from rela_zoo.data._source import ImageSource
 from rela_zoo.data._splits import OTHERS
+from rela_zoo.data._undecodable import without
 from rela_zoo.errors import EmbeddingsError, Problem
 
 # The splits that each part may be, the first there being taken; files whose names say no split are either.
@@ -59,6 +60,15 @@ class ImageDataset(Dataset):
                 fix="do without them: labelled=False",
             )  # fmt: skip
         self.classes = ["unlabelled"] if self._labels is None else list(source.classes)
+
+    def without(self, ids: Collection[str]) -> ImageDataset:
+        """The data set without some of its images, with the same classes."""
+        source = without(self.source, ids)
+        if source is self.source:
+            return self
+        smaller = ImageDataset(source, labelled=self._labels is not None, transform=self.transform)
+        smaller.classes, smaller.indexed = self.classes, self.indexed
+        return smaller
 
     def target(self, index: int) -> int:
         """The class of an image, or −1."""

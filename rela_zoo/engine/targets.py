@@ -147,6 +147,14 @@ def _join(table: EmbeddingTable, source: ImageSource, plan: RelaPlan) -> np.ndar
     try:
         return table.positions(source.ids)
     except EmbeddingsError as error:
+        left_out = sorted({*source.ids} & {*table.info.skipped})
+        if left_out:
+            raise EmbeddingsError(
+                f"{len(left_out)} images of this data set could not be decoded when {table.path} was made",
+                expected="a row for each image",
+                got=f"none for {', '.join(map(repr, left_out[:3]))}",
+                fix="remove them from the data, or repair them and embed again",
+            ) from error
         raise EmbeddingsError(
             f"rela.embeddings do not belong to this data set: {error.what}",
             expected=error.expected or f"a row for each of the {len(source)} samples of {source.describe()}",

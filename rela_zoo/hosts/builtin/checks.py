@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rela_zoo._io.fields import did_you_mean
+from rela_zoo._io.log import logger
 from rela_zoo._io.validation import placed, validate
-from rela_zoo.data import ParquetSource
+from rela_zoo.data import ParquetSource, undecodable
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
 from rela_zoo.engine import RelaPlan
 from rela_zoo.errors import ConfigError, Problem
@@ -17,6 +18,8 @@ from rela_zoo.hosts.builtin.config import as_plain, count_devices, fill_defaults
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.hosts.builtin.schema import HostConfig
 from rela_zoo.networks.backbones import backbone_names, build_backbone, is_backbone
+
+log = logger(__name__)
 
 
 class Checked(NamedTuple):
@@ -140,6 +143,9 @@ class _Check:
         train, val = opened.get("train"), opened["val"]
         if train is None:
             return None
+        train = self._without_broken(train)
+        if val is not None and self.get("data.on_error") == "skip":
+            val = val.without(undecodable(val.source))
         # Of folders the names must agree, for a missing one would shift the labels of the rest.
         by_number = val is not None and isinstance(val.source, ParquetSource)
         numbered = val is not None and by_number and set(val.classes) <= set(train.classes)
@@ -148,6 +154,23 @@ class _Check:
             fix = "give both folders the same classes, or set data.val_path=null"
             self.wrong("data.val_path", "the classes of data.train_path", fix, f"differing classes: {', '.join(extra)}")
         return Checked(train, val, self.plan)
+
+    def _without_broken(self, train: ImageDataset) -> ImageDataset:
+        """The training set without what can't be decoded, where that may be left out, or was when it was embedded."""
+        config = None if self.plan is None else self.plan.config
+        listed: tuple[str, ...] = ()
+        if config is not None and config.embeddings is not None and not config.embeddings.startswith("hf:"):
+            from rela_zoo.embeddings import open_embeddings
+
+            listed = tuple(open_embeddings(config.embeddings).info.skipped)
+        broken = undecodable(train.without(listed).source) if self.get("data.on_error") == "skip" else []
+        smaller = train.without([*listed, *broken])
+        count = len(train) - len(smaller)
+        if count:
+            why = "can't be decoded" if broken else f"were left out of {config.embeddings}" if config else ""
+            here = next(one for one in train.source.ids if one in {*listed, *broken})
+            log.warning(f"rela_zoo: {count:,} images are left out of the training, for they {why}: {here}, …")
+        return smaller
 
     def batch(self, samples: int, ratio: float, processes: int) -> None:
         size = self.get("optimizer.batch_size")

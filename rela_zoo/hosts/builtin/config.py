@@ -134,6 +134,7 @@ def run_identity(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in whole.items() if key not in _NOT_DECISIVE}
     # The views of a device are others; runs with those of the workers are named as they were before there was a choice.
     leave = {"num_workers", "cache"} | ({"views_on"} if kept["data"]["views_on"] == "workers" else set())
+    leave |= {"on_error"} if kept["data"]["on_error"] == "raise" else set()
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in leave}
     return json.loads(json.dumps(kept, sort_keys=True, default=str))
 

@@ -79,6 +79,8 @@ class Data(_Part):
     cache: Literal["none", "memory", "device"] = "none"
     views_on: Annotated[Literal["workers", "device"], Field(validate_default=True)] = "workers"
     no_labels: bool = False
+    # Images that can't be decoded: an error, or left out and listed; looked for before training.
+    on_error: Annotated[Literal["raise", "skip"], Field(description="raise or skip")] = "raise"
     fraction: (
         Annotated[
             int | float,

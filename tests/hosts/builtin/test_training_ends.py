@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from rela_zoo.errors import ConfigError, TrainingError
+from rela_zoo.errors import ConfigError, RelaZooError, TrainingError
 from rela_zoo.hosts.builtin.train import train
 
 PRIOR = {"prior": "random-test_resnet", "data_ratio": 1.0, "verify": 0}
@@ -110,3 +110,43 @@ def test_the_teacher_has_batch_statistics_after_the_accelerated_stage(
         assert not torch.equal(teacher[name], torch.ones_like(teacher[name])), name
         # With a classifier of its own the teacher sees the batches itself.
         assert torch.equal(teacher[name], student[name]) != classifier, name
+
+
+def _break(config: dict[str, Any], tmp_path: Path) -> Path:
+    """A copy of the training images in which one can't be decoded."""
+    import shutil
+
+    root = tmp_path / "broken"
+    shutil.copytree(config["data"]["train_path"], root)
+    (root / "bee" / "03.png").write_bytes(b"no picture")
+    config["data"]["train_path"] = str(root)
+    return root
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named_or_left_out(config: dict[str, Any], tmp_path: Path, workers: int, said: Any) -> None:
+    _break(config, tmp_path)
+    config["data"]["num_workers"] = workers
+    with pytest.raises(RelaZooError, match=r"bee/03\.png") as caught:
+        train(config)
+    assert "Traceback" not in str(caught.value)
+    config["data"]["on_error"] = "skip"
+    config["optimizer"]["batch_size"] = 23
+    config["rela"] = {**PRIOR, "handover": 1.0}
+    result = train(config)
+    assert result.samples_seen == 2 * 23
+    assert "1 images are left out of the training, for they can't be decoded: bee/03.png" in str(said)
+
+
+def test_what_was_left_out_of_the_embeddings_is_left_out_of_the_training(
+    config: dict[str, Any], tmp_path: Path, said: Any
+) -> None:
+    from rela_zoo import embed
+
+    root = _break(config, tmp_path)
+    table = embed("random-test_resnet", root, tmp_path / "rows", on_error="skip")
+    assert table.shape[0] == 23
+    config["optimizer"]["batch_size"] = 23
+    config["rela"] = {**PRIOR, "handover": 1.0, "embeddings": str(table.path)}
+    assert train(config).samples_seen == 2 * 23
+    assert f"were left out of {table.path}: bee/03.png" in str(said)
