@@ -50,6 +50,7 @@ def test_the_wheel_holds_the_data(wheel):
     assert wheel.stat().st_size < 5_000_000
 
 
+@pytest.mark.slow
 def test_it_works_in_an_empty_environment(wheel, tmp_path):
     """Installed alone into a new folder that comes first on the path; the checkout is nowhere on it."""
     target = tmp_path / "site"

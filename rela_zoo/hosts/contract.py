@@ -7,7 +7,7 @@ a momentum network. solo-learn's methods have it, and so have those of the built
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from rela_zoo.engine import Accelerator, RelaPlan, ViewShape, plan_rela, scale_gradients
 from rela_zoo.errors import ConfigError, Problem
-from rela_zoo.hosts.lightning import LightningRun, LoaderData, ModuleFacts, TrainingData
+from rela_zoo.hosts.host import Host
+from rela_zoo.hosts.lightning import LightningRun, ModuleFacts
 
 Method = TypeVar("Method", bound=type)
 
@@ -44,55 +45,6 @@ if TYPE_CHECKING:
 
 else:
     _Contract = object
-
-
-class Host:
-    """What a host under the contract knows that the wrapper can't: overridden where it differs."""
-
-    def begin(self) -> None:
-        """Called when a module is built, in whichever process that is, with and without a `rela` section."""
-
-    def check(self, cfg: Any) -> list[Problem]:
-        """What is wrong with a whole configuration; asked only if it has a `rela` section."""
-        return []
-
-    def data(self, module: Any) -> TrainingData:
-        """The training data of a module in `setup`."""
-        return LoaderData(module.trainer)
-
-    def crop_size(self, module: Any) -> int:
-        """Side of the large crops, in pixels."""
-        return int(module.cfg.augmentations[0].crop_size)
-
-    def seed_epoch(self, module: Any) -> None:
-        """Seed chance that is not in the views: called at the start of each epoch with `rela`, and at its first step."""
-
-    def mend_saved(self, module: Any, checkpoint: dict[str, Any]) -> None:
-        """Mend what the host puts into checkpoints and could not read again; with and without `rela`."""
-
-    def mend_loaded(self, module: Any, checkpoint: dict[str, Any]) -> None:
-        """Prepare a module for a checkpoint before its weights are loaded; with and without `rela`."""
-
-    def mend_started(self, module: Any) -> None:
-        """Put back what `on_train_start` has reset after a checkpoint was loaded; with and without `rela`."""
-
-    def save(self, module: Any) -> dict[str, Any]:
-        """State that the host's own checkpoints lack, as plain values."""
-        # solo-learn forgets how far the momentum has risen, and would make the first step at its start again.
-        return {"tau": getattr(getattr(module, "momentum_updater", None), "cur_tau", None)}
-
-    def load(self, module: Any, state: Mapping[str, Any]) -> None:
-        """Put that state back."""
-        if state.get("tau") is not None:
-            module.momentum_updater.cur_tau = state["tau"]
-
-    def run_folder(self, trainer: Any) -> Path | None:
-        """The folder of a run, known once training starts; None without one."""
-        for callback in trainer.callbacks:
-            place = getattr(callback, "folder", None) or getattr(callback, "path", None)
-            if type(callback).__name__ == "Checkpointer" and isinstance(place, str | Path):
-                return Path(place)
-        return None
 
 
 def _most_basic(method_class: type, attribute: str) -> Any:
@@ -274,7 +226,8 @@ class RelaMixin(_Contract):
         super().on_train_batch_end(outputs, batch, batch_idx, *args)
         if self._rela_run is not None:
             accelerated = not self._rela_run.accelerator.sampler.in_own_stage(batch_idx)
-            self._rela_run.end_batch(batch_idx, outputs)
+            told = accelerated or self._rela_host.has_loss(self)
+            self._rela_run.end_batch(batch_idx, outputs if told else None)
             if accelerated:
                 self._after_accelerated()
                 self.log_dict(self._rela_run.metrics())

@@ -152,6 +152,7 @@ def test_a_run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sa
     assert "handover" not in str(said).replace("handover 0.5", "")
 
 
+@pytest.mark.slow
 def test_selection_on_the_command_line(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Any
 ) -> None:

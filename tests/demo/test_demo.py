@@ -54,6 +54,7 @@ def finished(tmp_path_factory):
     return output, run_demo(output, epochs=1)
 
 
+@pytest.mark.slow
 def test_results_are_complete(finished):
     output, rows = finished
     results = json.loads((output / "results.json").read_text())
@@ -74,6 +75,7 @@ def test_results_are_complete(finished):
         assert results["environment"][key]
 
 
+@pytest.mark.slow
 def test_artefacts_are_left_behind(finished):
     from rela_zoo import TargetTransport, open_embeddings
 
@@ -85,6 +87,7 @@ def test_artefacts_are_left_behind(finished):
     assert Image.open(output / "figure.png").size[0] > 1000
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_kept(finished, monkeypatch):
     import rela_zoo.demo._run as demo
 

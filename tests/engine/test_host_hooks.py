@@ -8,7 +8,7 @@ from rela_zoo import with_rela
 from rela_zoo.data import image_source
 from rela_zoo.engine import ViewShape
 from rela_zoo.errors import ConfigError, Problem
-from rela_zoo.hosts.contract import Host
+from rela_zoo.hosts.host import Host
 from rela_zoo.hosts.lightning import LoaderData
 
 

@@ -50,6 +50,7 @@ class Additive(host.Momentum):
         return out["loss"] + ((a - 1.0) ** 2).mean() + (a.abs() * b.detach()).sum(dim=1).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["accelerated", "own"])
 def test_the_expected_gradient_is_that_of_all_data(stage):
     rela = {

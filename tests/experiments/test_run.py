@@ -39,6 +39,7 @@ def _rows(grid: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (grid.parent / "r.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_grid_from_end_to_end_and_again(
     grid: Path, data: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_grid_from_end_to_end_and_again(
     assert "3 done, 0 to make" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_user_repeats_a_row(grid: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands of a row, typed in the work folder, train the same network: the watching leaves no trace."""
     import shlex

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from package_fixtures import Site
 from PIL import Image
 
@@ -58,6 +59,7 @@ def test_a_policy_of_another_package_is_drawn_by_name(site: Site) -> None:
     assert typed.startswith("rela.selection.odd: expected true or false, got 1")
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_it(site: Site, tmp_path: Path) -> None:
     site.install("every-other-policy", EVERY_OTHER, GROUP, {"every-other": "EveryOther"})
     for i in range(32):

@@ -180,6 +180,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
 def test_memory_does_not_grow_with_the_rows() -> None:
     """204,800 × 256 float32 is 200 MiB; the fit may take a few pieces more than it took for 4,096 rows."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import random
 import signal
 import sys
 import threading
@@ -13,17 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo._io.log import logger
-from rela_zoo.data.datasets import ImageDataset
-from rela_zoo.data.views import build_views, validation_transform
-from rela_zoo.engine import RelaPlan, StagedDataset, SubsetSampler
-from rela_zoo.hosts.builtin._images import RawImages, prepare_images
+from rela_zoo.engine import RelaPlan, SubsetSampler
+from rela_zoo.hosts.builtin._callbacks import Chance, Ranks, seed_all
+from rela_zoo.hosts.builtin._images import prepare_images
+from rela_zoo.hosts.builtin._setup import make_trainer, train_loader, val_loader
 from rela_zoo.hosts.builtin._surroundings import ignored, never_reached
 from rela_zoo.hosts.builtin.base import BaseMethod
 from rela_zoo.hosts.builtin.checkpoint import (
@@ -40,14 +37,12 @@ from rela_zoo.hosts.builtin.config import (
     as_plain,
     count_devices,
     fill_defaults,
-    normalisation,
     resolve_config,
     run_digest,
     run_identity,
 )
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.hosts.lightning import FiniteLosses
-from rela_zoo.selection.subset import EpochSubset
 
 log = logger(__name__)
 
@@ -80,122 +75,6 @@ class TrainResult:
     accelerated_steps: int = 0
     own_steps: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-
-
-def _seed(*key: int) -> None:
-    words = np.random.SeedSequence(key).generate_state(1)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[0]))
-    torch.manual_seed(int(words[0]))
-
-
-class _Chance(Callback):
-    """Seeds the generators by (seed, epoch, rank) before each epoch's first step, so that resuming changes nothing.
-
-    Not at the epoch's start: there a fresh run has yet to draw a seed for its workers, and a resumed one has not.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0:
-            _seed(self.seed, 1, trainer.current_epoch, trainer.global_rank)
-
-
-class _Ranks(Callback):
-    """Tells the sampler its rank, which is known only once the processes have found each other."""
-
-    def __init__(self, sampler: SubsetSampler) -> None:
-        self.sampler = sampler
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.sampler.rank = trainer.global_rank
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # The first epoch's workers start before Lightning tells the sampler the epoch.
-        self.sampler.set_epoch(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-
-
-def _train_loader(cfg: DictConfig, base: ImageDataset | RawImages, processes: int) -> DataLoader:
-    base.transform = build_views(as_plain(cfg.augmentations), *normalisation(cfg))
-    on_device = cfg.data.cache == "device"
-    sampler: SubsetSampler | None = None
-    dataset: Dataset = base
-    if cfg.get("rela") is None:
-        # With `rela` the method itself puts both in when it is set up.
-        sampler = SubsetSampler(EpochSubset(len(base), 1.0, cfg.seed), cfg.optimizer.batch_size, num_replicas=processes)
-        dataset = StagedDataset(base, None, cfg.seed)
-    return DataLoader(
-        dataset,
-        batch_size=cfg.optimizer.batch_size,
-        sampler=sampler,
-        num_workers=0 if on_device else cfg.data.num_workers,
-        collate_fn=getattr(base, "collate", None),
-        pin_memory=torch.cuda.is_available(),
-        drop_last=True,
-    )
-
-
-def _val_loader(cfg: DictConfig, base: ImageDataset | None) -> DataLoader | None:
-    if base is None:
-        return None
-    size = int(as_plain(cfg.augmentations)[0]["crop_size"])
-    base.transform, base.indexed = validation_transform(size, *normalisation(cfg)), False
-    return DataLoader(base, batch_size=cfg.optimizer.batch_size, num_workers=cfg.data.num_workers)
-
-
-def _trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> Trainer:
-    plain = as_plain(cfg)
-    accepted = inspect.signature(Trainer.__init__).parameters
-    settings = {key: value for key, value in plain.items() if key in accepted}
-    devices = settings["devices"]
-    if settings["accelerator"] == "cpu":
-        devices = count_devices(devices, "cpu")
-    strategy: Any = settings.get("strategy") or "auto"
-    if processes == 1 and strategy == "ddp":
-        strategy = "auto"
-    elif processes > 1 and strategy in ("auto", "ddp"):
-        from lightning.pytorch.strategies import DDPStrategy
-
-        strategy = DDPStrategy(find_unused_parameters=False)
-    settings = {
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        **settings,
-        "devices": devices,
-        "strategy": strategy,
-        "accumulate_grad_batches": settings["accumulate_grad_batches"] or 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "callbacks": callbacks,
-    }
-    if settings.get("enable_progress_bar", True):
-        from lightning.pytorch.callbacks import TQDMProgressBar
-
-        # Without a terminal each refresh is a line of its own.
-        rate = 1 if sys.stderr.isatty() else 0
-        settings["enable_progress_bar"] = rate > 0
-        callbacks += [TQDMProgressBar(refresh_rate=rate)] if rate else [_EpochLines()]
-    # Packages may add callbacks to every Trainer of an environment, as stable-pretraining does: bars, files, trackers.
-    known = {id(one) for one in callbacks}
-    trainer = Trainer(**settings)
-    every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    every[:] = [one for one in every if id(one) in known or type(one).__module__.startswith("lightning.")]
-    return trainer
-
-
-class _EpochLines(Callback):
-    """One line an epoch, where a progress bar would fill a log file."""
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            means = ", ".join(
-                f"{key} {float(value):.4g}"
-                for key, value in sorted(trainer.callback_metrics.items())
-                if not key.endswith(("_step", "_epoch"))
-            )
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {means}", file=sys.stderr, flush=True)
 
 
 def _resume_path(cfg: DictConfig, folder: Path) -> Path | None:
@@ -232,7 +111,7 @@ def initial_method(cfg: Any) -> LightningModule:
     """
     data = check(cfg)
     whole = resolve_config(fill_defaults(as_plain(cfg)), len(data.train.classes))
-    _seed(whole.seed, 0)
+    seed_all(whole.seed, 0)
     return build_method(whole, data.plan)
 
 
@@ -274,24 +153,24 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         if changed:
             print(f"note: {resume} comes from a run with other {', '.join(changed)}", file=sys.stderr)
     processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
-    _seed(whole.seed, 0)
+    seed_all(whole.seed, 0)
     method = build_method(whole, data.plan)
     images, method.device_views = prepare_images(as_plain(whole.data), data.train)
-    loader, val_loader = _train_loader(whole, images, processes), _val_loader(whole, data.val)
+    loader, held_out = train_loader(whole, images, processes), val_loader(whole, data.val)
     if whole.debug_augmentations:
         print(as_plain(whole.augmentations))
     history = History()
-    every: list[Callback] = [_Chance(whole.seed), history, *callbacks]
+    every: list[Callback] = [Chance(whole.seed), history, *callbacks]
     if isinstance(loader.sampler, SubsetSampler):
-        every += [_Ranks(loader.sampler), FiniteLosses(whole.method)]
+        every += [Ranks(loader.sampler), FiniteLosses(whole.method)]
     if whole.checkpoint.enabled:
         saving = whole.checkpoint
         every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, run_identity(given)))
-    trainer = _trainer(whole, processes, every)
+    trainer = make_trainer(whole, processes, every)
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(method, loader, val_loader, ckpt_path=None if resume is None else str(resume), **safe)
+        trainer.fit(method, loader, held_out, ckpt_path=None if resume is None else str(resume), **safe)
     except (KeyboardInterrupt, SystemExit):
         # Depending on its version Lightning raises one, the other, or nothing.
         if not trainer.interrupted:

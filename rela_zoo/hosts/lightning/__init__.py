@@ -4,8 +4,18 @@ Works with Lightning 2.1 and newer. Everything that is not Lightning's public in
 """
 
 from rela_zoo.hosts.lightning._finite import FiniteLosses
+from rela_zoo.hosts.lightning._trainer import next_epoch
 from rela_zoo.hosts.lightning.callback import RelaCallback, accelerating
 from rela_zoo.hosts.lightning.data import LoaderData, TrainingData
 from rela_zoo.hosts.lightning.run import LightningRun, ModuleFacts
 
-__all__ = ["FiniteLosses", "LightningRun", "LoaderData", "ModuleFacts", "RelaCallback", "TrainingData", "accelerating"]
+__all__ = [
+    "FiniteLosses",
+    "LightningRun",
+    "LoaderData",
+    "ModuleFacts",
+    "RelaCallback",
+    "TrainingData",
+    "accelerating",
+    "next_epoch",
+]

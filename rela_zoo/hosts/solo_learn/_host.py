@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rela_zoo.errors import Problem
-from rela_zoo.hosts.contract import Host
+from rela_zoo.hosts.host import Host
 from rela_zoo.hosts.lightning import TrainingData
 from rela_zoo.hosts.solo_learn import _resume
 from rela_zoo.hosts.solo_learn._check import check_config
@@ -34,6 +34,10 @@ class SoloLearn(Host):
         # run would draw others than the run that it goes on with.
         key = int(module.cfg.get("seed", None) or 0), module.trainer.current_epoch, module.trainer.global_rank
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def has_loss(self, module: Any) -> bool:
+        # In the first epoch of its own no sample has a cluster: the mean over none of them is no number, its gradient 0.
+        return not (module.cfg.method == "deepclusterv2" and module.current_epoch == 0)
 
     def mend_saved(self, module: Any, checkpoint: dict[str, Any]) -> None:
         _resume.mend_saved(checkpoint)

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from rela_zoo.data import UndecodableImageError, image_source
 from rela_zoo.data.datasets import DataProblem, open_dataset
 from rela_zoo.hosts.builtin.config import resolve_config
-from rela_zoo.hosts.builtin.train import _train_loader, _val_loader, train
+from rela_zoo.hosts.builtin._setup import train_loader, val_loader
+from rela_zoo.hosts.builtin.train import train
 
 
 def section(path: Path, **changes: Any) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def views(config: dict[str, Any], workers: int, epoch: int, processes: int = 1) 
     whole = resolve_config(config, 3)
     seen = {}
     for rank in range(processes):
-        loader = _train_loader(whole, open_dataset(whole.data, "train"), processes)
+        loader = train_loader(whole, open_dataset(whole.data, "train"), processes)
         loader.sampler.rank = rank
         loader.sampler.set_epoch(epoch)
         torch.manual_seed(rank + 10 * workers)
@@ -151,10 +152,10 @@ def test_views_depend_on_seed_epoch_and_sample_alone(config: dict[str, Any]) -> 
 def test_validation_images_and_targets(config: dict[str, Any], folders: Path) -> None:
     config["data"]["val_path"] = str(folders / "val")
     whole = resolve_config(config, 3)
-    images, targets = next(iter(_val_loader(whole, open_dataset(whole.data, "val"))))
+    images, targets = next(iter(val_loader(whole, open_dataset(whole.data, "val"))))
     assert images.shape == (8, 3, 16, 16)
     assert targets.tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
-    assert _val_loader(whole, None) is None
+    assert val_loader(whole, None) is None
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -174,7 +175,7 @@ def test_a_broken_image_is_named_without_a_traceback(
 
 def test_loader_yields_the_contract(config: dict[str, Any]) -> None:
     whole = resolve_config(config, 3)
-    loader = _train_loader(whole, open_dataset(whole.data, "train"), 1)
+    loader = train_loader(whole, open_dataset(whole.data, "train"), 1)
     assert isinstance(loader, DataLoader)
     indices, both, targets = next(iter(loader))
     assert [x.shape for x in both] == [(8, 3, 16, 16)] * 2

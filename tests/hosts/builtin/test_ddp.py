@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from rela_zoo.selection.subset import EpochSubset
@@ -60,6 +61,7 @@ def configurations(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]
     ]
 
 
+@pytest.mark.slow
 def test_two_processes(config: dict[str, Any], tmp_path: Path) -> None:
     runs = configurations(config, tmp_path / "subsets")
     (tmp_path / "config.json").write_text(json.dumps(runs))

@@ -79,6 +79,7 @@ def run_stopped(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None
             train(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["byol", "swav", "rela-accelerated", "rela-handed-over"])
 def test_killed_and_resumed(
     config: dict[str, Any], tmp_path: Path, folders: Path, monkeypatch: pytest.MonkeyPatch, case: str

@@ -50,6 +50,7 @@ def folder(tmp_path_factory, lightning_home):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["frozen", "trained"])
 def test_two_processes(folder, head):
     (mine, at), (yours, _) = [json.loads((folder / f"{head}-{rank}.json").read_text()) for rank in (0, 1)]

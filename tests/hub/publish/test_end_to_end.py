@@ -42,6 +42,7 @@ def put_into_index(hub: Any, commit: str) -> None:
     hub.store.add("rela-zoo/registry", {"priors/home-made.yaml": pointer}, kind="dataset")
 
 
+@pytest.mark.slow
 def test_a_stranger_trains_by_name_and_goes_on_without_the_hub(
     writer: Any, home: Any, send: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ _MOMENTS = {
 }
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle(writer: Any, home: Any, send: Any) -> None:
     """SIGKILL while a request is on its way; the server may or may not carry that request out."""
     files = [str(home.entry), str(home.embeddings), str(home.transport)]
