@@ -75,10 +75,10 @@ def pretrain(
     result = train(cfg)
     # Lightning starts the other processes of a machine with the same command.
     if ranks.is_first():
-        typer.echo(_summary(result), err=True)
+        typer.echo(summary(result), err=True)
 
 
-def _summary(result: Any) -> str:
+def summary(result: Any) -> str:
     last = result.history[-1] if result.history else {}
     if not result.new_steps:
         lines = [f"nothing was trained: {result.resumed_from or 'the run'} has all {last.get('epoch', -1) + 1} epochs"]

@@ -36,7 +36,7 @@ class SoloLearn(Host):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def has_loss(self, module: Any) -> bool:
-        # In the first epoch of its own no sample has a cluster: the mean over none of them is no number, its gradient 0.
+        # In the first epoch of its own no sample has a cluster yet: a mean over none of them, without gradient.
         return not (module.cfg.method == "deepclusterv2" and module.current_epoch == 0)
 
     def mend_saved(self, module: Any, checkpoint: dict[str, Any]) -> None:

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from rela_zoo.data import UndecodableImageError, image_source
 from rela_zoo.data.datasets import DataProblem, open_dataset
-from rela_zoo.hosts.builtin.config import resolve_config
 from rela_zoo.hosts.builtin._setup import train_loader, val_loader
+from rela_zoo.hosts.builtin.config import resolve_config
 from rela_zoo.hosts.builtin.train import train
 
 
