@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def format_bytes(count: int) -> str:
     """`621 B`, `44.8 MB`, `1.3 TB`: thousands, one decimal from kilobytes on."""
@@ -23,3 +25,13 @@ def printable(text: str) -> str:
     return "".join(
         one if one in "\n\t" or one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
     )
+
+
+def without_password(address: str) -> str:
+    """A web address without the user's name and password that may stand in it.
+
+    Example:
+        >>> without_password("https://me:secret@hub.example/api")
+        'https://***@hub.example/api'
+    """
+    return re.sub(r"(?<=://)[^/@\s]*@", "***@", address)

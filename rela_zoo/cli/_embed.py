@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from rela_zoo.errors import RelaZooError
+
 
 class RowType(str, Enum):
     """How rows are stored."""
@@ -62,6 +64,12 @@ def embed_command(
     from rela_zoo.prior import load_prior
 
     source = image_source(data)
+    root = Path(data).expanduser()
+    if root.is_dir() and out.expanduser().resolve().is_relative_to(root.resolve()):
+        raise RelaZooError(
+            f"--out {out} lies in the data", expected="a folder outside of it, or the next run would read it as data",
+            got=f"a folder in {root}", fix="name a folder beside the data",
+        )  # fmt: skip
     started = time.monotonic()
     on_gpu = torch.cuda.is_available() if device is None else not device.startswith("cpu")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich import box
@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from rela_zoo._io import paths
+from rela_zoo._io.fields import did_you_mean
 from rela_zoo.errors import RelaZooError
-from rela_zoo.registry import PriorSpec, list_priors, packaged_priors, prior_spec, read_folder
+from rela_zoo.registry import Licence, Pin, PriorSpec, Source, list_priors, packaged_priors, prior_spec, read_folder
 
 _PIN_COLOURS = {"confirmed": "green", "third-party": "yellow", "none": "red"}
 
@@ -41,6 +42,17 @@ def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the priors known by name."""
+    for option, given, known in (("source", source, get_args(Source)), ("licence", licence, get_args(Licence)),
+                                 ("pin", pin, get_args(Pin))):  # fmt: skip
+        for one in given or ():
+            if one not in known:
+                near = did_you_mean(one, known)
+                raise RelaZooError(
+                    f"--{option} {one} fits no prior",
+                    expected=", ".join(known),
+                    got=one,
+                    fix=f"did you mean --{option} {near}?" if near else f"leave --{option} out",
+                )
     specs = [
         spec
         for spec in list_priors()
@@ -90,6 +102,10 @@ def show_command(
 ) -> None:
     """Show everything known about one prior."""
     spec = prior_spec(name)
+    if spec.source == "random":
+        from rela_zoo.prior.families.timm import check_architecture
+
+        check_architecture(spec)
     if as_json:
         typer.echo(json.dumps(_as_dict(spec), indent=2, ensure_ascii=False))
         return

@@ -136,11 +136,17 @@ def replay_command(
     To train on them: rela.selection={name: replay, path: FOLDER}, and the data_ratio shown here.
     """
     from rela_zoo.data import image_source
+    from rela_zoo.errors import SelectionError
     from rela_zoo.selection.record import read_info
 
     info = read_info(subsets)
     source = None if data is None else image_source(data)
     if epoch is not None:
+        if epoch >= info["epochs"]:
+            raise SelectionError(
+                f"there is no epoch {epoch} in {subsets}", expected=f"0 to {info['epochs'] - 1}", got=epoch,
+                fix="name one of these; `rela-zoo subset replay FOLDER` alone shows them all",
+            )  # fmt: skip
         _print_epoch(subsets, epoch, source, as_json)
         return
     counted = _count(subsets, info["epochs"], source)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from rela_zoo._io.fields import Problems
+from rela_zoo._io.text import printable
 from rela_zoo.errors import Problem
 
 if TYPE_CHECKING:
@@ -95,8 +97,20 @@ def check_network(spec: PriorSpec, found: Findings) -> None:
     found.demand(own, "preprocessing", "the prior's own preprocessing")
 
 
+# Of blocks, layers, heads and the like: a network of more takes longer to build than anybody waits.
+_MOST_PARTS = 1000
+_LARGEST_ARGUMENT = 65536
+
+
 def check_facts(spec: PriorSpec, found: Findings) -> None:
-    """Licence and names."""
+    """Licence, names, and what a terminal or a constructor is not to meet."""
+    for key, text in _texts(spec.model_dump(mode="json")):
+        found.demand(printable(text) == text, key, "text without control characters", repr(text)[:80])
+    for key, value in spec.model_args.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            counted = any(part in key for part in ("depth", "layers", "blocks", "heads", "repeat"))
+            most = _MOST_PARTS if counted else _LARGEST_ARGUMENT
+            found.demand(abs(value) <= most, f"model_args.{key}", f"a number up to {most}", f"{value}")
     if spec.licence == "other":
         found.demand(spec.licence_link is not None, "licence_link", "a link for licence `other`")
     if spec.id.startswith(RANDOM_PREFIX):
@@ -104,3 +118,16 @@ def check_facts(spec: PriorSpec, found: Findings) -> None:
         found.demand(spec.source == "random", "id", only, f"source {spec.source}")
     found.demand(spec.id not in spec.aliases, "aliases", "names other than the id")
     found.demand(len(set(spec.aliases)) == len(spec.aliases), "aliases", "each once", f"{list(spec.aliases)}")
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in plain data, with its dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts(name, key)
+            yield from _texts(part, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part, key)

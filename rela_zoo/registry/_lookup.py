@@ -10,12 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from rela_zoo._io import paths
+from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
 from rela_zoo.registry._contradictions import RANDOM_PREFIX
 from rela_zoo.registry._hub_index import hub_entry_file, index_place
 from rela_zoo.registry._read import HUB_ENTRY_FILE, SUFFIXES, EntryError, read_entry, read_folder
 from rela_zoo.registry._spec import PriorSpec
 from rela_zoo.remote import parse_address
+
+log = logger(__name__)
 
 _Problems = tuple[tuple[Path, str, str], ...]
 
@@ -56,18 +59,40 @@ def packaged_priors() -> tuple[PriorSpec, ...]:
 
 
 def user_priors() -> tuple[PriorSpec, ...]:
-    """The user's own entries.
+    """The user's own entries, without those that are wrong: of these a warning says what to mend.
 
-    Raises:
-        RegistryError: for malformed entries, and for one that takes a name of the packaged registry: the same name
-            must mean the same prior on every machine.
+    Wrong is also one that takes a name of the packaged registry: the same name must mean the same prior on every
+    machine.
     """
+    good, found = _sorted_out()
+    if found:
+        _say_once(f"entries of your own registry are left out: {EntryError(found)}")
+    return good
+
+
+@lru_cache(maxsize=32)
+def _say_once(message: str) -> None:
+    log.warning(message)
+
+
+def _sorted_out() -> tuple[tuple[PriorSpec, ...], list[tuple[Path, str, str]]]:
+    """The user's entries that are right, and what is wrong with the others."""
     folder = paths.user_registry()
     specs, problems = _read(folder)
-    found = [*problems, *(clash for spec in specs for clash in _clashes(spec, folder / f"{spec.id}.yaml"))]
-    if found:
-        raise EntryError(found)
-    return specs
+    clashes = {spec.id: _clashes(spec, folder / f"{spec.id}.yaml") for spec in specs}
+    good = tuple(spec for spec in specs if not clashes[spec.id])
+    return good, [*problems, *(clash for found in clashes.values() for clash in found)]
+
+
+def _refuse_wrong_entry(name: str) -> None:
+    """Refuse a name whose own entry is wrong, or of which two entries disagree.
+
+    Raises:
+        EntryError: with what is wrong with it.
+    """
+    own = [one for one in _sorted_out()[1] if one[0].stem == name]
+    if own:
+        raise EntryError(own)
 
 
 def _clashes(spec: PriorSpec, path: Path) -> list[tuple[Path, str, str]]:
@@ -87,8 +112,7 @@ def _clashes(spec: PriorSpec, path: Path) -> list[tuple[Path, str, str]]:
 def list_priors() -> list[PriorSpec]:
     """Every entry in reach without a network: the packaged ones and the user's own, sorted by id.
 
-    Raises:
-        RegistryError: an entry is malformed or takes the name of another.
+    One of the user's that is malformed, or takes the name of another, is left out, and a warning says so.
 
     Example:
         >>> from rela_zoo import list_priors
@@ -125,6 +149,7 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
         return _from_path(Path(text).expanduser())
     known = list_priors()
     wanted = text.strip().lower()
+    _refuse_wrong_entry(wanted)
     for spec in known:
         if wanted == spec.id or wanted in spec.aliases:
             return spec

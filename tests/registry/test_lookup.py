@@ -7,7 +7,7 @@ import pytest
 
 from rela_zoo._io import paths
 from rela_zoo.errors import RegistryError, UnknownPriorError
-from rela_zoo.registry import HUB_ENTRY_FILE, EntryError, list_priors, prior_spec
+from rela_zoo.registry import HUB_ENTRY_FILE, EntryError, list_priors, packaged_priors, prior_spec
 
 REFERENCE_NAMES = {
     "cf10": "cifar10-byol-resnet18",
@@ -67,9 +67,32 @@ def test_a_changed_entry_is_read_again(entry, write):
 @pytest.mark.parametrize("names", [{"id": "clip-vit-b16"}, {"aliases": ["cf10"]}, {"aliases": ["dino-vit-s8"]}])
 def test_a_private_entry_never_shadows_a_packaged_name(entry, write, names):
     path = write({**entry, **names})
-    for ask in (list_priors, lambda: prior_spec("random"), lambda: prior_spec(path)):
+    for name in (path, path.stem):
         with pytest.raises(EntryError, match="names the packaged prior"):
-            ask()
+            prior_spec(name)
+    assert prior_spec("random").id
+    assert [spec.id for spec in list_priors()] == sorted(spec.id for spec in packaged_priors())
+
+
+def test_a_wrong_entry_hides_nothing_else(entry, write, said):
+    write(entry)
+    broken = write({**entry, "id": "other", "licence": "none"})
+    assert {"my-prior", "clip-vit-b16"} <= {spec.id for spec in list_priors()}
+    assert prior_spec("my-prior").id == "my-prior"
+    assert f"{broken}: licence" in str(said)
+    with pytest.raises(EntryError, match="licence"):
+        prior_spec("other")
+
+
+def test_what_a_terminal_or_a_constructor_must_not_meet(entry, write):
+    for wrong, named in (
+        ({"title": "A \x1b[31mred one"}, "title"),
+        ({"model_args": {"depth": 300000}}, "model_args.depth"),
+        ({"notes": ["fine", "\u202e"]}, "notes"),
+    ):
+        with pytest.raises(EntryError, match=named) as caught:
+            prior_spec(write({**entry, **wrong}))
+        assert "\x1b" not in str(caught.value)
 
 
 def test_an_explicit_path_needs_no_registry(entry, write, tmp_path):

@@ -30,6 +30,10 @@ class Checked(NamedTuple):
     plan: RelaPlan | None
 
 
+def _is_too_deep(key: str, value: Any) -> bool:
+    return isinstance(value, int) and value > 1000 and any(part in key for part in ("depth", "layers", "blocks"))
+
+
 class _Check:
     """Collects the problems of one configuration."""
 
@@ -68,7 +72,11 @@ class _Check:
             fix = f"did you mean backbone.name={near}?" if near else "set backbone.name=resnet18"
             self.wrong("backbone.name", f"{', '.join(backbone_names()[:5])}, …, or a timm architecture", fix)
             return
-        if self.flawed("augmentations"):
+        deep = {key: value for key, value in (self.get("backbone.kwargs") or {}).items() if _is_too_deep(key, value)}
+        for key in deep:
+            fix = f"set backbone.kwargs.{key}=12"
+            self.wrong(f"backbone.kwargs.{key}", "at most 1000 of them, or building it takes for ever", fix)
+        if self.flawed("augmentations") or deep:
             return
         import torch
 

@@ -5,6 +5,7 @@ Called in `setup("fit")`: before DDP wraps the module and before schedules are s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,16 @@ def put_train_loader(trainer: Trainer, loader: DataLoader) -> None:
 
 
 def run_shape(trainer: Trainer, batch_size: int, seed: int, method: str, accumulate: int | None) -> RunShape:
-    """The numbers of a run; `accumulate` is given where the module makes its optimiser steps by hand."""
+    """The numbers of a run; `accumulate` is given where the module makes its optimiser steps by hand.
+
+    Raises:
+        ConfigError: a launcher has started more processes than the trainer knows of, each a whole run of its own.
+    """
+    launched = os.environ.get("WORLD_SIZE", "") if "TORCHELASTIC_RUN_ID" in os.environ else ""
+    if launched.isdecimal() and int(launched) != trainer.world_size:
+        expected = f"as many processes as the launcher has started, {launched}"
+        fix = "set devices and num_nodes to what the launcher starts, or start without it"
+        raise ConfigError([Problem("devices", expected, f"{trainer.world_size}", fix)])
     return RunShape(
         batch_size=batch_size,
         epochs=trainer.max_epochs,

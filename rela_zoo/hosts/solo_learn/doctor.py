@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rela_zoo._io.paths import home
+from rela_zoo._io.text import without_password
 from rela_zoo.hosts.solo_learn._check import knn_works
 from rela_zoo.hosts.solo_learn.find import INSTALL_COMMAND, TESTED_COMMIT, find_solo_learn
 
@@ -121,6 +122,7 @@ def check_hub(timeout: float = 5.0) -> Finding:
 
     mend = "check network, proxy and HF_ENDPOINT; without the Hub, priors in the cache and local ones still work"
     problem = _within(timeout + 1.0, ask)
+    endpoint = without_password(endpoint)
     if problem is None:
         return Finding("hub", "warning", f"{endpoint} did not answer within {timeout:g} s", mend)
     if problem:

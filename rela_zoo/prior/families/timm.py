@@ -53,7 +53,12 @@ class Timm(Family):
         return timm_preprocessing(network)
 
 
-def _create(spec: PriorSpec) -> nn.Module:
+def check_architecture(spec: PriorSpec) -> None:
+    """Refuse an architecture that timm does not have.
+
+    Raises:
+        UnknownPriorError: with the nearest names.
+    """
     import timm
 
     if not timm.is_model(spec.architecture):
@@ -64,15 +69,22 @@ def _create(spec: PriorSpec) -> nn.Module:
             got=spec.architecture,
             fix=f"did you mean {', '.join(near)}?" if near else None,
         )
+
+
+def _create(spec: PriorSpec) -> nn.Module:
+    import timm
+
+    check_architecture(spec)
     # The image projection of a CLIP tower is timm's classifier; without one, timm gives the pooled features.
     classes = spec.dim if spec.layer == "projection" else 0
     try:
         return timm.create_model(spec.architecture, pretrained=False, num_classes=classes, **spec.model_args)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except Exception as error:  # of the constructor of any architecture, for arguments that it does not take
         raise RegistryError(
             f"timm can't build the architecture of {spec.id!r}",
             expected=f"arguments that {spec.architecture} takes",
-            got=f"{dict(spec.model_args)}: {error}",
+            got=f"{dict(spec.model_args)}: {' '.join(str(error).split())[:300]}",
+            fix="correct model_args in the entry",
         ) from error
 
 

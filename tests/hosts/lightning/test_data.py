@@ -151,6 +151,16 @@ def test_what_cannot_be_trained_on_is_refused(data, settings, key):
     assert [problem.key for problem in caught.value.problems] == [key]
 
 
+def test_a_launcher_with_more_processes_than_the_trainer_knows_of(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("GROUP_RANK", "0")
+    with pytest.raises(ConfigError, match="devices: expected as many processes as the launcher has started, 2, got 1"):
+        tiny.fit(tiny.SimCLR(), tiny.rela(), tiny.loader())
+
+
 def test_weights_that_nobody_would_heed_are_refused():
     with pytest.raises(ConfigError, match=r"rela\.selection: expected samples without weights"):
         tiny.rela(selection="loss")
