@@ -63,6 +63,7 @@ def fit_prior_transport(
     Raises:
         TransportError: too few samples in common, rows that don't vary.
     """
+    _check_method(method)
     return _fitted(_gathered(source, target, chunk, device, progress), source, target, method)
 
 
@@ -122,9 +123,13 @@ def _gathered(
     return _Gathered(split, kept.x, kept.y)
 
 
-def _fitted(found: _Gathered, source: EmbeddingTable, target: EmbeddingTable, method: FitMethod) -> PriorTransport:
+def _check_method(method: str) -> None:
     if method not in get_args(FitMethod):
         raise TransportError("no such method", expected=", ".join(get_args(FitMethod)), got=method)
+
+
+def _fitted(found: _Gathered, source: EmbeddingTable, target: EmbeddingTable, method: FitMethod) -> PriorTransport:
+    _check_method(method)
     both = found.moments[_BOTH]
     mapping, strength = _solve(method, found.moments[_FIT], found.moments[_CHOOSE], both)
     # What is judged is what is kept: rounded to float32.

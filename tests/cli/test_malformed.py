@@ -80,7 +80,7 @@ CASES = [
     ("subset replay ROOT/s --epoch 9", "epoch 9"),
     ("subset replay ROOT/s --epoch -1", "epoch"),
     ("subset replay ROOT/s --data ROOT/nothing", "nothing"),
-    ("subset replay ROOT/s --data ROOT/data2", "data2"),
+    ("subset replay ROOT/s --data ROOT/data2", "samples of epoch 0"),
     ("subset replay ROOT/bad-subsets", "bad-subsets"),
     ("subset export ROOT/nothing --out ROOT/new --epochs 2", "nothing"),
     ("subset export ROOT/data --out ROOT/new --epochs 0", "epochs"),
@@ -99,7 +99,7 @@ CASES = [
     ("compare ROOT/e", "two priors"),
     ("compare ROOT/e ROOT/data", "data"),
     ("recommend --dataset ROOT/nothing", "nothing"),
-    ("recommend nope --dataset ROOT/data", "nope"),
+    ("recommend nope --dataset ROOT/data", "images"),
     ("recommend", "--dataset"),
     # solo-learn, the Hub
     ("run ROOT/nothing.py", "nothing.py"),
@@ -113,7 +113,7 @@ CASES = [
     ("pretrain --config-path ROOT/nothing", "nothing"),
     ("pretrain --config-path ROOT/conf --config-name unclosed", "unclosed.yaml"),
     ("pretrain --config-path ROOT/conf --config-name list", "list.yaml"),
-    ("pretrain", "data.train_path"),
+    ("pretrain --config-name byol", "data.train_path"),
     ("pretrain data.train_path=ROOT/nothing", "data.train_path"),
     ("pretrain data.train_path=ROOT/no-images", "data.train_path"),
     ("pretrain data.train_path=ROOT/data optimizer.batch_size=64", "optimizer.batch_size"),
@@ -123,7 +123,7 @@ CASES = [
     ("pretrain data.train_path=ROOT/data optimizer.lr=nan", "optimizer.lr"),
     ("pretrain data.train_path=ROOT/data method=bylo", "byol"),
     ("pretrain data.train_path=ROOT/data backbone.name=resnet19", "resnet18"),
-    ("pretrain data.train_path=ROOT/data backbone.name=vit_tiny +backbone.kwargs.depth=300000", "backbone.kwargs.depth"),
+    ("pretrain data.train_path=ROOT/data backbone.name=vit_tiny +backbone.kwargs.depth=300000", "kwargs.depth"),
     ("pretrain data.train_path=ROOT/data +backbone.kwargs.nope=1", "backbone"),
     ("pretrain data.train_path=ROOT/data accelerator=cpuu", "accelerator"),
     ("pretrain data.train_path=ROOT/data precision=17", "precision"),
@@ -135,7 +135,7 @@ CASES = [
     ("pretrain data.train_path=ROOT/data checkpoint.dir=ROOT/data/x", "checkpoint.dir"),
     ("pretrain data.train_path=ROOT/data +resume_from_checkpoint=ROOT/no-ep=1.ckpt", "resume_from_checkpoint"),
     ("pretrain data.train_path=ROOT/data optimizer.batch_size=4 +resume_from_checkpoint=ROOT/empty", "empty"),
-    ("pretrain data.train_path=ROOT/data optimizer.batch_size=4 +resume_from_checkpoint=ROOT/pickled.npy", "pickled.npy"),
+    ("pretrain data.train_path=ROOT/data optimizer.batch_size=4 +resume_from_checkpoint=ROOT/pickled.npy", ".npy"),
     ("pretrain data.train_path=ROOT/data data.on_error=maybe", "data.on_error"),
     ("pretrain data.train_path=ROOT/data rela=nope", "nope"),
     ("pretrain data.train_path=ROOT/data rela=cf10,random", "rela"),
@@ -159,7 +159,8 @@ def _image(path: Path, seed: int) -> None:
 
 ENTRY = (
     "id: {id}\ntitle: \"{title}\"\nsource: random\narchitecture: {architecture}\nlicence: not-applicable\n"
-    "dim: 64\nmodel_args: {args}\npreprocessing:\n  {{input_size: 32, resize: 32, interpolation: bilinear, mean: 0.5, std: 0.5}}\n"
+    "dim: 64\nmodel_args: {args}\n"
+    "preprocessing: {{input_size: 32, resize: 32, interpolation: bilinear, mean: 0.5, std: 0.5}}\n"
 )  # fmt: skip
 
 

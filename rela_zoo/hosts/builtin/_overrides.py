@@ -37,6 +37,8 @@ def _quoted(override: str) -> str:
     from hydra.errors import HydraException
 
     key, equals, value = override.partition("=")
+    if not key.strip("+~ "):
+        raise RelaZooError(f"{override!r} is no override", expected="key=value, +key=value or ~key", got="no key")
     plain = value.strip() in ("", "null", "???") or value.strip()[:1] in ("'", '"')
     if key.lstrip("+") in _AS_IT_IS and equals and not plain:
         escaped = value.replace("'", "\\'")
