@@ -126,6 +126,16 @@ class Index(EmbedPlan):
         """The part that was known before the first image was read."""
         return EmbedPlan(**{name: getattr(self, name) for name in EmbedPlan.model_fields})
 
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """Who made the rows, for `rela_zoo.prior.check_same_prior`.
+
+        Rows that were moved by a transport are known by it, and by the name of the prior in whose space they lie.
+        """
+        moved = "transport_sha256" in self.prior
+        layer = {} if moved or not self.layer else {"layer": self.layer}
+        return {**layer, **self.prior, "preprocessing": self.preprocessing, "dim": self.dim}
+
     def content_digest(self) -> str:
         """sha256, hex, of what the rows are and whose: ids, shard hashes, prior, dtype, shape. Equal to `digest`."""
         content = {
