@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -16,6 +16,7 @@ from rela_zoo.errors import RegistryError
 from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._prior_forms import LocalPrior, from_checkpoint, from_entry, from_module, from_timm
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
+from rela_zoo.registry import prior_spec
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ class PriorChoice:
                 expected=f"one of {', '.join(given)}",
                 got=" and ".join(named) or "none",
             )
+        said = set(details.words())
+        if self.entry is not None:
+            said |= prior_spec(os.fspath(self.entry)).model_fields_set
+        return replace(self._read(details, work), said=frozenset(said))
+
+    def _read(self, details: Details, work: Path) -> LocalPrior:
         weights = Path(self.weights).expanduser() if self.weights is not None else None
         if weights is not None and not weights.is_file():
             raise RegistryError(f"there are no weights at {weights}", expected="a safetensors file")

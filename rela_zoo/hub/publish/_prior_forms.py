@@ -38,6 +38,7 @@ class LocalPrior:
         digests: hashes by which artefacts of this prior know its weights.
         base_model: repository that the weights were derived from.
         local: the entry to embed with on this machine, where it is not `spec`.
+        said: fields of the entry that the publisher has written, now; the others have values of nobody's choice.
     """
 
     spec: PriorSpec
@@ -45,6 +46,7 @@ class LocalPrior:
     digests: frozenset[str]
     base_model: str | None = None
     local: PriorSpec | None = None
+    said: frozenset[str] = frozenset()
 
 
 def from_entry(name: str, details: Details, weights: Path | None, work: Path) -> LocalPrior:

@@ -17,10 +17,16 @@ from rela_zoo.hub.cards import Measurement
 from rela_zoo.hub.publish._changes import Plan, Publication, RepoChange, compare_repo
 from rela_zoo.hub.publish._check_artefacts import check_embeddings, check_transport, parse_named
 from rela_zoo.hub.publish._details import Details
+from rela_zoo.hub.publish._kept import keep_published
 from rela_zoo.hub.publish._prepare import PriorChoice
 from rela_zoo.hub.publish._publishable_weights import check_may_publish
 from rela_zoo.hub.publish._repo_state import RepoState, read_state
-from rela_zoo.hub.publish._repositories import Contribution, embeddings_repository, model_repository
+from rela_zoo.hub.publish._repositories import (
+    Contribution,
+    embeddings_repository,
+    model_repository,
+    read_published_entry,
+)
 from rela_zoo.hub.publish._send import check_tag, check_token, put_tag, send, verify
 from rela_zoo.remote import client
 
@@ -105,6 +111,7 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="rela_zoo_publish_") as folder:
         work = Path(folder)
         source = PriorChoice(entry, timm, module, checkpoint, weights).read(details, work)
+        _check_measured(measured, source.spec.id)
         if source.weights is not None and upload_weights:
             check_may_publish(source.spec, details.redistribute)
         embedded = {name: check_embeddings(name, path, source) for name, path in parse_named(embeddings).items()}
@@ -133,6 +140,15 @@ def publish(
         if plan.anything and confirm is not None and not confirm(plan):
             raise HubError("stopped before anything was sent", fix="the same command again, or with --yes")
         return publisher.carry_out(plan, tag)
+
+
+def _check_measured(measured: Sequence[Measurement], prior: str) -> None:
+    strangers = sorted({one.prior for one in measured} - {prior})
+    if strangers:
+        raise RegistryError(
+            "these results are not of the prior that is published", expected=f"prior: {prior}, in each measurement",
+            got=", ".join(strangers), fix="leave the others out of --results, or correct `prior`",
+        )  # fmt: skip
 
 
 def _check_repo_names(*repos: str) -> None:
@@ -174,9 +190,10 @@ class _Publisher:
 
     def plan(self) -> Plan:
         """Compare with the Hub."""
-        given = self.given
+        model = read_state(self.api, self.given.repo, "model")
+        before = read_published_entry(model)
+        self.given = given = keep_published(self.given, before.spec if before else None, model.card)
         dataset = read_state(self.api, given.dataset_repo, "dataset") if given.embedded else None
-        model = read_state(self.api, given.repo, "model")
         private = self._private(model, dataset)
         for one in (model, dataset):
             if one is not None and self.pr and one.commit is None:

@@ -16,6 +16,7 @@ from rela_zoo.embeddings import INDEX, read_index
 from rela_zoo.errors import HubError
 from rela_zoo.hub.cards import CardContext, Measurement, dataset_card, model_card
 from rela_zoo.hub.publish._check_artefacts import Embedded, dataset_facts
+from rela_zoo.hub.publish._kept import facts_comment
 from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
 from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
@@ -113,9 +114,9 @@ def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo
 
 @dataclass(frozen=True)
 class PublishedEntry:
-    """The entry that a repository holds now: its id, and its artefacts as it writes them."""
+    """The entry that a repository holds now: as it is read, and its artefacts as it writes them."""
 
-    id: str
+    spec: PriorSpec
     artefacts: dict[str, dict[str, Any]]
 
 
@@ -130,7 +131,7 @@ def read_published_entry(remote: RepoState) -> PublishedEntry | None:
     path = fetch_text(remote, HUB_ENTRY_FILE)
     spec = read_entry(path, hub=(remote.repo, remote.commit))
     raw = parse_yaml(path.read_text(encoding="utf-8"))
-    return PublishedEntry(spec.id, raw.get("artefacts") or {})
+    return PublishedEntry(spec, raw.get("artefacts") or {})
 
 
 def merge_artefacts(given: Contribution, old: PublishedEntry | None, commit: str | None) -> dict[str, dict[str, Any]]:
@@ -203,9 +204,9 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
     source, spec = given.source, given.source.spec
     old = read_published_entry(remote)
     held = merge_artefacts(given, old, commit)
-    if old is not None and old.id != spec.id and not given.replace:
+    if old is not None and old.spec.id != spec.id and not given.replace:
         raise HubError(
-            f"{remote.repo} holds another prior", expected=spec.id, got=old.id,
+            f"{remote.repo} holds another prior", expected=spec.id, got=old.spec.id,
             fix="publish to a repository of its own, or --replace what is there",
         )  # fmt: skip
     data, read_back = entry_text(given, held, work)
@@ -240,7 +241,8 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
             weights=_weights_text(given),
         ),
     )
-    return DesiredRepo(remote.repo, "model", files, seal_card(card), kept)
+    facts = facts_comment(given.notes, given.measured, given.source_datasets, source.base_model)
+    return DesiredRepo(remote.repo, "model", files, seal_card(f"{card}\n{facts}\n"), kept)
 
 
 def _for_card(given: Contribution, read_back: PriorSpec) -> PriorSpec:
