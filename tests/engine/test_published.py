@@ -128,5 +128,5 @@ def test_what_can_not_be_checked_is_said_and_can_be_refused(zoo, no_weights):
     source = image_source(str(zoo.images / "train"))
     with pytest.warns(UserWarning, match="not verified"):
         resolve_targets(plan, source, device=torch.device("cpu"))
-    with pytest.raises(EmbeddingsError, match="can't be verified, and rela.verify=required"):
+    with pytest.raises(EmbeddingsError, match=r"can't be verified, and rela\.verify=required"):
         resolve_targets(plan_rela({"prior": zoo.name, "verify": "required"}), source, device=torch.device("cpu"))

@@ -22,6 +22,7 @@ from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
 from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
 from rela_zoo.hub.publish._showcase import example, spectrum_figure
 from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
+from rela_zoo.prior import identity_digest
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
 from rela_zoo.remote import ManifestEntry
 from rela_zoo.transport import TargetTransport, fit_transport
@@ -89,12 +90,16 @@ def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo
         for name, one in sorted(given.embedded.items())
         for file in one.files
     ]
+    if given.source.packaged:
+        files += [Upload(transport_path(name), path) for name, (_, path) in sorted(given.transports.items())]
     listed = {name: dataset_facts(name, one.table.info) for name, one in given.embedded.items()}
     kept: dict[str, ManifestEntry] = {}
     old = remote.manifest.files if remote.manifest and not given.replace else {}
     for path, record in old.items():
         name, _, file = path.partition("/")
-        if name in given.embedded or not file or path not in remote.tree:
+        if name in given.embedded or not file or path not in remote.tree or path in {one.path for one in files}:
+            continue
+        if name == "transports" and _is_stale(path, given, old):
             continue
         kept[path] = record
         if file == INDEX:
@@ -107,9 +112,38 @@ def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo
             listed[name] = dataset_facts(name, read_index(index.parent))
     tables = [listed[name] for name in sorted(listed)]
     card = dataset_card(
-        given.source.spec, tables, repo=remote.repo, model_repo=given.repo, sources=given.source_datasets
+        given.source.spec,
+        tables,
+        repo=remote.repo,
+        model_repo="" if given.source.packaged else given.repo,
+        sources=given.source_datasets,
     )
     return DesiredRepo(remote.repo, "dataset", files, seal_card(card), kept)
+
+
+def _is_stale(path: str, given: Contribution, old: Mapping[str, ManifestEntry]) -> bool:
+    """Whether a transport that is there was fitted on rows that are replaced now."""
+    name = Path(path).stem
+    before = old.get(f"{name}/{INDEX}")
+    return name in given.embedded and (before is None or before.sha256 != given.embedded[name].index_sha256)
+
+
+def index_listing(given: Contribution, commit: str) -> dict[str, Any]:
+    """What an index lists under `embeddings`: identity of the prior → data set → where its rows are.
+
+    Args:
+        given: embeddings of a packaged prior, with transports.
+        commit: of the data-set repository.
+    """
+    found: dict[str, Any] = {}
+    place = {"repo": given.dataset_repo, "revision": commit}
+    for name, one in sorted(given.embedded.items()):
+        held = {"embeddings": {**place, "path": name, "sha256": one.index_sha256}}
+        if name in given.transports:
+            sha256 = file_sha256(given.transports[name][1])
+            held["transport"] = {**place, "path": transport_path(name), "sha256": sha256, "kind": "dataset"}
+        found.setdefault(identity_digest(one.table.info.identity), {})[name] = held
+    return found
 
 
 @dataclass(frozen=True)
