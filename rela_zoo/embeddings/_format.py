@@ -11,8 +11,8 @@ A folder of three kinds of files, byte for byte the same for the same inputs:
   {file, bytes, sha256}, `shards` [{file, rows, bytes, sha256}], `skipped` (ids of images that can't be decoded),
   `digest`, of {dim, dtype, ids: sha256, prior, rows, shards: [sha256, …]}, and, where ids do not name the pixels,
   `samples`, up to 64 ids evenly spread in sorted order → {pixels, bytes}: digests of the decoded RGB pixels and of the
-  encoded picture, by which anybody sees without the prior whether pictures of these names are these. Artefacts of
-  before 0.2 have no `samples`.
+  encoded picture, by which anybody sees without the prior whether pictures of these names are these. Older artefacts
+  have no `samples`.
 
 A digest is the sha256 of compact ASCII JSON with sorted keys. `plan` is that of the index's keys up to `source`,
 without the probe. An unfinished folder has `partial.json` (those keys) and no index, which is written last.

@@ -39,7 +39,7 @@ class Side:
         prior: id of the prior; None for bare rows.
         preprocessing: its preprocessing, or None.
         digest: of the embedding table, or None.
-        identity: all that is known of the prior, see `Prior.identity`; None for bare rows, and in files of before 0.2.
+        identity: all that is known of the prior, see `Prior.identity`; None for bare rows, and in older files.
     """
 
     prior: str | None = None

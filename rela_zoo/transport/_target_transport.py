@@ -41,7 +41,7 @@ class TransportStats:
         source_digest: digest of the embedding table; None if it was fitted on bare rows.
         prior: id of the prior of that table, or None.
         preprocessing: its preprocessing, or None.
-        identity: all that is known of that prior, see `Prior.identity`; None for bare rows, and in files of before 0.2.
+        identity: all that is known of that prior, see `Prior.identity`; None for bare rows, and in older files.
     """
 
     rows: int
