@@ -38,10 +38,13 @@ def compare_command(
 ) -> None:
     """Compare priors on the same images: similarities, transports between all pairs, spectra, dimensions."""
     from rela_zoo.analysis.compare import compare, render_figure, render_page
+    from rela_zoo.prior import identity_differences
 
-    tables = {}
+    tables: dict[str, EmbeddingTable] = {}
     for name in priors:
         label, table = _table(name, dataset, device)
+        if label in tables and identity_differences(tables[label].info.identity, table.info.identity):
+            label = f"{label} ({name})"  # of one name, and another prior or preprocessing
         if label in tables:
             raise RegistryError(f"{label!r} is given twice", expected="different priors", fix="leave one out")
         tables[label] = table

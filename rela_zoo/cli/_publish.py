@@ -55,7 +55,11 @@ def _progress() -> Iterator[None]:
 def publish_command(
     repo: Annotated[str | None, typer.Option(help="Model repository, org/name; made when missing.")] = None,
     entry: Annotated[
-        str | None, typer.Option(help="A registry entry: YAML file, or a registered name.", rich_help_panel=_SOURCE)
+        str | None,
+        typer.Option(
+            help="A registry entry: YAML file, or a registered name (of a packaged prior: its embeddings alone).",
+            rich_help_panel=_SOURCE,
+        ),
     ] = None,
     timm: Annotated[
         str | None,
@@ -236,7 +240,7 @@ def _print(done: Publication, dry_run: bool, as_json: bool) -> None:
         facts = {
             "repo": done.repo, "commit": done.commit, "name": done.name, "tag": done.tag,
             "dataset_repo": done.dataset_repo, "dataset_commit": done.dataset_commit,
-            "changed": done.changed, "pull_requests": done.pulls, "dry_run": dry_run,
+            "changed": done.changed, "listing": done.listing, "pull_requests": done.pulls, "dry_run": dry_run,
             "files": {
                 change.wanted.repo: {one.path: one.size for one in change.send} for change in done.plan.changes
             },
@@ -251,4 +255,9 @@ def _print(done: Publication, dry_run: bool, as_json: bool) -> None:
     if not done.changed:
         typer.echo("everything is published already")
     typer.echo(f"{done.name}" + (f"  ({done.tag})" if done.tag else ""))
-    typer.echo(f"to train with it: rela-zoo pretrain … rela.prior={done.name}")
+    if done.listing is None:
+        typer.echo(f"to train with it: rela-zoo pretrain … rela.prior={done.name}")
+        return
+    typer.echo("to train with them: rela.embeddings=" + f"{done.name}/" + next(iter(next(iter(done.listing.values())))))
+    typer.echo("to be found without it, under `embeddings` of the index's index.json:")
+    typer.echo(json.dumps(done.listing, indent=1))

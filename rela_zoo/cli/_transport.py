@@ -98,9 +98,11 @@ def apply_command(
     """Write the transported rows of a table as embeddings of their own (float32)."""
     from rela_zoo._io.digest import file_sha256
     from rela_zoo.embeddings import open_embeddings, write_rows
-    from rela_zoo.transport import PriorTransport, TargetTransport, transport_kind
+    from rela_zoo.prior import check_same_prior
+    from rela_zoo.transport import PriorTransport, TargetTransport, check_target_fits, transport_kind
 
     table = open_embeddings(embeddings)
+    preprocessing = table.info.preprocessing
     prior: dict[str, str | int] = {
         "id": str(table.info.prior.get("id", "")),
         "transport_sha256": file_sha256(file),
@@ -108,23 +110,27 @@ def apply_command(
     }
     if transport_kind(file) == "target":
         target = TargetTransport.load(file)
+        check_target_fits(target, table, str(file))
         pieces = (target(rows, dim=dim) for rows in table.iter_rows(chunk))
     else:
         between = PriorTransport.load(file)
-        if between.source.prior != prior["id"]:
-            raise TransportError(
-                f"{file} is not for these embeddings", expected=f"rows of {between.source.prior}", got=prior["id"]
-            )
-        prior["id"] = str(between.target.prior)
+        check_same_prior(
+            table.info.identity,
+            {**between.source.known, "dim": between.weight.shape[0]},
+            f"{file} is not for the embeddings in {embeddings}",
+            error=TransportError,
+        )
+        prior["id"], preprocessing = str(between.target.prior), between.target.preprocessing or preprocessing
         pieces = (between(rows) for rows in table.iter_rows(chunk))
     written = write_rows(
         out,
         pieces,
         table.ids,
         prior=prior,
-        preprocessing=table.info.preprocessing,
+        preprocessing=preprocessing,
         layer="transported",
         dtype="float32",
+        samples=table.info.samples,
     )
     typer.echo(f"{written.shape[0]} × {written.shape[1]} rows → {out}")
 

@@ -11,7 +11,7 @@ from rela_zoo.data._decode import UndecodableImageError, as_rgb, decode
 from rela_zoo.data._folders import FileSource, relative_ids
 from rela_zoo.data._open import image_source
 from rela_zoo.data._parquet import ParquetSource
-from rela_zoo.data._source import ImageSource, LeftOut, check_unique, encode_ids, pixel_digest
+from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique, content_digest, encode_ids, pixel_digest
 from rela_zoo.data._undecodable import undecodable, without
 
 __all__ = [
@@ -19,9 +19,11 @@ __all__ = [
     "ImageSource",
     "LeftOut",
     "ParquetSource",
+    "Stamps",
     "UndecodableImageError",
     "as_rgb",
     "check_unique",
+    "content_digest",
     "decode",
     "encode_ids",
     "image_source",

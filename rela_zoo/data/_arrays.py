@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rela_zoo.data._source import ImageSource, numbered, pixel_digest
+from rela_zoo.data._source import ImageSource, Stamps, numbered, pixel_digest
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
@@ -130,6 +130,12 @@ class SubsetSource(ImageSource):
 
     def image(self, index: int) -> Image:
         return self._whole.image(self._indices[index])
+
+    def stamps(self) -> Stamps | None:
+        found = self._whole.stamps()
+        if found is None or not found.one_each:
+            return found
+        return Stamps(found.values[self._indices], one_each=True)
 
     def describe(self) -> str:
         return f"{len(self)} of: {self._whole.describe()}"

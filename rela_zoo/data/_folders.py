@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rela_zoo.data._listing import EXTENSIONS, Listing
-from rela_zoo.data._source import ImageSource, LeftOut, check_unique, numbered
+from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique, numbered
+from rela_zoo.data._stamps import file_stamps
 from rela_zoo.errors import EmbeddingsError
 
 
@@ -60,6 +61,9 @@ class FileSource(ImageSource):
                 got=f"{type(error).__name__}: {error.strerror}",
                 fix="check that the file is still there and that you may read it",
             ) from error
+
+    def stamps(self) -> Stamps:
+        return Stamps(file_stamps(self._ids, self._root), one_each=True)
 
     def describe(self) -> str:
         return f"image folder {self._root} ({len(self)} images)"

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rela_zoo.data._source import ImageSource, check_unique, numbered
+from rela_zoo.data._source import ImageSource, Stamps, check_unique, numbered
+from rela_zoo.data._stamps import file_stamps
 from rela_zoo.errors import EmbeddingsError
 
 SUFFIXES = (".h5", ".hdf5")
@@ -74,6 +75,9 @@ class H5Source(ImageSource):
                 # H5Dataset keeps the list of an h5 file in the home folder, under the file's bare name.
                 fix="remove the stale list that solo-learn keeps in your home folder, named like the file with .txt",
             ) from None
+
+    def stamps(self) -> Stamps:
+        return Stamps(file_stamps([self._path]), one_each=False)
 
     def describe(self) -> str:
         return f"h5 file {self._path} ({len(self)} images)"

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from rela_zoo.data._decode import UndecodableImageError, decode
-from rela_zoo.data._source import ImageSource, LeftOut, check_unique, numbered, pixel_digest
+from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique, numbered, pixel_digest
+from rela_zoo.data._stamps import file_stamps
 from rela_zoo.errors import EmbeddingsError
 
 _LABELS = ("label", "labels", "fine_label")
@@ -41,6 +42,7 @@ class ParquetSource(ImageSource):
         self._groups: list[tuple[int, int]] = []  # (file, row group inside it)
         self._starts: list[int] = []  # first row of each group, and the number of rows at the end
         self._cache: OrderedDict[int, Any] = OrderedDict()
+        self._named = False  # whether ids are the paths that the file names; known once they are read
         rows = 0
         for number, path in enumerate(self._files):
             file = open_parquet(path)
@@ -74,7 +76,8 @@ class ParquetSource(ImageSource):
         paths: list[str | None] = []
         for number, group in self._groups:
             paths += self._read(number, group, "path").to_pylist()
-        if all(paths) and len(set(paths)) == len(paths):
+        self._named = all(paths) and len(set(paths)) == len(paths)
+        if self._named:
             return [str(one) for one in paths]
         ids = [f"{i}:{self._digest(i)}" for i in range(len(self))]
         check_unique(ids, self._name())
@@ -135,6 +138,10 @@ class ParquetSource(ImageSource):
                 "with on_error='skip' (--skip-undecodable)",
             )
         return bytes(found)
+
+    def stamps(self) -> Stamps | None:
+        _ = self.ids
+        return Stamps(file_stamps([str(one) for one in self._files]), one_each=False) if self._named else None
 
     def describe(self) -> str:
         return f"parquet {self._name()} ({len(self)} images)"

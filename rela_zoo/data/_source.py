@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,18 @@ class LeftOut:
     what: str
     count: int
     example: str
+
+
+class Stamps(NamedTuple):
+    """What the file system says about the files that hold images: enough to see that one may have been replaced.
+
+    Attributes:
+        values: (M, 2) int64, size in bytes and time of the last change in ns; (-1, 0) for a file that is not there.
+        one_each: whether there is one file an image, in the order of the source; else files that hold many.
+    """
+
+    values: np.ndarray
+    one_each: bool
 
 
 class ImageSource(ABC):
@@ -81,11 +93,16 @@ class ImageSource(ABC):
         """
         return decode(self.raw(index), lambda: self.ids[index])
 
+    def stamps(self) -> Stamps | None:
+        """Sizes and times of the files; None where the ids name the pixels, so that no other picture can have them."""
+        return None
+
     def probe(self) -> str:
         """Hex digest of the ids and of the bytes of 16 images evenly spaced in the order of ids.
 
-        It tells apart two folders with equal names and different pictures without reading them all. The order of
-        the data set plays no part, so that one folder gives one probe however it is listed.
+        A name for the data set, found without reading it all; it may miss pictures that were exchanged under the same
+        names, which `stamps` shows. The order of the data set plays no part, so that one folder gives one probe however
+        it is listed.
         """
         ids = self.ids
         order = sorted(range(len(ids)), key=ids.__getitem__)
@@ -102,6 +119,11 @@ class ImageSource(ABC):
 def pixel_digest(pixels: np.ndarray) -> str:
     """RGB pixels (H, W, 3) uint8 → 16 hex digits of BLAKE2b, the content part of an array's sample id."""
     return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).hexdigest()
+
+
+def content_digest(raw: bytes) -> bytes:
+    """The bytes of one image as they are kept → 8 bytes of BLAKE2b."""
+    return hashlib.blake2b(raw, digest_size=8).digest()
 
 
 def encode_ids(ids: Sequence[str]) -> bytes:

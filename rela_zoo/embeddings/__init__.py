@@ -10,6 +10,7 @@ from rela_zoo.embeddings._cache import cache_folder, cached_embeddings, find_cac
 from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import INDEX, Index, read_index
 from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
+from rela_zoo.embeddings._samples import PicturesCheck, check_pictures, check_same_pictures
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.embeddings._write_rows import write_rows
 
@@ -17,8 +18,11 @@ __all__ = [
     "INDEX",
     "EmbeddingTable",
     "Index",
+    "PicturesCheck",
     "cache_folder",
     "cached_embeddings",
+    "check_pictures",
+    "check_same_pictures",
     "embed",
     "find_cached",
     "open_embeddings",

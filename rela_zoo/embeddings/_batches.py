@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rela_zoo.data import ImageSource, UndecodableImageError
 from rela_zoo.embeddings._format import EmbedPlan
+from rela_zoo.embeddings._pictures import digest_of
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 _LARGEST_FLOAT16 = 65504.0
 
-# One image of a batch as a worker hands it over: its position in the source, and pixels or an error.
-Item = tuple[int, Tensor | EmbeddingsError]
+# One image of a batch as a worker hands it over: its position in the source, pixels or an error, and the digest of its
+# bytes as they are kept (none where nobody asks).
+Item = tuple[int, Tensor | EmbeddingsError, bytes]
 
 
 def sort_out(batch: Sequence[Item], on_error: str) -> tuple[list[tuple[int, Tensor]], list[int]]:
@@ -30,7 +32,7 @@ def sort_out(batch: Sequence[Item], on_error: str) -> tuple[list[tuple[int, Tens
         EmbeddingsError: one can't be decoded, and leaving out was not asked for.
     """
     good, bad = [], []
-    for position, item in batch:
+    for position, item, _ in batch:
         if isinstance(item, Tensor):
             good.append((position, item))
         elif on_error == "skip" and isinstance(item, UndecodableImageError):
@@ -92,15 +94,16 @@ def embed_batch(prior: Prior, images: Tensor, plan: EmbedPlan, ids: Sequence[str
 class _Images(torch.utils.data.Dataset[Item]):
     """Position → (position, pixels or error); errors travel as values, for the main process to judge."""
 
-    def __init__(self, source: ImageSource, transform: Any) -> None:
-        self._source, self._transform = source, transform
+    def __init__(self, source: ImageSource, transform: Any, digests: bool) -> None:
+        self._source, self._transform, self._digests = source, transform, digests
 
     def __getitem__(self, position: int) -> Item:
+        digest = digest_of(self._source, position) if self._digests else b""
         try:
             image = self._source.image(position)
         except EmbeddingsError as error:
-            return position, error
-        return position, self._transform(image)
+            return position, error, digest
+        return position, self._transform(image), digest
 
 
 def _as_list(items: list[Item]) -> list[Item]:
@@ -108,10 +111,10 @@ def _as_list(items: list[Item]) -> list[Item]:
 
 
 def image_loader(
-    source: ImageSource, transform: Any, batches: list[list[int]], num_workers: int
+    source: ImageSource, transform: Any, batches: list[list[int]], num_workers: int, *, digests: bool
 ) -> torch.utils.data.DataLoader[Any]:
     return torch.utils.data.DataLoader(
-        _Images(source, transform),
+        _Images(source, transform, digests),
         batch_sampler=batches,
         num_workers=min(num_workers, len(batches)),
         collate_fn=_as_list,

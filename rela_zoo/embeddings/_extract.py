@@ -10,11 +10,14 @@ import numpy as np
 import torch
 
 from rela_zoo._io.lock import locked
+from rela_zoo._io.log import logger
 from rela_zoo._io.progress import Progress
 from rela_zoo.data import ImageSource, encode_ids, image_source
 from rela_zoo.embeddings._batches import embed_batch, image_loader, on_device, sort_out, stack
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, EmbedPlan, SourceRecord
 from rela_zoo.embeddings._open import open_embeddings
+from rela_zoo.embeddings._pictures import changed_pictures, digest_of, refuse_changed, write_record
+from rela_zoo.embeddings._samples import sample_records
 from rela_zoo.embeddings._store import (
     FinishedShard,
     begin,
@@ -30,6 +33,8 @@ from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
     from rela_zoo.prior import Prior
+
+log = logger(__name__)
 
 # 6.3 MB at 768 values in float16: little is lost by a kill or by a broken download, and ImageNet-1K is 313 files.
 _SHARD_ROWS = 4096
@@ -85,6 +90,8 @@ def embed(
     out = Path(out).expanduser()
     plan = _plan(prior, source, dtype, shard_rows)
     index = finished(out, plan)  # looked for without the lock, which a folder that is only to be read may not allow
+    if index is not None:
+        refuse_changed(out, source)
     if index is None or has_leftovers(out):
         with locked(out):
             index = begin(out, plan)
@@ -179,6 +186,14 @@ def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"
 def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run: _Run) -> None:
     """Make the shards that are missing, then ids and index."""
     total, shard_rows = plan.source.rows, plan.source.shard_rows
+    # Asked for before the first picture is read: one that changes meanwhile is seen by the next run.
+    stamps = source.stamps()
+    digests: dict[int, bytes] = {}
+    if any(out.glob("shard-*")) and changed_pictures(out, source):
+        log.warning("pictures have changed since %s was begun: its rows are made anew", out)
+        for shard in out.glob("shard-*"):
+            shard.unlink()
+    write_record(out, source.ids, stamps)
     ranges = [range(start, min(start + shard_rows, total)) for start in range(0, total, shard_rows)]
     shards: dict[int, FinishedShard] = finished_shards(out, plan, len(ranges))
     skipped = [source.ids[position] for shard in shards.values() for position in shard.skipped]
@@ -194,7 +209,7 @@ def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run:
         for number in waiting
         for first in range(0, len(ranges[number]), run.batch_size)
     ]
-    loader = iter(image_loader(source, prior.transform, batches, run.num_workers))
+    loader = iter(image_loader(source, prior.transform, batches, run.num_workers, digests=stamps is not None))
     with (
         on_device(prior, run.device),
         Progress("embedding", total, done=total - to_do, unit="images", show=run.progress) as bar,
@@ -205,6 +220,7 @@ def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run:
             for _ in range(0, len(ranges[number]), run.batch_size):
                 batch = next(loader)
                 good, bad = sort_out(batch, run.on_error)
+                digests.update((position, digest) for position, _, digest in batch)
                 left_out += bad
                 if good:
                     images = stack([image for _, image in good]).to(run.device)
@@ -216,7 +232,11 @@ def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run:
         raise EmbeddingsError(
             f"none of the {total} images of the {source.describe()} can be decoded", expected="at least one picture"
         )
-    finish(out, plan, source.ids, [shards[number] for number in range(len(ranges))])
+    whole = [shards[number] for number in range(len(ranges))]
+    if stamps is not None:
+        write_record(out, source.ids, stamps, [digests.get(i) or digest_of(source, i) for i in range(total)])
+    missing = {position for shard in whole for position in shard.skipped}
+    finish(out, plan, source.ids, whole, sample_records(source, [i for i in range(total) if i not in missing]))
 
 
 def _was_skipped(first: str, count: int, out: Path) -> EmbeddingsError:

@@ -8,8 +8,11 @@ A folder of three kinds of files, byte for byte the same for the same inputs:
 * `ids.jsonl`: one sample id a row, each an ASCII JSON string and a newline.
 * `index.json`: `format`, `format_version`, `prior` (everything that changes its numbers), `preprocessing`, `layer`,
   `dtype`, `dim` D, `source` {rows, ids_sha256, probe, shard_rows} (what was asked for); then `made_by`, `rows` N, `ids`
-  {file, bytes, sha256}, `shards` [{file, rows, bytes, sha256}], `skipped` (ids of images that can't be decoded) and
-  `digest`, of {dim, dtype, ids: sha256, prior, rows, shards: [sha256, …]}.
+  {file, bytes, sha256}, `shards` [{file, rows, bytes, sha256}], `skipped` (ids of images that can't be decoded),
+  `digest`, of {dim, dtype, ids: sha256, prior, rows, shards: [sha256, …]}, and, where ids do not name the pixels,
+  `samples`, up to 64 ids evenly spread in sorted order → {pixels, bytes}: digests of the decoded RGB pixels and of the
+  encoded picture, by which anybody sees without the prior whether pictures of these names are these. Older artefacts
+  have no `samples`.
 
 A digest is the sha256 of compact ASCII JSON with sorted keys. `plan` is that of the index's keys up to `source`,
 without the probe. An unfinished folder has `partial.json` (those keys) and no index, which is written last.
@@ -39,12 +42,14 @@ FIX = "fetch or compute this artefact again"
 # Bounds that are checked before anything is allocated: a file from elsewhere may claim any size.
 MAX_JSON_BYTES = 256 << 20
 MAX_ID_BYTES = 1 << 16
+MAX_SAMPLES = 4096
 
 _SHARD = re.compile(r"shard-[0-9]{5,9}\.safetensors")
 _SHARD_KEYS = {"plan", "shard", "skipped"}  # of a shard's metadata
 _TENSOR_DTYPES = {"float16": "F16", "float32": "F32"}
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Count = Annotated[int, Field(ge=0, le=1 << 40)]
 
 
@@ -64,6 +69,13 @@ class ShardRecord(FileRecord):
     """A shard: its file and the number of its rows."""
 
     rows: Count
+
+
+class SampleRecord(_Record):
+    """One picture: 16 hex digits of BLAKE2b each of its decoded RGB pixels and of its bytes as they are kept."""
+
+    pixels: Digest
+    bytes: Digest
 
 
 class SourceRecord(_Record):
@@ -107,11 +119,22 @@ class Index(EmbedPlan):
     shards: tuple[ShardRecord, ...] = Field(strict=False)
     skipped: tuple[str, ...] = Field(strict=False)
     digest: Sha256
+    samples: Annotated[dict[str, SampleRecord], Field(max_length=MAX_SAMPLES)] | None = None
 
     @property
     def plan(self) -> EmbedPlan:
         """The part that was known before the first image was read."""
         return EmbedPlan(**{name: getattr(self, name) for name in EmbedPlan.model_fields})
+
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """Who made the rows, for `rela_zoo.prior.check_same_prior`.
+
+        Rows that were moved by a transport are known by it, and by the name of the prior in whose space they lie.
+        """
+        moved = "transport_sha256" in self.prior
+        layer = {} if moved or not self.layer else {"layer": self.layer}
+        return {**layer, **self.prior, "preprocessing": self.preprocessing, "dim": self.dim}
 
     def content_digest(self) -> str:
         """sha256, hex, of what the rows are and whose: ids, shard hashes, prior, dtype, shape. Equal to `digest`."""

@@ -8,6 +8,7 @@ from typing import Literal
 from rela_zoo._io.digest import file_sha256
 from rela_zoo.data import check_unique
 from rela_zoo.embeddings._format import FIX, IDS, INDEX, has_canonical_header, read_index, read_shard_header
+from rela_zoo.embeddings._pictures import RECORD
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 
@@ -78,7 +79,7 @@ def refuse_other_content(table: EmbeddingTable) -> None:
         EmbeddingsError: naming what is there.
     """
     folder, files = table.path, set(table.files)
-    there = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+    there = [path for path in folder.rglob("*") if path.is_symlink() or (path.is_file() and path.name != RECORD)]
     strangers = sorted(name for path in there if (name := path.relative_to(folder).as_posix()) not in files)
     strangers += sorted(f"link {path.name}" for path in there if path.is_symlink() and path.name in files)
     if strangers:

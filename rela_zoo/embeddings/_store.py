@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rela_zoo.embeddings._format import (
     EmbedPlan,
     FileRecord,
     Index,
+    SampleRecord,
     ShardRecord,
     pretty_json,
     read_index,
@@ -193,7 +194,13 @@ def write_shard(folder: Path, plan: EmbedPlan, number: int, rows: np.ndarray, sk
     )
 
 
-def finish(folder: Path, plan: EmbedPlan, ids: Sequence[str], shards: Sequence[FinishedShard]) -> None:
+def finish(
+    folder: Path,
+    plan: EmbedPlan,
+    ids: Sequence[str],
+    shards: Sequence[FinishedShard],
+    samples: Mapping[str, SampleRecord] | None = None,
+) -> None:
     """Write the ids and, last, the index: from then on the folder is an artefact."""
     skipped = [position for shard in shards for position in shard.skipped]
     left_out = set(skipped)
@@ -209,9 +216,10 @@ def finish(folder: Path, plan: EmbedPlan, ids: Sequence[str], shards: Sequence[F
         shards=tuple(shard.record for shard in shards),
         skipped=tuple(ids[position] for position in skipped),
         digest="0" * 64,
+        samples=dict(samples) if samples else None,
     )
     index = index.model_copy(update={"digest": index.content_digest()})
-    _write(folder / INDEX, pretty_json(index.model_dump(mode="json")))
+    _write(folder / INDEX, pretty_json(index.model_dump(mode="json", exclude=None if samples else {"samples"})))
     (folder / PARTIAL).unlink(missing_ok=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo.data import encode_ids
-from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, INDEX, EmbedPlan, SourceRecord
+from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, INDEX, EmbedPlan, SampleRecord, SourceRecord
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._store import FinishedShard, begin, finish, write_shard
 from rela_zoo.embeddings._table import EmbeddingTable
@@ -30,6 +30,7 @@ def write_rows(
     layer: str = "",
     dtype: Literal["float16", "float32"] = "float16",
     shard_rows: int = 4096,
+    samples: Mapping[str, SampleRecord] | None = None,
 ) -> EmbeddingTable:
     """Write rows as an artefact of embeddings; pieces are read one after the other and none is kept.
 
@@ -42,6 +43,7 @@ def write_rows(
         layer: which output it is.
         dtype: of the stored rows.
         shard_rows: rows a shard.
+        samples: digests of pictures, of a table with rows of the same samples.
 
     Returns:
         The table, open.
@@ -98,5 +100,5 @@ def write_rows(
     written = sum(shard.record.rows for shard in shards)
     if plan is None or written != len(ids):
         raise EmbeddingsError("rows and ids do not fit together", expected=f"{len(ids)} rows", got=written)
-    finish(folder, plan, ids, shards)
+    finish(folder, plan, ids, shards, samples)
     return open_embeddings(folder)

@@ -37,7 +37,7 @@ def preflight(config: RelaConfig) -> tuple[PriorSpec | None, list[Problem]]:
         if value is not None and value.startswith("hf:"):
             problems += _check_address(key, value)
     if config.embeddings is not None and not config.embeddings.startswith("hf:"):
-        problems += _check_embeddings(config, spec.id if spec else None)
+        problems += _check_embeddings(config, spec)
     local = config.transport is not None and not config.transport.startswith("hf:")
     if local and not Path(str(config.transport)).is_file():
         fix = "run `rela-zoo transport fit EMBEDDINGS --out FILE`, or set rela.transport=null to fit it on the spot"
@@ -55,8 +55,9 @@ def _check_address(key: str, value: str) -> list[Problem]:
     return []
 
 
-def _check_embeddings(config: RelaConfig, prior_id: str | None) -> list[Problem]:
+def _check_embeddings(config: RelaConfig, spec: PriorSpec | None) -> list[Problem]:
     from rela_zoo.embeddings import open_embeddings
+    from rela_zoo.prior import entry_identity, identity_differences
 
     make = f"run `rela-zoo embed {config.prior} DATA --out DIR`, or set rela.embeddings=null to compute them here"
     try:
@@ -64,10 +65,17 @@ def _check_embeddings(config: RelaConfig, prior_id: str | None) -> list[Problem]
     except RelaZooError as error:
         return [Problem("rela.embeddings", "a folder written by `rela-zoo embed`", error.what, error.fix or make)]
     problems = []
-    made_by = table.info.prior.get("id")
-    if prior_id is not None and made_by != prior_id:
-        got = f"embeddings by {made_by}"
-        problems.append(Problem("rela.embeddings", f"embeddings by {prior_id}", got, f"set rela.prior={made_by}"))
+    made_by, theirs = table.info.prior.get("id"), table.info.identity
+    # Another preprocessing has a key of its own.
+    ours = entry_identity(spec, table.info.preprocessing) if spec is not None else {}
+    if spec is not None and (differ := identity_differences(ours, theirs)):
+        values = [", ".join(f"{name} {one[name]}" for name in differ if name != "id") for one in (ours, theirs)]
+        expected, got = (
+            f"embeddings by {name}" + (f" ({value})" if value else "")
+            for name, value in zip((spec.id, made_by), values, strict=True)
+        )
+        fix = f"set rela.prior={made_by}" if made_by != spec.id else make
+        problems.append(Problem("rela.embeddings", expected, got, fix))
     if table.info.preprocessing != config.preprocessing:
         fix = f"set rela.preprocessing={table.info.preprocessing}, or embed again"
         got = f"embeddings made with {table.info.preprocessing}"

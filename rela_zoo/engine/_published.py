@@ -40,17 +40,18 @@ def find_published(plan: RelaPlan, source: ImageSource) -> Published | None:
         source: the training data.
     """
     from rela_zoo.embeddings import open_embeddings
-    from rela_zoo.hub import pull
+    from rela_zoo.hub import published_artefacts, pull
 
     spec = plan.prior
     # What the first process chooses is used by all: each asking for itself, they could choose differently.
     name = ranks.broadcast(_choose(plan, source) if ranks.is_first() else None)
     if name is None:
         return None
-    held = spec.artefacts[name].embeddings
+    published = spec.artefacts.get(name) or published_artefacts(spec, plan.config.preprocessing)[name]
+    held = published.embeddings
     assert held is not None
     try:
-        pulled = pull(spec, name)
+        pulled = pull(spec.model_copy(update={"artefacts": {name: published}}), name)
     except HubError as error:
         if ranks.world_size() > 1:
             raise  # the other ranks may have them: a job whose ranks use different rows is worse than none
@@ -64,11 +65,18 @@ def find_published(plan: RelaPlan, source: ImageSource) -> Published | None:
 
 
 def _choose(plan: RelaPlan, source: ImageSource) -> str | None:
-    """The first data set whose rows are by this prior and hold every sample; only index and ids are fetched."""
-    from rela_zoo.hub import pull_ids
+    """The data set whose rows are by this prior, hold every sample, and, as far as can be told, are of these pictures.
+
+    One with exactly these samples comes before a larger one, and one whose pictures could be compared before one whose
+    could not. Only indices and ids are fetched.
+    """
+    from rela_zoo.embeddings import check_pictures
+    from rela_zoo.hub import published_artefacts, pull_ids
+    from rela_zoo.prior import entry_identity, identity_differences
 
     spec, config = plan.prior, plan.config
-    for name, artefacts in sorted(spec.artefacts.items()):
+    fits: list[tuple[bool, int, str]] = []
+    for name, artefacts in sorted(published_artefacts(spec, config.preprocessing).items()):
         if artefacts.embeddings is None:
             continue
         try:
@@ -79,21 +87,27 @@ def _choose(plan: RelaPlan, source: ImageSource) -> str | None:
             continue
         if ids.info.preprocessing != config.preprocessing or len(ids) < len(source):
             continue
-        made_by = ids.info.prior
-        weights = made_by.get("weights_sha256") or spec.sha256
-        # A network of the publisher's own code is known by the digest of its state, not by that of a file.
-        foreign = spec.family != "external" and spec.sha256 not in (None, weights)
-        if made_by.get("id") != spec.id or foreign:
+        differ = identity_differences(entry_identity(spec, config.preprocessing), ids.info.identity)
+        if differ:
             log.info(
-                f"rela_zoo: published embeddings of {name} by {spec.id} are not used: they are by {made_by.get('id')}"
+                f"rela_zoo: published embeddings of {name} by {spec.id} are not used: they are by "
+                f"{ids.info.prior.get('id')} ({', '.join(differ)} differ{'s' * (len(differ) == 1)})"
             )
             continue
         try:
             ids.positions(source.ids)
         except EmbeddingsError:
             continue
-        return name
-    return None
+        found = check_pictures(ids, source)
+        if found.different and config.verify != 0:
+            log.warning(
+                f"rela_zoo: published embeddings of {name} by {spec.id} are not used: they are of other pictures with "
+                f"the same names ({len(found.different)} of {found.checked} compared differ, such as "
+                f"{found.different[0]!r})"
+            )
+            continue
+        fits.append((found.checked == 0, len(ids) - len(source), name))
+    return min(fits)[2] if fits else None
 
 
 def _unused(spec: PriorSpec, name: str, error: RelaZooError) -> str:
@@ -114,7 +128,7 @@ def fetch_for_run(plan: RelaPlan, data: str | None) -> list[str]:
         RelaZooError: something is neither published nor in reach.
     """
     from rela_zoo.data import image_source
-    from rela_zoo.hub import open_address, pull, pull_transport_address
+    from rela_zoo.hub import open_address, published_artefacts, pull, pull_transport_address
 
     config = plan.config
     if config.prior is None:
@@ -130,7 +144,7 @@ def fetch_for_run(plan: RelaPlan, data: str | None) -> list[str]:
     elif data is not None and Path(data).expanduser().exists():
         fits = find_published(plan, image_source(data)) is not None
     else:
-        for name in sorted(spec.artefacts):
+        for name in sorted(published_artefacts(spec, config.preprocessing)):
             pulled = pull(spec, name)
             fits = True
             lines.append(f"embeddings and transport of {name}: {pulled.bytes / 1e6:,.1f} MB")

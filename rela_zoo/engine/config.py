@@ -50,7 +50,9 @@ class RelaConfig(Section):
         Field(description="rela, method, or a list of views"),
     ] = "rela"
     verify: Annotated[
-        int, Field(ge=0, description="a number of samples ≥ 0"), Fix("set {key}=8, or 0 to turn the check off")
+        Literal["required"] | Annotated[int, Field(ge=0)],
+        Field(description="a number of samples ≥ 0, or required"),
+        Fix("set {key}=8, required, or 0 to turn the check off"),
     ] = 8
     seed: (
         Annotated[int, Field(ge=0, description="an integer ≥ 0, or null"), Fix("set {key}=null to use the run's seed")]
@@ -61,6 +63,11 @@ class RelaConfig(Section):
     def accelerates(self) -> bool:
         """Whether there is an accelerated stage at all: a prior, and a handover that isn't at the very start."""
         return self.prior is not None and self.handover != 0.0
+
+    @property
+    def samples_verified(self) -> int:
+        """How many samples are embedded again."""
+        return 8 if self.verify == "required" else self.verify
 
     @property
     def needs_embeddings(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from rela_zoo._io.once import made_once
 from rela_zoo._io.paths import artefact_cache
 from rela_zoo.engine._plan import RelaPlan
 from rela_zoo.engine._published import Published, find_published
-from rela_zoo.errors import EmbeddingsError, RelaZooError, TransportError, WeightsError
+from rela_zoo.engine._verify import verify_rows
+from rela_zoo.errors import EmbeddingsError, RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from rela_zoo.transport import TargetTransport
 
 log = logger(__name__)
-
-# Rows computed on another machine, in another batch size or rounded to float16 agree to about 1e-3 of a right angle;
-# another image of the same class rarely comes above 0.95.
-_SAME_IMAGE_COSINE = 0.99
 
 
 @dataclass(frozen=True)
@@ -86,11 +82,12 @@ def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device
             table, weights, fresh = _cached_embeddings(plan, source, device)
             used += weights
         rows = Artefact("embeddings", None, None, None, "", table.digest)
+    _check_prior(plan, table)
     positions = _join(table, source, plan)
 
     def verify() -> None:
-        if config.verify and not fresh:
-            _spot_check(plan, table, positions, source, device, download=rows.repo is None)
+        if not fresh:
+            verify_rows(plan, table, positions, source, device, local=rows.repo is None)
 
     _by_the_first(verify)
     transport, moved = _transport(plan, table, published)
@@ -143,6 +140,18 @@ def _by_the_first(check: Callable[[], None]) -> None:
         raise RelaZooError("rank 0 has stopped, and so does this one", got=said, fix="see the error of rank 0")
 
 
+def _check_prior(plan: RelaPlan, table: EmbeddingTable) -> None:
+    from rela_zoo.prior import check_same_prior, entry_identity
+
+    check_same_prior(
+        entry_identity(plan.prior, plan.config.preprocessing),
+        table.info.identity,
+        f"the embeddings in {table.path} are not by the prior of this run",
+        error=EmbeddingsError,
+        fix=f"run `rela-zoo embed {plan.config.prior} DATA --out DIR`, or set rela.embeddings=null",
+    )
+
+
 def _join(table: EmbeddingTable, source: ImageSource, plan: RelaPlan) -> np.ndarray:
     try:
         return table.positions(source.ids)
@@ -164,51 +173,12 @@ def _join(table: EmbeddingTable, source: ImageSource, plan: RelaPlan) -> np.ndar
         ) from error
 
 
-def _spot_check(
-    plan: RelaPlan,
-    table: EmbeddingTable,
-    positions: np.ndarray,
-    source: ImageSource,
-    device: torch.device,
-    *,
-    download: bool,
-) -> None:
-    """Embed a few samples again and compare with the stored rows.
-
-    For embeddings that came from the Hub (hashes checked) weights are not downloaded just for this: `download=False`.
-    """
-    from rela_zoo.prior import find_weights, load_prior
-
-    config, spec = plan.config, plan.prior
-    try:
-        if not download and spec.has_weights:
-            find_weights(spec, download=False)
-        prior = load_prior(spec, preprocessing=config.preprocessing).to(device)
-    except WeightsError as error:
-        if download:
-            warnings.warn(f"rela.verify is skipped, for the prior can't be loaded: {error.what}", stacklevel=2)
-        return
-    picks = np.unique(np.linspace(0, len(source) - 1, config.verify).round().astype(np.int64))
-    with torch.no_grad():
-        again = prior(torch.stack([prior.transform(source.image(int(i))) for i in picks]).to(device)).float().cpu()
-    stored = table.rows(positions[picks]).float()
-    cosines = torch.nn.functional.cosine_similarity(again, stored, dim=1)
-    if float(cosines.min()) < _SAME_IMAGE_COSINE:
-        worst = int(cosines.argmin())
-        raise EmbeddingsError(
-            f"the stored embedding of {source.ids[int(picks[worst])]} is not what {config.prior} gives for this image",
-            expected=f"a cosine of at least {_SAME_IMAGE_COSINE} for {len(picks)} samples embedded again",
-            got=f"{float(cosines.min()):.4f} (mean {float(cosines.mean()):.4f})",
-            fix="embed this data set anew, or set rela.verify=0 if you know why they differ",
-        )
-
-
 def _transport(
     plan: RelaPlan, table: EmbeddingTable, published: Published | None
 ) -> tuple[TargetTransport, list[Artefact]]:
     """The transport, and which it is; not where it is fitted here: then it follows from the rows."""
     from rela_zoo.hub import Artefact, pull_transport_address
-    from rela_zoo.transport import TargetTransport, fit_transport
+    from rela_zoo.transport import TargetTransport, check_target_fits, fit_transport
 
     given = plan.config.transport
     if given is not None:
@@ -218,13 +188,9 @@ def _transport(
             place = Path(given)
             artefact = Artefact("transport", None, None, None, "", file_sha256(place))
         transport = TargetTransport.load(place)
-        if transport.dim != table.shape[1]:
-            raise TransportError(
-                f"rela.transport {given} is for other embeddings",
-                expected=f"a transport of {table.shape[1]} dimensions",
-                got=f"{transport.dim}",
-                fix="set rela.transport=null to fit it on these embeddings",
-            )
+        check_target_fits(
+            transport, table, f"rela.transport {given}", "set rela.transport=null to fit it on these rows"
+        )
         return transport, [artefact]
     if published is not None and published.transport is not None:
         place, artefact = published.transport

@@ -1,7 +1,16 @@
 """Sharing: pull what others have published of a prior, and remember exactly what a run used."""
 
 from rela_zoo.hub._lockfile import LOCKED_VARIABLE, is_locked, write_lock
-from rela_zoo.hub._pull import Artefact, Pulled, open_address, pull, pull_ids, pull_transport_address, weights_artefact
+from rela_zoo.hub._pull import (
+    Artefact,
+    Pulled,
+    open_address,
+    published_artefacts,
+    pull,
+    pull_ids,
+    pull_transport_address,
+    weights_artefact,
+)
 from rela_zoo.hub._search import Found, search
 
 __all__ = [
@@ -11,6 +20,7 @@ __all__ = [
     "Pulled",
     "is_locked",
     "open_address",
+    "published_artefacts",
     "pull",
     "pull_ids",
     "pull_transport_address",

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rela_zoo.errors import HubError
+from rela_zoo._io.log import logger
+from rela_zoo.errors import HubError, RelaZooError
 from rela_zoo.registry import PriorSpec, prior_spec
 from rela_zoo.remote import fetch_file, fetch_manifest, parse_address
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable
     from rela_zoo.registry import Artefacts, HubFolder
+
+log = logger(__name__)
 
 What = Literal["embeddings", "transport", "weights"]
 _MAX_JSON_BYTES = 64 * 1024 * 1024
@@ -103,14 +106,17 @@ def pull(
     """
     spec = prior if isinstance(prior, PriorSpec) else prior_spec(prior)
     wanted = set(what)
-    if "weights" in wanted and dataset is None and not spec.artefacts:
+    published_of: Mapping[str, Artefacts] = spec.artefacts
+    if wanted != {"weights"} and (not spec.artefacts or (dataset is not None and dataset not in spec.artefacts)):
+        published_of = published_artefacts(spec)  # not asked for what the entry names itself
+    if "weights" in wanted and dataset is None and not published_of:
         wanted = {"weights"}
     artefacts: list[Artefact] = []
     embeddings = transport = weights = None
     size = 0
     name = dataset
     if wanted & {"embeddings", "transport"}:
-        name, published = _published(spec, dataset)
+        name, published = _published(spec, published_of, dataset)
         if "embeddings" in wanted and published.embeddings is not None:
             folder, size = _pull_embeddings(published.embeddings, shards, workers, progress)
             embeddings = folder if shards is None else None
@@ -184,13 +190,13 @@ def pull_transport_address(address: str) -> tuple[Path, Artefact]:
     return _pull_file(whole), _artefact("transport", whole, "model")
 
 
-def _published(spec: PriorSpec, dataset: str | None) -> tuple[str, Artefacts]:
-    names = sorted(spec.artefacts)
+def _published(spec: PriorSpec, found: Mapping[str, Artefacts], dataset: str | None) -> tuple[str, Artefacts]:
+    names = sorted(found)
     if dataset is None and len(names) == 1:
         dataset = names[0]
-    if dataset in spec.artefacts:
+    if dataset in found:
         assert dataset is not None
-        return dataset, spec.artefacts[dataset]
+        return dataset, found[dataset]
     raise HubError(
         f"nothing is published of {spec.id!r}" + (f" for {dataset!r}" if dataset else ""),
         expected=f"one of: {', '.join(names)}" if names else "an entry with artefacts",
@@ -200,8 +206,39 @@ def _published(spec: PriorSpec, dataset: str | None) -> tuple[str, Artefacts]:
     )  # fmt: skip
 
 
+def published_artefacts(spec: PriorSpec, preprocessing: str = "upstream") -> dict[str, Artefacts]:
+    """What is published of a prior, by data set: what its entry names, and what the index has of the same prior.
+
+    The index is asked by the prior's identity: others may publish embeddings of a prior that is not theirs. Where it
+    is out of reach, the entry's own are all.
+
+    Args:
+        spec: the entry.
+        preprocessing: `upstream` or `rela-reference`.
+    """
+    from rela_zoo.prior import identity_digest, prior_identity
+    from rela_zoo.registry import index_embeddings
+
+    found = dict(spec.artefacts)
+    identity = prior_identity(spec, preprocessing)
+    if identity is None:
+        return found
+    try:
+        listed = index_embeddings(identity_digest(identity))
+    except RelaZooError as error:
+        log.info(f"rela_zoo: the index can't be asked for embeddings by {spec.id}: {error.what} ({error.got})")
+        return found
+    for name, one in sorted(listed.items()):
+        known = found.get(name)
+        if known is None:
+            found[name] = one
+        elif known != one and one.embeddings is not None:
+            found[f"{name} of {one.embeddings.repo}"] = one
+    return found
+
+
 def _artefact(kind: What, place: HubFolder, repo_type: str) -> Artefact:
-    return Artefact(kind, place.repo, repo_type, place.revision, place.path, _pinned(place))
+    return Artefact(kind, place.repo, place.kind or repo_type, place.revision, place.path, _pinned(place))
 
 
 def _pinned(place: HubFolder) -> str:
@@ -225,7 +262,7 @@ def _fetch_index(place: HubFolder) -> Path:
 
 
 def _pull_file(place: HubFolder) -> Path:
-    return fetch_file(place.repo, place.path, place.revision, "model", sha256=_pinned(place))
+    return fetch_file(place.repo, place.path, place.revision, place.kind or "model", sha256=_pinned(place))
 
 
 def _pull_embeddings(

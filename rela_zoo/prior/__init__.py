@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rela_zoo.prior._build import build, feature_dim, load_into, timm_preprocessing
-    from rela_zoo.prior._identity import prior_identity
+    from rela_zoo.prior._identity import entry_identity, prior_identity
     from rela_zoo.prior._load import Prior, load_prior
     from rela_zoo.prior._preprocessing import (
         PREPROCESSINGS,
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ImageTransform,
         reference_preprocessing,
     )
+    from rela_zoo.prior._same import Identity, check_same_prior, identity_differences, identity_digest
     from rela_zoo.prior._weights import (
         UnpinnedWeightsWarning,
         find_weights,
@@ -29,9 +30,14 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "Prior": "_load",
     "load_prior": "_load",
+    "entry_identity": "_identity",
     "prior_identity": "_identity",
     "FAMILIES": "families",
     "Family": "families",
+    "Identity": "_same",
+    "check_same_prior": "_same",
+    "identity_differences": "_same",
+    "identity_digest": "_same",
     "build": "_build",
     "feature_dim": "_build",
     "load_into": "_build",
@@ -54,12 +60,17 @@ __all__ = [
     "RELA_REFERENCE",
     "UPSTREAM",
     "Family",
+    "Identity",
     "ImageTransform",
     "Prior",
     "UnpinnedWeightsWarning",
     "build",
+    "check_same_prior",
+    "entry_identity",
     "feature_dim",
     "find_weights",
+    "identity_differences",
+    "identity_digest",
     "load_into",
     "load_prior",
     "prior_identity",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rela_zoo.prior._load import identity_of
+from rela_zoo.prior._load import architecture_of, identity_of
 from rela_zoo.prior._preprocessing import UPSTREAM, ImageTransform, reference_preprocessing
 from rela_zoo.registry import PriorSpec
 
@@ -29,3 +29,29 @@ def prior_identity(spec: PriorSpec, preprocessing: str = UPSTREAM) -> dict[str, 
     assert spec.sha256 is not None
     chosen = spec.preprocessing if preprocessing == UPSTREAM else reference_preprocessing(spec.preprocessing)
     return identity_of(spec, spec.dim, preprocessing, ImageTransform(chosen), spec.revision, spec.sha256)
+
+
+def entry_identity(spec: PriorSpec, preprocessing: str = UPSTREAM) -> dict[str, str | int]:
+    """What an entry says of the identity, for `identity_differences`: all of it, or less.
+
+    Less for weights without a known hash, for untrained networks, and for networks of somebody's own code, whose rows
+    know their weights by another digest.
+
+    Args:
+        spec: the entry.
+        preprocessing: `upstream` or `rela-reference`.
+    """
+    whole = prior_identity(spec, preprocessing)
+    if whole is not None and spec.family != "external":
+        return whole
+    found: dict[str, str | int] = {"id": spec.id, "layer": spec.layer, "preprocessing": preprocessing}
+    if spec.family not in ("external", "callable"):
+        found["architecture"] = architecture_of(spec)
+        if spec.sha256 is not None:
+            found["weights_sha256"] = spec.sha256
+    if spec.dim is not None:
+        found["dim"] = spec.dim
+    if spec.preprocessing is not None:
+        chosen = spec.preprocessing if preprocessing == UPSTREAM else reference_preprocessing(spec.preprocessing)
+        found["preprocessing_digest"] = ImageTransform(chosen).digest()
+    return found

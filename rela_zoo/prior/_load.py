@@ -102,7 +102,7 @@ def identity_of(
         "id": spec.id,
         "revision": revision or "",
         "weights_sha256": weights_sha256,
-        "architecture": _architecture(spec),
+        "architecture": architecture_of(spec),
         "layer": spec.layer,
         "dim": dim,
         "preprocessing": preprocessing,
@@ -113,7 +113,7 @@ def identity_of(
     return found
 
 
-def _architecture(spec: PriorSpec) -> str:
+def architecture_of(spec: PriorSpec) -> str:
     """Family, architecture and whatever alters it, in one string."""
     changes = [f"{key}={spec.model_args[key]}" for key in sorted(spec.model_args)]
     if spec.stem == "cifar":

@@ -1,6 +1,6 @@
 """The registry: one YAML entry a prior, found by name. Reading it needs no deep-learning library."""
 
-from rela_zoo.registry._hub_index import HUB_ENTRY_FILE, INDEX_VARIABLE, index_names
+from rela_zoo.registry._hub_index import HUB_ENTRY_FILE, INDEX_VARIABLE, index_embeddings, index_names
 from rela_zoo.registry._lookup import list_priors, packaged_priors, prior_spec, user_priors
 from rela_zoo.registry._read import EntryError, parse_yaml, read_entry, read_folder
 from rela_zoo.registry._spec import Artefacts, HubFolder, Licence, Origin, Pin, Preprocessing, PriorSpec, Source
@@ -17,6 +17,7 @@ __all__ = [
     "Preprocessing",
     "PriorSpec",
     "Source",
+    "index_embeddings",
     "index_names",
     "list_priors",
     "packaged_priors",

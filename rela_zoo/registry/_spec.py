@@ -124,13 +124,14 @@ class Origin(_Record):
 
 
 class HubFolder(_Record):
-    """A folder of a Hub data set repository at one commit.
+    """A folder or a file of a repository on the Hub at one commit.
 
     Attributes:
         repo: repository on the Hub, `org/name`.
         revision: full commit.
         path: folder or file inside it; empty for its root.
         sha256: of the folder's index, or of the file; nothing is pulled without it.
+        kind: of the repository, where it is not the usual one: data set for embeddings, model for a transport.
     """
 
     repo: RepoId
@@ -139,6 +140,7 @@ class HubFolder(_Record):
         str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)*)?$", max_length=512)
     ] = ""
     sha256: Sha256 | None = None
+    kind: Literal["model", "dataset"] | None = None
 
 
 class Artefacts(_Record):

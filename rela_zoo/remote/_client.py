@@ -31,13 +31,16 @@ def client() -> HfApi:
 
 
 @contextmanager
-def translated(what: str, *, repo: str | None = None, revision: str | None = None) -> Iterator[None]:
+def translated(
+    what: str, *, repo: str | None = None, revision: str | None = None, kind: str = "model"
+) -> Iterator[None]:
     """Turn whatever the Hub's client raises inside the block into a `HubError`.
 
     Args:
         what: what was being done: "org/name can't be read".
         repo: the repository, for the advice.
         revision: the commit, for the advice.
+        kind: `dataset` for a data-set repository, whose page is elsewhere.
 
     Raises:
         HubError: in place of errors of the client, of HTTP and of files. No header, and so no token, is repeated.
@@ -57,11 +60,16 @@ def translated(what: str, *, repo: str | None = None, revision: str | None = Non
     except (*known, RuntimeError) as error:
         if not any(isinstance(one, known) for one in _chain(error)):
             raise
-        raise _explained(error, what, repo, revision) from error
+        raise _explained(error, what, repo, revision, kind) from error
 
 
 def with_retries(
-    call: Callable[[], Result], what: str, *, repo: str | None = None, revision: str | None = None
+    call: Callable[[], Result],
+    what: str,
+    *,
+    repo: str | None = None,
+    revision: str | None = None,
+    kind: str = "model",
 ) -> Result:
     """The result of `call`, tried again with growing pauses where the error may pass.
 
@@ -72,7 +80,7 @@ def with_retries(
     """
     for attempt in range(_ATTEMPTS):
         try:
-            with translated(what, repo=repo, revision=revision):
+            with translated(what, repo=repo, revision=revision, kind=kind):
                 return call()
         except HubError as error:
             if not error.transient or attempt == _ATTEMPTS - 1:
@@ -91,14 +99,14 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _explained(error: BaseException, what: str, repo: str | None, revision: str | None) -> HubError:
+def _explained(error: BaseException, what: str, repo: str | None, revision: str | None, kind: str) -> HubError:
     from huggingface_hub import constants
 
     chain = _chain(error)
     responses = [found for one in chain if (found := getattr(one, "response", None)) is not None]
     names = [type(one).__name__ for one in chain]
     numbers = [one.errno for one in chain if isinstance(one, OSError) and one.errno is not None]
-    page = f"{constants.ENDPOINT}/{repo}" if repo else constants.ENDPOINT
+    page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repo}" if repo else constants.ENDPOINT
     if responses:
         return _refused(what, responses[0], names, page, repo, revision)
     if errno.ENOSPC in numbers or getattr(errno, "EDQUOT", -1) in numbers:
@@ -147,6 +155,11 @@ def _refused(what: str, response: Any, names: list[str], page: str, repo: str | 
         expected, fix = f"a commit {revision}", f"see the history at {page}"
     elif code == "EntryNotFound" or "RemoteEntryNotFoundError" in names:
         expected, fix = f"the file at commit {revision}", f"see the files at {page}"
+    elif status == 401 and "invalid" in message.lower():
+        expected, fix = (
+            "a token that the Hub knows",
+            "it was revoked or is mistyped: `hf auth login`",
+        )
     elif code == "RepoNotFound" or status in (401, 404):
         expected = f"a repository {repo} that you may read"
         fix = "check the name; if the repository is private: `hf auth login` with a token that may read it"

@@ -119,7 +119,7 @@ def _download(repo: str, path: str, revision: str | None, kind: Kind, limit: int
         return Path(cached)
     if limit is not None and download:
         url = hf_hub_url(repo, path, revision=revision, repo_type=kind)
-        facts = with_retries(lambda: get_hf_file_metadata(url), what, repo=repo, revision=revision)
+        facts = with_retries(lambda: get_hf_file_metadata(url), what, repo=repo, revision=revision, kind=kind)
         if facts.size is not None and facts.size > limit:
             raise _too_large(repo, path, facts.size, limit)
     fetched = with_retries(
@@ -127,6 +127,7 @@ def _download(repo: str, path: str, revision: str | None, kind: Kind, limit: int
         what,
         repo=repo,
         revision=revision,
+        kind=kind,
     )
     return Path(fetched)
 
@@ -146,7 +147,12 @@ def _cache_root() -> Path:
 
 def _in_cache(path: Path) -> bool:
     """Whether a file lies in the Hub's cache: no other is ever deleted, and no link to another is read."""
-    return _cache_root() in path.resolve().parents
+    roots = {_cache_root()}
+    # A repository's folder, or its blobs, may be a link to another disk, made by whoever owns the cache.
+    for folder in path.parents:
+        if folder.name == "snapshots" and folder.parent.parent.resolve() == _cache_root():
+            roots |= {folder.parent.resolve(), (folder.parent / "blobs").resolve()}
+    return not roots.isdisjoint(path.resolve().parents)
 
 
 def _intact(path: Path) -> bool:

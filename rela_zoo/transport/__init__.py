@@ -13,7 +13,7 @@ from rela_zoo.transport._pair_fit import chain, fit_both_ways, fit_prior_transpo
 from rela_zoo.transport._pair_maps import PairMoments, RidgePath, r_squared, split_moments
 from rela_zoo.transport._prior_transport import PriorTransport, Quality, Side, read_in
 from rela_zoo.transport._target_fit import fit_transport, transport_from_moments
-from rela_zoo.transport._target_transport import TargetTransport, TransportStats
+from rela_zoo.transport._target_transport import TargetTransport, TransportStats, check_target_fits
 from rela_zoo.transport._transport_file import transport_kind
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "TransportStats",
     "apply",
     "chain",
+    "check_target_fits",
     "chunk_moments",
     "compose",
     "fit_both_ways",

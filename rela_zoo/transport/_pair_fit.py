@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo.embeddings import check_same_pictures
 from rela_zoo.errors import TransportError
+from rela_zoo.prior import check_same_prior
 from rela_zoo.transport._linear import Affine, apply, compose
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
 from rela_zoo.transport._pair_maps import (
@@ -62,6 +64,7 @@ def fit_prior_transport(
 
     Raises:
         TransportError: too few samples in common, rows that don't vary.
+        EmbeddingsError: the same sample ids for different pictures.
     """
     _check_method(method)
     return _fitted(_gathered(source, target, chunk, device, progress), source, target, method)
@@ -159,12 +162,11 @@ def chain(
         TransportError: transports that can't follow each other, or tables of other priors.
     """
     for ours, theirs, what in (
-        (first.target.prior, second.source.prior, "the second transport"),
-        (first.source.prior, _side(source).prior, "the source table"),
-        (second.target.prior, _side(target).prior, "the target table"),
+        (first.target, second.source, "the second transport does not begin where the first ends"),
+        (first.source, _side(source), "the source table is not of the first transport's prior"),
+        (second.target, _side(target), "the target table is not of the second transport's prior"),
     ):
-        if ours != theirs:
-            raise TransportError("these do not form a chain", expected=f"{what} of {ours}", got=theirs)
+        check_same_prior(ours.known, theirs.known, f"these do not form a chain: {what}", error=TransportError)
     weight, bias = compose(first.affine, second.affine)
     pairs, parts = _joined(source, target)
     held = np.flatnonzero(parts == _HELD_OUT)
@@ -211,6 +213,7 @@ def _quality(mapping: Affine, held_out: PairMoments, x: Tensor, y: Tensor) -> Qu
 
 def _joined(source: EmbeddingTable, target: EmbeddingTable) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers (n, 2) of the samples that both tables have, in the source's order, and the part (n,) of each."""
+    check_same_pictures(source, target)
     rows_of = {one: row for row, one in enumerate(target.ids)}
     # Through arrays of integers: a million pairs as a list of tuples take as much memory as the rest of the fit.
     there = np.fromiter((rows_of.get(one, -1) for one in source.ids), np.int64, len(source))
@@ -285,4 +288,4 @@ def _chunks(
 
 
 def _side(table: EmbeddingTable) -> Side:
-    return Side(str(table.info.prior.get("id", "")), table.info.preprocessing, table.digest)
+    return Side(str(table.info.prior.get("id", "")), table.info.preprocessing, table.digest, table.info.identity)

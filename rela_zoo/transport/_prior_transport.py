@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,9 +14,19 @@ from torch import Tensor
 
 from rela_zoo._version import __version__
 from rela_zoo.errors import TransportError
+from rela_zoo.prior import check_same_prior
 from rela_zoo.transport._linear import Affine, apply, invert
 from rela_zoo.transport._target_transport import TargetTransport
-from rela_zoo.transport._transport_file import FIX, FORMAT_VERSION, PRIOR_FORMAT, read_metadata, read_tensors, write
+from rela_zoo.transport._transport_file import (
+    FIX,
+    FORMAT_VERSION,
+    PRIOR_FORMAT,
+    known_identity,
+    read_identity,
+    read_metadata,
+    read_tensors,
+    write,
+)
 
 Method = Literal["ridge", "procrustes", "whitened", "composed", "inverted"]
 
@@ -28,11 +39,18 @@ class Side:
         prior: id of the prior; None for bare rows.
         preprocessing: its preprocessing, or None.
         digest: of the embedding table, or None.
+        identity: all that is known of the prior, see `Prior.identity`; None for bare rows, and in older files.
     """
 
     prior: str | None = None
     preprocessing: str | None = None
     digest: str | None = None
+    identity: Mapping[str, str | int] | None = field(default=None, hash=False)
+
+    @property
+    def known(self) -> dict[str, str | int]:
+        """What is known of the prior, for `rela_zoo.prior.check_same_prior`."""
+        return known_identity(self.identity, self.prior, self.preprocessing)
 
 
 @dataclass(frozen=True)
@@ -131,17 +149,21 @@ class PriorTransport:
         Raises:
             TransportError: the path can't be written.
         """
-        metadata = {
+        metadata: dict[str, Any] = {
             "format": PRIOR_FORMAT,
             "format_version": FORMAT_VERSION,
             "made_by": f"rela-zoo {__version__}",
-            "source": asdict(self.source),
-            "target": asdict(self.target),
+            "source": _facts(self.source),
+            "target": _facts(self.target),
             "method": self.method,
             "strength": self.strength,
             "rows_fitted": self.rows_fitted,
             "quality": asdict(self.quality) if self.quality else None,
         }
+        # Beside the sides, where an older reader does not look.
+        for name, side in (("source_identity", self.source), ("target_identity", self.target)):
+            if side.identity is not None:
+                metadata[name] = dict(side.identity)
         write(Path(path).expanduser(), {"weight": self.weight, "bias": self.bias}, metadata)
 
     @classmethod
@@ -158,8 +180,8 @@ class PriorTransport:
             return cls(
                 tensors["weight"],
                 tensors["bias"],
-                _side(metadata["source"]),
-                _side(metadata["target"]),
+                _side(metadata["source"], read_identity(target, metadata.get("source_identity"))),
+                _side(metadata["target"], read_identity(target, metadata.get("target_identity"))),
                 _one_of(metadata["method"], get_args(Method)),
                 None if metadata["strength"] is None else _number(metadata["strength"], float),
                 _number(metadata["rows_fitted"], int),
@@ -191,14 +213,13 @@ def read_in(predictions: Tensor, targets: TargetTransport, between: PriorTranspo
     Raises:
         TransportError: `between` does not begin at the prior of `targets`, or widths don't fit together.
     """
-    ours, theirs = targets.stats.prior, between.source.prior
-    if ours is not None and theirs is not None and ours != theirs:
-        raise TransportError(
-            "the student was trained on another prior than the one this transport comes from",
-            expected=f"a transport from {ours}",
-            got=f"one from {theirs}",
-            fix=f"`rela-zoo transport fit` from embeddings by {ours} to those by {between.target.prior}",
-        )
+    check_same_prior(
+        {**targets.stats.known, "dim": targets.dim},
+        {**between.source.known, "dim": between.weight.shape[0]},
+        "the student was trained on another prior than the one this transport comes from",
+        error=TransportError,
+        fix=f"`rela-zoo transport fit` from embeddings by {targets.stats.prior} to those by {between.target.prior}",
+    )
     if predictions.ndim != 2 or not 1 <= predictions.shape[1] <= targets.max_dim:
         raise TransportError(
             "these predictions are not for these targets",
@@ -212,10 +233,14 @@ def read_in(predictions: Tensor, targets: TargetTransport, between: PriorTranspo
         return between(apply(back, scaled))
 
 
-def _side(facts: Any) -> Side:
+def _facts(side: Side) -> dict[str, str | None]:
+    return {"prior": side.prior, "preprocessing": side.preprocessing, "digest": side.digest}
+
+
+def _side(facts: Any, identity: dict[str, str | int] | None) -> Side:
     if not isinstance(facts, dict) or not all(value is None or isinstance(value, str) for value in facts.values()):
         raise ValueError("a side is not made of text")
-    return Side(**facts)
+    return Side(**{**facts, "identity": identity})
 
 
 def _quality(facts: Any) -> Quality:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -90,6 +90,7 @@ def fit_transport(
         source_digest=getattr(rows, "digest", None) if info else None,
         prior=str(info.prior.get("id", "")) if info else None,
         preprocessing=info.preprocessing if info else None,
+        identity=info.identity if info else None,
     )
 
 
@@ -100,13 +101,14 @@ def transport_from_moments(
     source_digest: str | None = None,
     prior: str | None = None,
     preprocessing: str | None = None,
+    identity: Mapping[str, str | int] | None = None,
 ) -> TargetTransport:
     """PCA and standardisation from the moments of rows; see `fit_transport`.
 
     Args:
         moments: of at least two rows.
         max_dim: as for `fit_transport`.
-        source_digest, prior, preprocessing: kept in the statistics.
+        source_digest, prior, preprocessing, identity: kept in the statistics.
     """
     covariance = moments.covariance
     variances, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
@@ -138,6 +140,7 @@ def transport_from_moments(
         source_digest=source_digest,
         prior=prior,
         preprocessing=preprocessing,
+        identity=identity,
     )
     return TargetTransport(
         moments.mean.cpu().float(), components.float().contiguous(), variances[:kept].sqrt().float(), stats

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rela_zoo._version import __version__
 from rela_zoo.errors import TransportError
+from rela_zoo.prior import check_same_prior
 from rela_zoo.transport._linear import Affine, check_width
 from rela_zoo.transport._transport_file import (
     FIX,
     FORMAT_VERSION,
     TARGET_FORMAT,
     check_source,
+    known_identity,
+    read_identity,
     read_metadata,
     read_tensors,
     write,
 )
+
+if TYPE_CHECKING:
+    from rela_zoo.embeddings import EmbeddingTable
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class TransportStats:
         source_digest: digest of the embedding table; None if it was fitted on bare rows.
         prior: id of the prior of that table, or None.
         preprocessing: its preprocessing, or None.
+        identity: all that is known of that prior, see `Prior.identity`; None for bare rows, and in older files.
     """
 
     rows: int
@@ -40,6 +49,12 @@ class TransportStats:
     source_digest: str | None = None
     prior: str | None = None
     preprocessing: str | None = None
+    identity: Mapping[str, str | int] | None = field(default=None, hash=False)
+
+    @property
+    def known(self) -> dict[str, str | int]:
+        """What is known of the prior, for `rela_zoo.prior.check_same_prior`."""
+        return known_identity(self.identity, self.prior, self.preprocessing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +180,14 @@ class TargetTransport:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: `mean`, `components`, `scale`, `explained_variance_ratio`, all F32.
 
-        Metadata `rela_zoo` is JSON: format, format_version, made_by, rows, source_digest, prior, preprocessing. Equal
-        transports give equal bytes. The file is written under another name and renamed.
+        Metadata `rela_zoo` is JSON: format, format_version, made_by, rows, source_digest, prior, preprocessing,
+        and identity, where there is one. Equal transports give equal bytes. The file is written under another name and
+        renamed.
 
         Raises:
             TransportError: the path can't be written.
         """
-        metadata = {
+        metadata: dict[str, Any] = {
             "format": TARGET_FORMAT,
             "format_version": FORMAT_VERSION,
             "made_by": f"rela-zoo {__version__}",
@@ -180,6 +196,8 @@ class TargetTransport:
             "prior": self.stats.prior,
             "preprocessing": self.stats.preprocessing,
         }
+        if self.stats.identity is not None:
+            metadata["identity"] = dict(self.stats.identity)
         tensors = {name: getattr(self, name) for name in ("mean", "components", "scale")}
         tensors["explained_variance_ratio"] = torch.tensor(self.stats.explained_variance_ratio, dtype=torch.float32)
         write(Path(path).expanduser(), tensors, metadata)
@@ -204,6 +222,7 @@ class TargetTransport:
             rows=metadata["rows"],
             explained_variance_ratio=tuple(ratio.tolist()),
             **{name: metadata.get(name) for name in ("source_digest", "prior", "preprocessing")},
+            identity=read_identity(target, metadata.get("identity")),
         )
         return cls(tensors["mean"], tensors["components"], tensors["scale"], stats)
 
@@ -218,3 +237,28 @@ class TargetTransport:
                 fix="ask for fewer, or fit a transport with a larger --max-dim on a prior with more varying features",
             )
         return dim
+
+
+def check_target_fits(
+    transport: TargetTransport, table: EmbeddingTable, what: str = "", fix: str | None = None
+) -> None:
+    """Refuse a transport that was fitted on rows of another prior than a table's.
+
+    Args:
+        transport: that is to move the rows.
+        table: the rows.
+        what: the transport is called, in the message.
+        fix: what to do.
+
+    Raises:
+        TransportError: naming each field of the identity that differs.
+    """
+    if transport.stats.source_digest == table.digest:
+        return
+    check_same_prior(
+        table.info.identity,
+        {**transport.stats.known, "dim": transport.dim},
+        f"{what or 'this transport'} is for other embeddings than those in {table.path}",
+        error=TransportError,
+        fix=fix or f"fit one on these embeddings: `rela-zoo transport fit {table.path} --out FILE`",
+    )

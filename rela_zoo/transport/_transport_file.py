@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +91,29 @@ def check_source(path: Path, facts: Any) -> None:
     for name in ("source_digest", "prior", "preprocessing"):
         if not isinstance(facts.get(name), str | None):
             raise TransportError(f"{path} has a malformed {name}", expected="text or nothing", got=facts[name], fix=FIX)
+
+
+def read_identity(path: Path, found: Any) -> dict[str, str | int] | None:
+    """The identity of a prior as a file says it; None where it says none.
+
+    Raises:
+        TransportError: it is no mapping of names to texts and numbers.
+    """
+    if found is None:
+        return None
+    if not isinstance(found, dict) or not all(isinstance(one, str | int) for one in found.values()):
+        raise TransportError(f"{path} has a malformed identity", expected="texts and numbers", got=found, fix=FIX)
+    return found
+
+
+def known_identity(
+    identity: Mapping[str, str | int] | None, prior: str | None, preprocessing: str | None
+) -> dict[str, str | int]:
+    """An identity; of files that have none, what they say: a name and a preprocessing."""
+    if identity is not None:
+        return dict(identity)
+    said = {"id": prior, "preprocessing": preprocessing}
+    return {name: value for name, value in said.items() if value}
 
 
 def read_tensors(path: Path, names: set[str]) -> dict[str, Tensor]:

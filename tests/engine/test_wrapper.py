@@ -1,5 +1,7 @@
 """The wrapper on the smallest host that has the contract."""
 
+import json
+
 import pytest
 import tiny_host as host
 import torch
@@ -292,6 +294,10 @@ def test_rows_that_are_of_other_images_are_found_out(tmp_path):
         )
 
     run("a")
+    with pytest.raises(EmbeddingsError, match="are of other pictures with the same names"):
+        run("b")
+    index = tmp_path / "rows" / "index.json"
+    index.write_text(json.dumps({key: one for key, one in json.loads(index.read_text()).items() if key != "samples"}))
     with pytest.raises(EmbeddingsError, match="is not what random-test_resnet gives"):
         run("b")
     run("b", verify=0)

@@ -298,3 +298,21 @@ def test_an_entry_of_the_index_without_licence_or_hash_is_flagged(zoo):
     zoo.hub.store.add("org/bare", {"prior.yaml": b"", "README.md": b"---\ntags: [rela-prior]\n---\n# x\n"})
     (bare,) = [one for one in search() if one.repo == "org/bare"]
     assert "licence unclear" in bare.flags
+
+
+@pytest.mark.parametrize("moved", ["datasets--org--home-made-embeddings", "datasets--org--home-made-embeddings/blobs"])
+def test_a_repository_kept_on_another_disk(zoo, tmp_path, moved):
+    from huggingface_hub import constants
+
+    first = pull(zoo.name)
+    folder = Path(constants.HF_HUB_CACHE) / moved
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert pull(zoo.name) == first
+    assert open_embeddings(first.embeddings, verify="full").shape == (ROWS, DIM)
+
+
+def test_advice_leads_to_the_page_of_a_data_set(zoo):
+    zoo.hub.fail("home-made-embeddings", status=403, code="GatedRepo")
+    with pytest.raises(HubError, match="/datasets/org/home-made-embeddings, then"):
+        pull(zoo.name)

@@ -84,7 +84,7 @@ def test_wrong_ends_are_refused(
 ) -> None:
     a, b, _ = spaces
     back = fit_prior_transport(_table(tmp_path / "b", b, "b"), _table(tmp_path / "a", a, "a"))
-    with pytest.raises(TransportError, match=r"(?s)another prior.*from a.*from b.*transport fit"):
+    with pytest.raises(TransportError, match=r"(?s)another prior.*dim, id differ.*id a.*id b.*transport fit"):
         read_in(torch.ones(2, 8), targets, back)
     forth = fit_prior_transport(_table(tmp_path / "a2", a, "a"), _table(tmp_path / "b2", b, "b"))
     for bad in (torch.ones(2, 9), torch.ones(8)):

@@ -218,9 +218,12 @@ def test_fit_on_a_table_keeps_where_it_came_from(tmp_path: Path) -> None:
 
     rows = random_rows(7, 64, 4)
     table = SimpleNamespace(
-        iter_rows=rows.split, digest="ab" * 32, info=SimpleNamespace(prior={"id": "p"}, preprocessing="upstream")
+        iter_rows=rows.split,
+        digest="ab" * 32,
+        info=SimpleNamespace(prior={"id": "p"}, preprocessing="upstream", identity={"id": "p", "layer": "mean"}),
     )
     transport = fit_transport(table)  # type: ignore[arg-type]
     assert (transport.stats.source_digest, transport.stats.prior) == ("ab" * 32, "p")
+    assert transport.stats.identity == {"id": "p", "layer": "mean"}
     assert isinstance(transport, TargetTransport)
     assert fit_transport(rows).stats.source_digest is None

@@ -13,6 +13,7 @@ from torch import Tensor
 from rela_zoo._io.digest import sample_order
 from rela_zoo._io.progress import Progress
 from rela_zoo.analysis import similarity
+from rela_zoo.embeddings import check_same_pictures
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.transport import Quality, fit_both_ways
 
@@ -105,7 +106,7 @@ def compare(
         The comparison.
 
     Raises:
-        EmbeddingsError: fewer than two tables, or fewer than 200 samples in common.
+        EmbeddingsError: fewer than two tables, fewer than 200 samples in common, or other pictures of the same names.
 
     Example:
         >>> from rela_zoo import compare, embed, load_prior, open_embeddings
@@ -117,6 +118,9 @@ def compare(
     """
     if len(tables) < 2:
         raise EmbeddingsError("there is nothing to compare", expected="at least two priors", got=len(tables))
+    reference, *rest = tables.values()
+    for table in rest:
+        check_same_pictures(reference, table)
     common = _common(tables)
     chosen = sorted(sorted(common, key=sample_order)[:sample])
     rows = {name: _rows(table, chosen) for name, table in tables.items()}

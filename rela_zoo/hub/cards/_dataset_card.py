@@ -47,13 +47,13 @@ def dataset_card(
         spec: the prior's entry.
         tables: the embedded data sets.
         repo: repository of the embeddings.
-        model_repo: repository of the prior.
+        model_repo: repository of the prior; empty for one that comes with rela-zoo.
         sources: data sets of the Hub that the rows come from.
     """
     head = DatasetCardData(
         **licence_fields(spec),
         pretty_name=f"Embeddings by {spec.id}",
-        tags=["rela-zoo", "rela-embeddings", "image", f"prior:{model_repo}"],
+        tags=["rela-zoo", "rela-embeddings", "image", f"prior:{model_repo or spec.id}"],
         task_categories=["image-feature-extraction"],
         size_categories=[size_category(sum(one.rows for one in tables))],
         source_datasets=list(sources) or None,
@@ -63,10 +63,11 @@ def dataset_card(
         f"{one.skipped} | `{one.digest[:16]}` |"
         for one in tables
     ]
+    named = f"[`{spec.id}`](https://huggingface.co/{model_repo})" if model_repo else f"`{spec.id}` of rela-zoo"
     text = [
         f"# {repo}",
         "",
-        f"Embeddings by the prior [`{spec.id}`](https://huggingface.co/{model_repo}): {spec.title}. "
+        f"Embeddings by the prior {named}: {spec.title}. "
         "Numbers and sample ids only: **no image is in this repository**.",
         "",
         "| folder | rows | dim | dtype | bytes | preprocessing | left out | digest |",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rela_zoo.hub.publish._repo_state import RepoState
 from rela_zoo.hub.publish._uploads import CARD, DesiredRepo, Upload, is_edited, is_there
@@ -72,7 +73,7 @@ class Plan:
 
     Attributes:
         dataset: change of the data-set repository.
-        model: change of the model repository.
+        model: change of the model repository; of the data-set repository where there is no other.
         private: of repositories that have to be made.
         pr: as pull requests.
     """
@@ -105,6 +106,7 @@ class Publication:
         changed: whether anything was sent.
         pulls: addresses of the pull requests opened.
         plan: what was compared.
+        listing: of embeddings of a packaged prior, what the index needs under `embeddings` for others to find them.
     """
 
     repo: str
@@ -115,8 +117,9 @@ class Publication:
     changed: bool
     pulls: list[str]
     plan: Plan
+    listing: dict[str, Any] | None = None
 
     @property
     def name(self) -> str | None:
-        """What others write as `rela.prior`."""
+        """What others write as `rela.prior`; for embeddings of a packaged prior, which has its name, their address."""
         return f"hf://{self.repo}@{self.commit}" if self.commit else None

@@ -12,8 +12,7 @@ from rela_zoo.embeddings import INDEX, EmbeddingTable, Index, open_embeddings, r
 from rela_zoo.errors import EmbeddingsError, TransportError
 from rela_zoo.hub.cards import DatasetFacts
 from rela_zoo.hub.publish._prior_forms import LocalPrior
-from rela_zoo.prior import RELA_REFERENCE, UPSTREAM, ImageTransform, reference_preprocessing
-from rela_zoo.registry import PriorSpec
+from rela_zoo.prior import UPSTREAM, check_same_prior, entry_identity
 from rela_zoo.transport import TargetTransport, transport_kind
 
 
@@ -64,32 +63,24 @@ def check_name(name: str) -> None:
 
 
 def _check_prior(name: str, info: Index, source: LocalPrior) -> None:
-    """The rows were made by these weights, at this layer, width and preprocessing."""
-    spec = source.spec
-    digest = str(info.prior.get("weights_sha256", ""))
-    wanted = {"dim": spec.dim, "layer": spec.layer, "weights_sha256": " or ".join(sorted(source.digests))}
-    found = {"dim": info.dim, "layer": info.layer, "weights_sha256": digest}
-    differ = [key for key in ("dim", "layer") if wanted[key] != found[key] and wanted[key] is not None]
-    if source.digests and digest not in source.digests:
-        differ.append("weights_sha256")
-    if not source.digests and info.prior.get("id") != spec.id:
-        wanted["id"], found["id"] = spec.id, str(info.prior.get("id"))
-        differ.append("id")
-    assert spec.preprocessing is not None  # demanded of every entry that can be published
-    known = {UPSTREAM: spec.preprocessing, RELA_REFERENCE: reference_preprocessing(spec.preprocessing)}
-    right = ImageTransform(known[info.preprocessing]).digest() if info.preprocessing in known else "unknown"
-    if info.prior.get("preprocessing_digest") != right:
-        wanted["preprocessing_digest"] = f"{right} ({info.preprocessing})"
-        found["preprocessing_digest"] = str(info.prior.get("preprocessing_digest"))
-        differ.append("preprocessing_digest")
-    if differ:
-        raise EmbeddingsError(
-            f"the embeddings of {name!r} are not by the prior that is published with them",
-            expected=", ".join(f"{key} {wanted[key]}" for key in differ),
-            got=", ".join(f"{key} {found[key]}" for key in differ) + f", prior {info.prior.get('id')}",
-            fix="embed the data set with this very prior: `rela-zoo publish … --prepare DIR` writes an entry to give "
-            "to `rela-zoo embed`",
-        )
+    """The rows were made by these weights, at this layer, width and preprocessing; each must be known."""
+    unknown = {"preprocessing_digest": "unknown", **({"weights_sha256": "unknown"} if source.digests else {})}
+    check_same_prior(
+        _identity(source, info.preprocessing, str(info.prior.get("weights_sha256", ""))),
+        {**unknown, **info.identity},
+        f"the embeddings of {name!r} are not by the prior that is published with them",
+        error=EmbeddingsError,
+        fix="embed the data set with this very prior: `rela-zoo publish … --prepare DIR` writes an entry to give to "
+        "`rela-zoo embed`",
+    )
+
+
+def _identity(source: LocalPrior, preprocessing: str, weights: str) -> dict[str, str | int]:
+    """Of the prior that is published; of several digests of its weights the one that came, if it is among them."""
+    found = entry_identity(source.spec, preprocessing)
+    if source.digests:
+        found["weights_sha256"] = weights if weights in source.digests else " or ".join(sorted(source.digests))
+    return found
 
 
 def dataset_facts(name: str, info: Index) -> DatasetFacts:
@@ -106,7 +97,7 @@ def dataset_facts(name: str, info: Index) -> DatasetFacts:
     )
 
 
-def check_transport(name: str, path: Path, spec: PriorSpec, table: EmbeddingTable | None) -> TargetTransport:
+def check_transport(name: str, path: Path, source: LocalPrior, table: EmbeddingTable | None) -> TargetTransport:
     """Read a target transport and make sure that it belongs to this prior, and to these embeddings.
 
     Raises:
@@ -119,8 +110,13 @@ def check_transport(name: str, path: Path, spec: PriorSpec, table: EmbeddingTabl
             fix="rela-zoo transport fit EMBEDDINGS --out FILE",
         )  # fmt: skip
     found = TargetTransport.load(path)
-    if found.dim != spec.dim:
-        raise TransportError(f"{path} is for another prior", expected=f"width {spec.dim}", got=f"width {found.dim}")
+    theirs = {**found.stats.known, "dim": found.dim}
+    check_same_prior(
+        _identity(source, found.stats.preprocessing or UPSTREAM, str(theirs.get("weights_sha256", ""))),
+        theirs,
+        f"{path} is for another prior",
+        error=TransportError,
+    )
     if table is not None and found.stats.source_digest != table.digest:
         raise TransportError(
             f"{path} was not fitted on the embeddings of {name!r}", expected=f"digest {table.digest}",

@@ -56,6 +56,12 @@ class Details:
         found: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return {**found, "arxiv": tuple(self.arxiv)} if self.arxiv else found
 
+    @property
+    def changes_entry(self) -> bool:
+        """Whether an entry with these facts is another entry."""
+        sizes = (self.input_size, self.resize, self.interpolation, self.mean, self.std)
+        return bool(self.words()) or any(one is not None for one in sizes)
+
     def preprocessing(self, known: Preprocessing | None) -> Preprocessing:
         """That of the source, with what is given put over it.
 

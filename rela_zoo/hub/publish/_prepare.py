@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -16,6 +18,9 @@ from rela_zoo.errors import RegistryError
 from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._prior_forms import LocalPrior, from_checkpoint, from_entry, from_module, from_timm
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
+from rela_zoo.registry import prior_spec
+
+_PREFIX = "rela_zoo_publish_"
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,11 @@ class PriorChoice:
     checkpoint: str | os.PathLike[str] | None = None
     weights: str | os.PathLike[str] | None = None
 
-    def read(self, details: Details, work: Path) -> LocalPrior:
-        """Read the prior that is named.
-
-        Args:
-            details: put over the facts of the prior.
-            work: folder for files made here.
+    def check(self) -> None:
+        """Refuse no prior, or several, or weights that are not there; reads nothing.
 
         Raises:
-            RegistryError: none or several are named, or facts are missing.
-            WeightsError: its weights are out of reach, unsafe, or do not fit.
+            RegistryError: which were named, or where the weights should be.
         """
         given = {
             "--entry": self.entry,
@@ -60,9 +60,33 @@ class PriorChoice:
                 expected=f"one of {', '.join(given)}",
                 got=" and ".join(named) or "none",
             )
-        weights = Path(self.weights).expanduser() if self.weights is not None else None
+        weights = self._own_weights
         if weights is not None and not weights.is_file():
             raise RegistryError(f"there are no weights at {weights}", expected="a safetensors file")
+
+    @property
+    def _own_weights(self) -> Path | None:
+        return Path(self.weights).expanduser() if self.weights is not None else None
+
+    def read(self, details: Details, work: Path) -> LocalPrior:
+        """Read the prior that is named.
+
+        Args:
+            details: put over the facts of the prior.
+            work: folder for files made here.
+
+        Raises:
+            RegistryError: none or several are named, or facts are missing.
+            WeightsError: its weights are out of reach, unsafe, or do not fit.
+        """
+        self.check()
+        said = set(details.words())
+        if self.entry is not None:
+            said |= prior_spec(os.fspath(self.entry)).model_fields_set
+        return replace(self._read(details, work), said=frozenset(said))
+
+    def _read(self, details: Details, work: Path) -> LocalPrior:
+        weights = self._own_weights
         if self.entry is not None:
             return from_entry(os.fspath(self.entry), details, weights, work)
         if self.timm is not None:
@@ -73,6 +97,30 @@ class PriorChoice:
         if weights is not None:
             raise RegistryError("a checkpoint brings its own weights", expected="no --weights", got=weights)
         return from_checkpoint(Path(self.checkpoint).expanduser(), details, work)
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A temporary folder, removed at the end; those of runs that were killed are removed now.
+
+    It is named by its process: a folder whose process is gone is nobody's.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        number = left.name.removeprefix(_PREFIX).partition("_")[0]
+        if number.isdecimal() and not _is_running(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}_") as folder:
+        yield Path(folder)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's, or a system without such signals
+        return True
+    return True
 
 
 def prepare(
@@ -100,9 +148,9 @@ def prepare(
         RegistryError, WeightsError: as `publish`; or another prior's weights are in that folder.
     """
     folder = Path(out).expanduser()
-    with tempfile.TemporaryDirectory(prefix="rela_zoo_publish_") as work:
+    with work_folder() as work:
         choice = PriorChoice(entry, timm, module, checkpoint, weights)
-        source = choice.read(details or Details(), Path(work))
+        source = choice.read(details or Details(), work)
         folder.mkdir(parents=True, exist_ok=True)
         spec = source.local or source.spec
         if source.weights is not None and source.local is None:

@@ -38,6 +38,8 @@ class LocalPrior:
         digests: hashes by which artefacts of this prior know its weights.
         base_model: repository that the weights were derived from.
         local: the entry to embed with on this machine, where it is not `spec`.
+        said: fields of the entry that the publisher has written, now; the others have values of nobody's choice.
+        packaged: whether everybody has this entry already, so that embeddings alone are published.
     """
 
     spec: PriorSpec
@@ -45,6 +47,8 @@ class LocalPrior:
     digests: frozenset[str]
     base_model: str | None = None
     local: PriorSpec | None = None
+    said: frozenset[str] = frozenset()
+    packaged: bool = False
 
 
 def from_entry(name: str, details: Details, weights: Path | None, work: Path) -> LocalPrior:
@@ -68,6 +72,14 @@ def from_entry(name: str, details: Details, weights: Path | None, work: Path) ->
             f"{spec.id!r} is untrained: there is nothing to publish", expected="a prior with weights",
             fix=f"anybody gets the same network by the name {spec.id!r}",
         )  # fmt: skip
+    if weights is None and not details.changes_entry and any(one == spec for one in packaged_priors()):
+        if not spec.pinned:
+            raise RegistryError(
+                f"the entry of {spec.id!r} does not say which weights made these rows",
+                expected="a prior whose weights are pinned", got=f"sha256 {spec.sha256}",
+                fix="publish the prior itself under a name of its own: --id NAME",
+            )  # fmt: skip
+        return LocalPrior(spec, None, frozenset(_known(spec.sha256)), packaged=True)
     fields = {**spec.model_dump(), **details.words()}
     if spec.preprocessing is not None:
         fields["preprocessing"] = details.preprocessing(spec.preprocessing).model_dump()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,18 @@ from rela_zoo.hub.cards import Measurement
 from rela_zoo.hub.publish._changes import Plan, Publication, RepoChange, compare_repo
 from rela_zoo.hub.publish._check_artefacts import check_embeddings, check_transport, parse_named
 from rela_zoo.hub.publish._details import Details
-from rela_zoo.hub.publish._prepare import PriorChoice
+from rela_zoo.hub.publish._kept import keep_published
+from rela_zoo.hub.publish._prepare import PriorChoice, work_folder
 from rela_zoo.hub.publish._publishable_weights import check_may_publish
 from rela_zoo.hub.publish._repo_state import RepoState, read_state
-from rela_zoo.hub.publish._repositories import Contribution, embeddings_repository, model_repository
-from rela_zoo.hub.publish._send import check_tag, check_token, put_tag, send, verify
+from rela_zoo.hub.publish._repositories import (
+    Contribution,
+    embeddings_repository,
+    index_listing,
+    model_repository,
+    read_published_entry,
+)
+from rela_zoo.hub.publish._send import check_cards, check_tag, check_token, put_tag, send, verify
 from rela_zoo.remote import client
 
 _log = logger(__name__)
@@ -63,7 +69,8 @@ def publish(
 
     Args:
         repo: model repository, `org/name`; made when missing.
-        entry, timm, module, checkpoint: the prior, one of these: a YAML entry or a registered name; a timm model
+        entry, timm, module, checkpoint: the prior, one of these: a YAML entry or a registered name (of a packaged one
+            embeddings and transports alone are published, in the data-set repository `repo`); a timm model
             (`arch.tag`, or `arch` with `weights`); `module:callable`; a checkpoint of solo-learn or of the
             built-in host.
         weights: a safetensors file for `entry`, `timm` or `module`.
@@ -100,16 +107,24 @@ def publish(
         ('hf://org/mine@...', 'v1')
     """
     details = details or Details()
-    dataset_repo = embeddings_repo or f"{repo}-embeddings"
-    _check_repo_names(repo, dataset_repo)
-    with tempfile.TemporaryDirectory(prefix="rela_zoo_publish_") as folder:
-        work = Path(folder)
-        source = PriorChoice(entry, timm, module, checkpoint, weights).read(details, work)
+    _check_repo_names(repo, embeddings_repo or repo)
+    choice = PriorChoice(entry, timm, module, checkpoint, weights)
+    choice.check()
+    if not dry_run:  # before anything is read and hashed
+        check_token(client(), repo.split("/")[0], pr)
+    with work_folder() as work:
+        source = choice.read(details, work)
+        _check_measured(measured, source.spec.id)
+        # Of a prior that everybody has, rows alone are published: in one data-set repository.
+        dataset_repo = embeddings_repo or (repo if source.packaged else f"{repo}-embeddings")
+        if source.packaged:
+            repo = dataset_repo
+            _check_rows_only(source.spec.id, embeddings, measured, notes)
         if source.weights is not None and upload_weights:
             check_may_publish(source.spec, details.redistribute)
         embedded = {name: check_embeddings(name, path, source) for name, path in parse_named(embeddings).items()}
         fitted = {
-            name: (check_transport(name, path, source.spec, embedded[name].table if name in embedded else None), path)
+            name: (check_transport(name, path, source, embedded[name].table if name in embedded else None), path)
             for name, path in parse_named(transports).items()
         }
         given = Contribution(
@@ -129,10 +144,32 @@ def publish(
         check_tag(repo, tag, plan.model.remote.tags, plan.model.remote.commit if not plan.anything else None)
         if dry_run:
             return Publication(repo, None, None, dataset_repo if embedded else None, None, False, [], plan)
-        check_token(publisher.api, repo.split("/")[0], pr)
         if plan.anything and confirm is not None and not confirm(plan):
             raise HubError("stopped before anything was sent", fix="the same command again, or with --yes")
         return publisher.carry_out(plan, tag)
+
+
+def _check_rows_only(prior: str, embeddings: _Pairs, measured: Sequence[Measurement], notes: str) -> None:
+    if not parse_named(embeddings):
+        raise RegistryError(
+            f"{prior!r} is the name of a prior of the registry: everybody who has rela-zoo has it already",
+            expected="embeddings by it, which anybody may publish, or a prior under a name of its own",
+            got="no embeddings", fix="--embeddings NAME=DIR, or --id NAME",
+        )  # fmt: skip
+    if measured or notes:
+        raise RegistryError(
+            "of a prior of the registry embeddings alone are published, without a model card",
+            expected="no --notes and no --results", fix="leave them out",
+        )  # fmt: skip
+
+
+def _check_measured(measured: Sequence[Measurement], prior: str) -> None:
+    strangers = sorted({one.prior for one in measured} - {prior})
+    if strangers:
+        raise RegistryError(
+            "these results are not of the prior that is published", expected=f"prior: {prior}, in each measurement",
+            got=", ".join(strangers), fix="leave the others out of --results, or correct `prior`",
+        )  # fmt: skip
 
 
 def _check_repo_names(*repos: str) -> None:
@@ -174,21 +211,30 @@ class _Publisher:
 
     def plan(self) -> Plan:
         """Compare with the Hub."""
-        given = self.given
+        if self.given.source.packaged:
+            rows = read_state(self.api, self.given.dataset_repo, "dataset")
+            self._refuse_missing(rows)
+            change = compare_repo(embeddings_repository(self.given, rows), rows, self.replace_card)
+            return Plan(None, change, self._private(rows), self.pr)
+        model = read_state(self.api, self.given.repo, "model")
+        before = read_published_entry(model)
+        self.given = given = keep_published(self.given, before.spec if before else None, model.card)
         dataset = read_state(self.api, given.dataset_repo, "dataset") if given.embedded else None
-        model = read_state(self.api, given.repo, "model")
         private = self._private(model, dataset)
-        for one in (model, dataset):
+        self._refuse_missing(model, dataset)
+        rows_change = None
+        if dataset is not None:
+            rows_change = compare_repo(embeddings_repository(given, dataset), dataset, self.replace_card)
+        commit = rows_change.remote.commit if rows_change and not rows_change.anything else None
+        return Plan(rows_change, self._model_change(model, commit), private, self.pr)
+
+    def _refuse_missing(self, *states: RepoState | None) -> None:
+        for one in states:
             if one is not None and self.pr and one.commit is None:
                 raise HubError(
                     f"there is no {one.kind} repository {one.repo} to propose changes to", expected="one that exists",
                     fix="leave out --pr to make it, or name one of yours: --embeddings-repo",
                 )  # fmt: skip
-        change = None
-        if dataset is not None:
-            change = compare_repo(embeddings_repository(given, dataset), dataset, self.replace_card)
-        commit = change.remote.commit if change and not change.anything else None
-        return Plan(change, self._model_change(model, commit), private, self.pr)
 
     def _private(self, *states: RepoState | None) -> bool:
         there = [one for one in states if one is not None and one.commit is not None]
@@ -207,18 +253,21 @@ class _Publisher:
     def carry_out(self, plan: Plan, tag: str | None) -> Publication:
         """Send what has to be sent, in order, then tag it."""
         given, dataset_commit = self.given, None
+        check_cards(plan.changes)
         if plan.dataset is not None:
             dataset_commit = self._send(plan.dataset, plan.private)
             if plan.dataset.anything:
                 # The entry names the commit that was just made.
                 plan.model = self._model_change(plan.model.remote, dataset_commit)
         commit = self._send(plan.model, plan.private)
+        rows_only = given.source.packaged
         return Publication(
             repo=given.repo,
             commit=commit,
             tag=None if self.pr else self._tag(plan.model, commit, tag),
-            dataset_repo=given.dataset_repo if plan.dataset else None,
-            dataset_commit=dataset_commit,
+            dataset_repo=given.dataset_repo if plan.dataset or rows_only else None,
+            dataset_commit=commit if rows_only else dataset_commit,
+            listing=index_listing(given, commit) if rows_only else None,
             changed=plan.anything,
             pulls=self.pulls,
             plan=plan,
@@ -253,19 +302,19 @@ class _Publisher:
 
     def _tag(self, change: RepoChange, commit: str, tag: str | None) -> str:
         """The tag of this version: one that it has, one of a commit that differs only in its card, or a new one."""
-        repo, tags = self.given.repo, change.remote.tags
+        repo, kind, tags = self.given.repo, change.wanted.kind, change.remote.tags
         if tag is not None and tags.get(tag) == commit:
             return tag
         known = next((name for name, at in tags.items() if at == commit), None)
         if tag is None and known is not None:
             return known
         if tag is None and (change.card_only or not change.anything):
-            now = read_state(self.api, repo, "model", revision=commit).version
+            now = read_state(self.api, repo, kind, revision=commit).version
             for name, at in sorted(tags.items(), key=lambda one: (len(one[0]), one[0]), reverse=True)[:_TAGS]:
-                if read_state(self.api, repo, "model", revision=at).version == now:
+                if read_state(self.api, repo, kind, revision=at).version == now:
                     return name
         if not change.anything:  # an earlier run did not come to this
             verify(self.api, change, commit, self.work, full=self.full)
-        made = put_tag(self.api, repo, commit, tag, tags)
+        made = put_tag(self.api, repo, commit, tag, tags, kind)
         _log.info("%s: tagged %s", repo, made)
         return made

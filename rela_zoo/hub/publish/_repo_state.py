@@ -55,7 +55,7 @@ def read_state(api: HfApi, repo: str, kind: Kind, revision: str | None = None) -
     Raises:
         HubError: the Hub can't be asked.
     """
-    with translated(f"it can't be seen what {repo} holds already", repo=repo, revision=revision):
+    with translated(f"it can't be seen what {repo} holds already", repo=repo, revision=revision, kind=kind):
         try:
             info = api.repo_info(repo, repo_type=kind, revision=revision)
         except RepositoryNotFoundError:

@@ -16,11 +16,13 @@ from rela_zoo.embeddings import INDEX, read_index
 from rela_zoo.errors import HubError
 from rela_zoo.hub.cards import CardContext, Measurement, dataset_card, model_card
 from rela_zoo.hub.publish._check_artefacts import Embedded, dataset_facts
+from rela_zoo.hub.publish._kept import facts_comment
 from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
 from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
 from rela_zoo.hub.publish._showcase import example, spectrum_figure
 from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
+from rela_zoo.prior import identity_digest
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
 from rela_zoo.remote import ManifestEntry
 from rela_zoo.transport import TargetTransport, fit_transport
@@ -88,12 +90,16 @@ def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo
         for name, one in sorted(given.embedded.items())
         for file in one.files
     ]
+    if given.source.packaged:
+        files += [Upload(transport_path(name), path) for name, (_, path) in sorted(given.transports.items())]
     listed = {name: dataset_facts(name, one.table.info) for name, one in given.embedded.items()}
     kept: dict[str, ManifestEntry] = {}
     old = remote.manifest.files if remote.manifest and not given.replace else {}
     for path, record in old.items():
         name, _, file = path.partition("/")
-        if name in given.embedded or not file or path not in remote.tree:
+        if name in given.embedded or not file or path not in remote.tree or path in {one.path for one in files}:
+            continue
+        if name == "transports" and _is_stale(path, given, old):
             continue
         kept[path] = record
         if file == INDEX:
@@ -106,16 +112,45 @@ def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo
             listed[name] = dataset_facts(name, read_index(index.parent))
     tables = [listed[name] for name in sorted(listed)]
     card = dataset_card(
-        given.source.spec, tables, repo=remote.repo, model_repo=given.repo, sources=given.source_datasets
+        given.source.spec,
+        tables,
+        repo=remote.repo,
+        model_repo="" if given.source.packaged else given.repo,
+        sources=given.source_datasets,
     )
     return DesiredRepo(remote.repo, "dataset", files, seal_card(card), kept)
 
 
+def _is_stale(path: str, given: Contribution, old: Mapping[str, ManifestEntry]) -> bool:
+    """Whether a transport that is there was fitted on rows that are replaced now."""
+    name = Path(path).stem
+    before = old.get(f"{name}/{INDEX}")
+    return name in given.embedded and (before is None or before.sha256 != given.embedded[name].index_sha256)
+
+
+def index_listing(given: Contribution, commit: str) -> dict[str, Any]:
+    """What an index lists under `embeddings`: identity of the prior → data set → where its rows are.
+
+    Args:
+        given: embeddings of a packaged prior, with transports.
+        commit: of the data-set repository.
+    """
+    found: dict[str, Any] = {}
+    place = {"repo": given.dataset_repo, "revision": commit}
+    for name, one in sorted(given.embedded.items()):
+        held = {"embeddings": {**place, "path": name, "sha256": one.index_sha256}}
+        if name in given.transports:
+            sha256 = file_sha256(given.transports[name][1])
+            held["transport"] = {**place, "path": transport_path(name), "sha256": sha256, "kind": "dataset"}
+        found.setdefault(identity_digest(one.table.info.identity), {})[name] = held
+    return found
+
+
 @dataclass(frozen=True)
 class PublishedEntry:
-    """The entry that a repository holds now: its id, and its artefacts as it writes them."""
+    """The entry that a repository holds now: as it is read, and its artefacts as it writes them."""
 
-    id: str
+    spec: PriorSpec
     artefacts: dict[str, dict[str, Any]]
 
 
@@ -130,7 +165,7 @@ def read_published_entry(remote: RepoState) -> PublishedEntry | None:
     path = fetch_text(remote, HUB_ENTRY_FILE)
     spec = read_entry(path, hub=(remote.repo, remote.commit))
     raw = parse_yaml(path.read_text(encoding="utf-8"))
-    return PublishedEntry(spec.id, raw.get("artefacts") or {})
+    return PublishedEntry(spec, raw.get("artefacts") or {})
 
 
 def merge_artefacts(given: Contribution, old: PublishedEntry | None, commit: str | None) -> dict[str, dict[str, Any]]:
@@ -203,9 +238,9 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
     source, spec = given.source, given.source.spec
     old = read_published_entry(remote)
     held = merge_artefacts(given, old, commit)
-    if old is not None and old.id != spec.id and not given.replace:
+    if old is not None and old.spec.id != spec.id and not given.replace:
         raise HubError(
-            f"{remote.repo} holds another prior", expected=spec.id, got=old.id,
+            f"{remote.repo} holds another prior", expected=spec.id, got=old.spec.id,
             fix="publish to a repository of its own, or --replace what is there",
         )  # fmt: skip
     data, read_back = entry_text(given, held, work)
@@ -240,7 +275,8 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
             weights=_weights_text(given),
         ),
     )
-    return DesiredRepo(remote.repo, "model", files, seal_card(card), kept)
+    facts = facts_comment(given.notes, given.measured, given.source_datasets, source.base_model)
+    return DesiredRepo(remote.repo, "model", files, seal_card(f"{card}\n{facts}\n"), kept)
 
 
 def _for_card(given: Contribution, read_back: PriorSpec) -> PriorSpec:

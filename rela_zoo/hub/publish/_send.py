@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import (
+    CommitInfo,
     CommitOperationAdd,
     CommitOperationCopy,
     CommitOperationDelete,
@@ -22,7 +24,7 @@ from rela_zoo.errors import HubError
 from rela_zoo.hub.publish._changes import RepoChange
 from rela_zoo.hub.publish._repo_state import read_state
 from rela_zoo.hub.publish._uploads import CARD
-from rela_zoo.remote import translated
+from rela_zoo.remote import Kind, translated, with_retries
 
 _log = logger(__name__)
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
@@ -40,8 +42,16 @@ def check_token(api: HfApi, namespace: str, pr: bool) -> None:
             "publishing needs a token of the Hub, and there is none", expected="a token with write access",
             fix="hf auth login, or HF_TOKEN=… in the environment",
         )  # fmt: skip
-    with translated("it can't be asked whose token this is"):
-        who = api.whoami()
+    try:
+        who = with_retries(api.whoami, "it can't be asked whose token this is")
+    except HubError as error:
+        if error.status != 401:
+            raise
+        raise HubError(
+            "the Hub does not know this token: it was revoked, has expired, or is mistyped",
+            expected="a token with write access", got="HTTP 401",
+            fix="make one at https://huggingface.co/settings/tokens, then hf auth login (or HF_TOKEN=…)",
+        ) from error  # fmt: skip
     role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
     if role == "read":
         raise HubError(
@@ -54,6 +64,29 @@ def check_token(api: HfApi, namespace: str, pr: bool) -> None:
             f"{who.get('name')} can't write to {namespace}", expected=f"a name of {', '.join(sorted(map(str, mine)))}",
             got=namespace, fix="--repo NAMESPACE/NAME with one of these, or --pr to propose it to the owner",
         )  # fmt: skip
+
+
+def check_cards(changes: Sequence[RepoChange]) -> None:
+    """Ask the Hub whether it takes the cards, before a repository is made for them.
+
+    Raises:
+        HubError: it does not, and says why.
+    """
+    from huggingface_hub import RepoCard
+
+    for change in changes:
+        for one in change.send:
+            if one.path != CARD or not isinstance(one.content, bytes):
+                continue
+            card = RepoCard(one.content.decode(), ignore_metadata_errors=False)
+            try:
+                with_retries(partial(card.validate, repo_type=change.wanted.kind), "the card can't be checked")
+            except ValueError as error:
+                raise HubError(
+                    f"the Hub refuses the card of {change.wanted.repo}, and nothing was sent",
+                    expected="front matter as the Hub asks for it", got=" ".join(str(error).split())[:400],
+                    fix="correct the option that is named, such as --licence or --results",
+                ) from error  # fmt: skip
 
 
 @contextmanager
@@ -108,13 +141,23 @@ def send(api: HfApi, change: RepoChange, message: str, *, pr: bool, private: boo
     ]
     with _sending(change):
         if head is None:
-            api.create_repo(wanted.repo, repo_type=wanted.kind, private=private or None, exist_ok=True)
-            head = api.repo_info(wanted.repo, repo_type=wanted.kind).sha
+            with_retries(
+                lambda: api.create_repo(wanted.repo, repo_type=wanted.kind, private=private or None, exist_ok=True),
+                f"{wanted.repo} can't be made",
+            )
+            head = with_retries(
+                lambda: api.repo_info(wanted.repo, repo_type=wanted.kind).sha, f"{wanted.repo} can't be read"
+            )
             if set(api.list_repo_files(wanted.repo, repo_type=wanted.kind, revision=head)) - {".gitattributes"}:
                 raise _overtaken(change)
-        made = api.create_commit(
-            wanted.repo, operations, commit_message=message, repo_type=wanted.kind, create_pr=pr, parent_commit=head
-        )  # fmt: skip
+
+        def commit() -> CommitInfo:
+            return api.create_commit(
+                wanted.repo, operations, commit_message=message, repo_type=wanted.kind, create_pr=pr, parent_commit=head
+            )  # fmt: skip
+
+        # With its parent named, a commit is made once however often it is asked for; a pull request is not.
+        made = commit() if pr else with_retries(commit, f"the upload to {wanted.repo} did not succeed")
     return made.oid, made.pr_url
 
 
@@ -189,7 +232,7 @@ def check_tag(repo: str, tag: str | None, tags: dict[str, str], unless: str | No
         )  # fmt: skip
 
 
-def put_tag(api: HfApi, repo: str, commit: str, tag: str | None, tags: dict[str, str]) -> str:
+def put_tag(api: HfApi, repo: str, commit: str, tag: str | None, tags: dict[str, str], kind: Kind = "model") -> str:
     """Tag a commit; the next free version where no name is given.
 
     Raises:
@@ -199,14 +242,16 @@ def put_tag(api: HfApi, repo: str, commit: str, tag: str | None, tags: dict[str,
     for _ in range(5):
         name = tag or next_version(known)
         try:
-            with translated(f"the tag {name} can't be set in {repo}", repo=repo):
-                api.create_tag(repo, tag=name, revision=commit)
+            with_retries(
+                partial(api.create_tag, repo, tag=name, revision=commit, repo_type=kind),
+                f"the tag {name} can't be set in {repo}", repo=repo,
+            )  # fmt: skip
             return name
         except HubError as error:
             if error.status != 409:
                 raise
             with translated(f"the tags of {repo} can't be read", repo=repo):
-                known = {one.name: one.target_commit for one in api.list_repo_refs(repo).tags}
+                known = {one.name: one.target_commit for one in api.list_repo_refs(repo, repo_type=kind).tags}
             if known.get(name) == commit:
                 return name
             check_tag(repo, tag, known, commit)

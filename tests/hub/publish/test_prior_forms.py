@@ -30,8 +30,9 @@ def test_an_entry_brings_its_weights_byte_for_byte(made: Any, tmp_path: Path) ->
 
 
 def test_a_packaged_prior_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    assert from_entry("cifar10-resnet20", Details(), None, tmp_path).packaged, "its rows alone can be published"
     with pytest.raises(RegistryError, match="is the name of a prior of the registry"):
-        from_entry("cifar10-resnet20", Details(), None, tmp_path)
+        from_entry("cifar10-resnet20", Details(title="My own ResNet"), None, tmp_path)
     source = from_entry("cifar10-resnet20", Details(id="renamed"), None, tmp_path)
     assert source.spec.sha256 == "2b7af01773ca59484b43f114d35f0664d47bda63ea772253c028f07600599ca0"
     assert source.spec.title.startswith("Supervised ResNet-20")
