@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -75,28 +75,7 @@ def pretrain(
     result = train(cfg)
     # Lightning starts the other processes of a machine with the same command.
     if ranks.is_first():
-        typer.echo(summary(result), err=True)
-
-
-def summary(result: Any) -> str:
-    last = result.history[-1] if result.history else {}
-    if not result.new_steps:
-        lines = [f"nothing was trained: {result.resumed_from or 'the run'} has all {last.get('epoch', -1) + 1} epochs"]
-    else:
-        lines = [
-            f"trained {last.get('epoch', -1) + 1} epochs, {result.steps} steps, {result.samples_seen} samples, "
-            f"{result.seconds:.0f} s"
-        ]
-    if result.accelerated_steps or result.own_steps:
-        own, method = result.own_steps, result.method.cfg.method
-        stages = [f"{result.accelerated_steps} steps accelerated"] if result.accelerated_steps else []
-        stages.append(f"{own} steps of {method}" if own else f"no step of {method}")
-        lines.append(f"stages: {', then '.join(stages)}")
-    if "val_acc1" in last:
-        lines.append(f"online classifier on held-out images: {last['val_acc1']:.1f} %")
-    if result.checkpoint is not None:
-        lines.append(f"checkpoint: {result.checkpoint}")
-    return "\n".join(lines)
+        typer.echo(result.summary(), err=True)
 
 
 def demo(

@@ -22,8 +22,8 @@ from rela_zoo.remote import client, fetch_file, is_offline, parse_address, with_
 
 log = logger(__name__)
 
-# `org/name[@commit]` of a data set repository with `index.json`, or, as in an older layout, with files priors/<id>.yaml; empty
-# or `none`: no index.
+# `org/name[@commit]` of a data set repository with `index.json`, or, as in an older layout, with files
+# priors/<id>.yaml; empty or `none`: no index.
 INDEX_VARIABLE = "RELA_ZOO_INDEX"
 DEFAULT_INDEX = "rela-zoo/registry"
 _COMMIT = re.compile(r"[0-9a-f]{40}")

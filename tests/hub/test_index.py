@@ -10,12 +10,12 @@ from huggingface_hub import constants
 
 from rela_zoo.errors import UnknownPriorError
 from rela_zoo.hub import search
-from rela_zoo.registry import _hub_index, index_names, prior_spec
+from rela_zoo.registry import index_names, prior_spec
 
 
 @pytest.fixture(autouse=True)
 def _ask_each_time(monkeypatch):
-    monkeypatch.setattr(_hub_index, "_ASK_EVERY", -1.0)
+    monkeypatch.setattr("rela_zoo.registry._hub_index._ASK_EVERY", -1.0)
 
 
 def _pointer(zoo):

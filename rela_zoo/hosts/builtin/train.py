@@ -64,7 +64,7 @@ class TrainResult:
         history: one dict an epoch.
     """
 
-    method: LightningModule
+    method: BaseMethod
     folder: Path
     checkpoint: Path | None
     resumed_from: Path | None
@@ -75,6 +75,29 @@ class TrainResult:
     accelerated_steps: int = 0
     own_steps: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """What was trained, in which stages, and where it is: a few lines for the user."""
+        last = self.history[-1] if self.history else {}
+        if not self.new_steps:
+            lines = [
+                f"nothing was trained: {self.resumed_from or 'the run'} has all {last.get('epoch', -1) + 1} epochs"
+            ]
+        else:
+            lines = [
+                f"trained {last.get('epoch', -1) + 1} epochs, {self.steps} steps, {self.samples_seen} samples, "
+                f"{self.seconds:.0f} s"
+            ]
+        if self.accelerated_steps or self.own_steps:
+            own, method = self.own_steps, self.method.cfg.method
+            stages = [f"{self.accelerated_steps} steps accelerated"] if self.accelerated_steps else []
+            stages.append(f"{own} steps of {method}" if own else f"no step of {method}")
+            lines.append(f"stages: {', then '.join(stages)}")
+        if "val_acc1" in last:
+            lines.append(f"online classifier on held-out images: {last['val_acc1']:.1f} %")
+        if self.checkpoint is not None:
+            lines.append(f"checkpoint: {self.checkpoint}")
+        return "\n".join(lines)
 
 
 def _resume_path(cfg: DictConfig, folder: Path) -> Path | None:

@@ -65,13 +65,11 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(config: dict[str, Any
     [(None, (0, 6)), ({**PRIOR, "handover": 1.0}, (6, 0)), ({**PRIOR, "handover": 0.5}, (3, 3))],
 )
 def test_the_result_says_which_stages_ran(config: dict[str, Any], rela: Any, stages: tuple[int, int]) -> None:
-    from rela_zoo.cli._training import summary
-
     config.update(rela=rela, auto_resume={"enabled": True})
     first = train(config)
     assert (first.accelerated_steps, first.own_steps) == stages
     assert first.new_steps == 6
-    told = summary(first)
+    told = first.summary()
     assert told.startswith("trained 2 epochs, 6 steps")
     accelerated = f"{stages[0]} steps accelerated" if stages[0] else ""
     own = f"{stages[1]} steps of byol" if stages[1] else "no step of byol"
@@ -79,7 +77,7 @@ def test_the_result_says_which_stages_ran(config: dict[str, Any], rela: Any, sta
     again = train(config)
     assert again.new_steps == 0
     assert (again.accelerated_steps, again.own_steps) == stages
-    assert summary(again).startswith(f"nothing was trained: {first.checkpoint} has all 2 epochs")
+    assert again.summary().startswith(f"nothing was trained: {first.checkpoint} has all 2 epochs")
 
 
 def test_a_handover_that_leaves_no_accelerated_batch_is_refused(config: dict[str, Any]) -> None:
