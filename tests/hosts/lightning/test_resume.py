@@ -99,7 +99,7 @@ def test_a_checkpoint_of_a_run_without_the_callback_is_refused(tmp_path):
 
 
 def test_a_checkpoint_over_other_draws_is_refused(tmp_path):
-    run = tiny.fit(tiny.SimCLR(), tiny.rela(), tiny.loader(), max_epochs=1)
+    run = tiny.fit(tiny.SimCLR(), tiny.rela(), tiny.loader(), max_epochs=2)
     run.save_checkpoint(tmp_path / "other.ckpt")
     with pytest.raises(RelaZooError, match="drew other subsets"):
         tiny.fit(tiny.SimCLR(), tiny.rela(seed=1), tiny.loader(), ckpt=tmp_path / "other.ckpt")
