@@ -19,6 +19,7 @@ from rela_zoo.engine import Accelerator, RelaPlan, ViewShape, plan_rela, scale_g
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.host import Host
 from rela_zoo.hosts.lightning import LightningRun, ModuleFacts
+from rela_zoo.hosts.protocols import HostTrainer
 
 Method = TypeVar("Method", bound=type)
 
@@ -145,7 +146,9 @@ class RelaMixin(_Contract):
         seed = int(self.cfg.get("seed", None) or 0)
         views = ViewShape(self._rela_host.crop_size(self), self.num_large_crops)
         facts = ModuleFacts(getattr(self, "features_dim", None), seed, self.cfg.get("method", "the method"), views)
-        self._rela_run = LightningRun(self.trainer, self._rela_plan, self._rela_host.data(self), facts)
+        self._rela_run = LightningRun(
+            cast(HostTrainer, self.trainer), self._rela_plan, self._rela_host.data(self), facts
+        )
         if self._rela_run.accelerator.head is not None:
             self.rela_head = self._rela_run.accelerator.head
 
@@ -153,7 +156,7 @@ class RelaMixin(_Contract):
         super().on_train_start()
         self._rela_host.mend_started(self)
         if self._rela_run is not None and self.trainer.global_rank == 0:
-            _record_artefacts(self._rela_run.accelerator, self._rela_host.run_folder(self.trainer))
+            _record_artefacts(self._rela_run.accelerator, self._rela_host.run_folder(cast(HostTrainer, self.trainer)))
 
     def on_train_epoch_start(self) -> None:
         if self._rela_run is not None:

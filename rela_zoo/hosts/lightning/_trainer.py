@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader
 
 from rela_zoo.engine import Accelerator, RunShape
 from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.hosts.protocols import HostTrainer
 
-Trainer = Any
 
-
-def train_loader(trainer: Trainer) -> DataLoader:
+def train_loader(trainer: HostTrainer) -> DataLoader:
     """The DataLoader that the trainer will fit on.
 
     Raises:
@@ -35,7 +34,7 @@ def train_loader(trainer: Trainer) -> DataLoader:
     raise ConfigError([Problem("data", "training data from one torch DataLoader", got, fix)])
 
 
-def put_train_loader(trainer: Trainer, loader: DataLoader) -> None:
+def put_train_loader(trainer: HostTrainer, loader: DataLoader) -> None:
     """Fit on this loader instead."""
     source = trainer.fit_loop._data_source
     # Whoever gave it, a loader, a data module or the module itself: from here on it is this one.
@@ -44,7 +43,7 @@ def put_train_loader(trainer: Trainer, loader: DataLoader) -> None:
     trainer.fit_loop._combined_loader = None
 
 
-def run_shape(trainer: Trainer, batch_size: int, seed: int, method: str, accumulate: int | None) -> RunShape:
+def run_shape(trainer: HostTrainer, batch_size: int, seed: int, method: str, accumulate: int | None) -> RunShape:
     """The numbers of a run; `accumulate` is given where the module makes its optimiser steps by hand.
 
     Raises:
@@ -77,7 +76,7 @@ def batches_in_flight(loader: Any) -> int:
     return loader.num_workers * (loader.prefetch_factor or 0) + 2
 
 
-def batch_hook_owner(trainer: Trainer, module: Any) -> Any:
+def batch_hook_owner(trainer: HostTrainer, module: Any) -> Any:
     """Whose `on_before_batch_transfer` the trainer will call: its data module's, unless only the module has one."""
     data, name = trainer.datamodule, "on_before_batch_transfer"
     if data is None or (is_overridden(name, module) and not is_overridden(name, data)):
@@ -85,18 +84,19 @@ def batch_hook_owner(trainer: Trainer, module: Any) -> Any:
     return data
 
 
-def allow_unused_parameters(trainer: Trainer) -> None:
+def allow_unused_parameters(trainer: HostTrainer) -> None:
     """Projectors have no gradient in the accelerated stage, a trained head none after it: let DDP know."""
     if hasattr(trainer.strategy, "_ddp_kwargs"):
         trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
 
 
-def patch_epoch_length(trainer: Trainer, accelerator: Accelerator) -> None:
+def patch_epoch_length(trainer: HostTrainer, accelerator: Accelerator) -> None:
     """Make a trainer ask for the length of each epoch, and size schedules by the sum of them.
 
     Changes this trainer alone. Its `max_epochs` is a number, and its sampler knows the next epoch when one has ended.
     """
     trainer.reload_dataloaders_every_n_epochs = 1
+    assert trainer.max_epochs is not None
     total = accelerator.optimiser_steps(trainer.max_epochs)
     if trainer.max_steps != -1:
         total = min(total, trainer.max_steps)

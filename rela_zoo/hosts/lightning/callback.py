@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,6 +15,7 @@ from rela_zoo.hosts.lightning._indexed import without_indices
 from rela_zoo.hosts.lightning._trainer import batch_hook_owner
 from rela_zoo.hosts.lightning.data import LoaderData
 from rela_zoo.hosts.lightning.run import LightningRun, ModuleFacts
+from rela_zoo.hosts.protocols import HostTrainer
 
 # Which callback trains a module. Not an attribute of the module: copies of it (of weight averaging) would copy the run.
 _TRAINING: WeakKeyDictionary[LightningModule, RelaCallback] = WeakKeyDictionary()
@@ -94,7 +95,7 @@ class RelaCallback(Callback):
 
     def data(self, trainer: Trainer, module: LightningModule) -> LoaderData:
         """The training data of a module."""
-        return LoaderData(trainer, indexed=False, source=self._source)
+        return LoaderData(cast(HostTrainer, trainer), indexed=False, source=self._source)
 
     def facts(self, trainer: Trainer, module: LightningModule, data: Any) -> ModuleFacts:
         """What has to be known of a module, given what `data` gave."""
@@ -105,11 +106,11 @@ class RelaCallback(Callback):
         data = self.data(trainer, module)
         if "transform" in vars(data.owner):
             self._attached.put(data.owner, "transform", data.owner.transform)  # changed from item to item
-        self.run = LightningRun(trainer, self.plan, data, self.facts(trainer, module, data))
+        self.run = LightningRun(cast(HostTrainer, trainer), self.plan, data, self.facts(trainer, module, data))
         _TRAINING[module] = self
         if self.accelerator.head is not None:
             self._attached.put(module, "rela_head", HeadParameters(self.accelerator.head))
-        owner = batch_hook_owner(trainer, module)
+        owner = batch_hook_owner(cast(HostTrainer, trainer), module)
         hook = without_indices(owner.on_before_batch_transfer, self.run.note_indices)
         self._attached.put(owner, "on_before_batch_transfer", hook)
 

@@ -10,6 +10,7 @@ from rela_zoo.engine import Accelerator, StagedDataset, SubsetSampler, ViewShape
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.lightning._indexed import CollateIndexed, PairedDataset, innermost
 from rela_zoo.hosts.lightning._trainer import batches_in_flight, put_train_loader, train_loader
+from rela_zoo.hosts.protocols import HostTrainer
 
 # The subsets are drawn in the place of these; anything else was put in for a reason.
 _PLAIN_SAMPLERS = (RandomSampler, SequentialSampler, DistributedSampler, SubsetSampler)
@@ -56,7 +57,7 @@ class LoaderData:
             views can't be changed.
     """
 
-    def __init__(self, trainer: Any, *, indexed: bool = True, source: Any = None) -> None:
+    def __init__(self, trainer: HostTrainer, *, indexed: bool = True, source: Any = None) -> None:
         self._trainer, self._loader, self._indexed = trainer, train_loader(trainer), indexed
         dataset = self._loader.dataset
         # The built-in host's own data set has stages from the start.

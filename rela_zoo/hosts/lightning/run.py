@@ -15,6 +15,7 @@ from rela_zoo.errors import RelaZooError
 from rela_zoo.hosts.lightning._finite import loss_of
 from rela_zoo.hosts.lightning._trainer import allow_unused_parameters, next_epoch, patch_epoch_length, run_shape
 from rela_zoo.hosts.lightning.data import TrainingData
+from rela_zoo.hosts.protocols import HostTrainer
 
 log = logger(__name__)
 
@@ -56,7 +57,7 @@ class LightningRun:
         RelaZooError: for everything about configuration, data and artefacts that would spoil the run.
     """
 
-    def __init__(self, trainer: Any, plan: RelaPlan, data: TrainingData, facts: ModuleFacts) -> None:
+    def __init__(self, trainer: HostTrainer, plan: RelaPlan, data: TrainingData, facts: ModuleFacts) -> None:
         self._trainer = trainer
         self._indices: Tensor | None = None
         # Optimiser steps, and the trainer's count of them when they were counted last.

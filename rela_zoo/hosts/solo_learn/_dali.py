@@ -12,6 +12,7 @@ from rela_zoo.data import FileSource, relative_ids
 from rela_zoo.data.views import RELA_VIEW
 from rela_zoo.engine import Accelerator, SubsetSampler, ViewShape
 from rela_zoo.engine.config import RelaConfig
+from rela_zoo.hosts.protocols import HostModule
 
 
 class DaliData:
@@ -21,7 +22,7 @@ class DaliData:
         module: the wrapped method, attached to its trainer.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: HostModule) -> None:
         from solo.data.dali_dataloader import PretrainPipelineBuilder
 
         self._method, self._data = module, module.trainer.datamodule
@@ -131,6 +132,6 @@ class _EpochLoader:
         return iter(self._iterator)
 
 
-def is_dali(module: Any) -> bool:
+def is_dali(module: HostModule) -> bool:
     """Whether a module trains on data from DALI."""
     return type(getattr(module.trainer, "datamodule", None)).__name__ == "PretrainDALIDataModule"

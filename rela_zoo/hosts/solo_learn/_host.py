@@ -11,6 +11,7 @@ import torch
 from rela_zoo.errors import Problem
 from rela_zoo.hosts.host import Host
 from rela_zoo.hosts.lightning import TrainingData
+from rela_zoo.hosts.protocols import HostModule
 from rela_zoo.hosts.solo_learn import _resume
 from rela_zoo.hosts.solo_learn._check import check_config
 from rela_zoo.hosts.solo_learn._dali import DaliData, is_dali
@@ -26,26 +27,26 @@ class SoloLearn(Host):
     def check(self, cfg: Any) -> list[Problem]:
         return check_config(cfg)
 
-    def data(self, module: Any) -> TrainingData:
+    def data(self, module: HostModule) -> TrainingData:
         return DaliData(module) if is_dali(module) else super().data(module)
 
-    def seed_epoch(self, module: Any) -> None:
+    def seed_epoch(self, module: HostModule) -> None:
         # Masks (mae), permutations (wmse) and dropout (all4one) come from the global generator: without this a resumed
         # run would draw others than the run that it goes on with.
         key = int(module.cfg.get("seed", None) or 0), module.trainer.current_epoch, module.trainer.global_rank
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
-    def has_loss(self, module: Any) -> bool:
+    def has_loss(self, module: HostModule) -> bool:
         # In the first epoch of its own no sample has a cluster yet: a mean over none of them, without gradient.
         return not (module.cfg.method == "deepclusterv2" and module.current_epoch == 0)
 
-    def mend_saved(self, module: Any, checkpoint: dict[str, Any]) -> None:
+    def mend_saved(self, module: HostModule, checkpoint: dict[str, Any]) -> None:
         _resume.mend_saved(checkpoint)
 
-    def mend_loaded(self, module: Any, checkpoint: dict[str, Any]) -> None:
+    def mend_loaded(self, module: HostModule, checkpoint: dict[str, Any]) -> None:
         _resume.mend_loaded(module, checkpoint)
 
-    def mend_started(self, module: Any) -> None:
+    def mend_started(self, module: HostModule) -> None:
         _resume.mend_started(module)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from rela_zoo.hosts.protocols import HostModule
+
 # Buffers that are made in `on_train_start`. They are of one process: with several, each goes on with the first one's.
 _LATE = ("queue", "local_memory_index", "local_memory_embeddings")
 _COMPUTED = "cached_penc"
@@ -27,7 +29,7 @@ def mend_saved(checkpoint: dict[str, Any]) -> None:
             del scheduler["get_lr"]
 
 
-def mend_loaded(module: Any, checkpoint: dict[str, Any]) -> None:
+def mend_loaded(module: HostModule, checkpoint: dict[str, Any]) -> None:
     """Give a module the buffers that a checkpoint has, and keep their values for when training has started."""
     weights = checkpoint["state_dict"]
     own = module.state_dict().keys()
@@ -39,7 +41,7 @@ def mend_loaded(module: Any, checkpoint: dict[str, Any]) -> None:
     module.__dict__[_KEPT] = {name: value.clone() for name, value in late.items()}
 
 
-def mend_started(module: Any) -> None:
+def mend_started(module: HostModule) -> None:
     """Fill the buffers that the method has made anew; once."""
     for name, value in module.__dict__.pop(_KEPT, {}).items():
         buffer = getattr(module, name)
