@@ -22,15 +22,16 @@ KILLED = """
 import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
-from rela_zoo.hosts.builtin import train as module
+from rela_zoo.hosts.builtin import _callbacks as module
 
-def die(self, trainer, pl_module, batch, batch_idx, seed=module._Chance.on_train_batch_start):
+def die(self, trainer, pl_module, batch, batch_idx, seed=module.Chance.on_train_batch_start):
     seed(self, trainer, pl_module, batch, batch_idx)
     if (trainer.current_epoch, batch_idx) == (2, 1):
         os.kill(os.getpid(), signal.SIGKILL)
 
-module._Chance.on_train_batch_start = die
-module.train(json.loads(sys.argv[1]))
+module.Chance.on_train_batch_start = die
+from rela_zoo.hosts.builtin.train import train
+train(json.loads(sys.argv[1]))
 """
 
 
@@ -64,9 +65,9 @@ def same(a: TrainResult, b: TrainResult) -> None:
 
 def run_stopped(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """As `run_killed` in this process, for the sake of time."""
-    from rela_zoo.hosts.builtin import train as module
+    from rela_zoo.hosts.builtin import _callbacks as module
 
-    seed = module._Chance.on_train_batch_start
+    seed = module.Chance.on_train_batch_start
 
     def stop(self: Any, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         seed(self, trainer, pl_module, batch, batch_idx)
@@ -74,7 +75,7 @@ def run_stopped(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None
             raise RuntimeError("stopped here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module._Chance, "on_train_batch_start", stop)
+        patch.setattr(module.Chance, "on_train_batch_start", stop)
         with pytest.raises(RuntimeError, match="stopped here"):
             train(config)
 
@@ -158,17 +159,17 @@ def test_a_checkpoint_with_objects_is_refused(tmp_path: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rela_zoo.hosts.builtin import train as module
+    from rela_zoo.hosts.builtin import _callbacks as module
 
     config["max_epochs"] = 3
-    seed = module._Chance.on_train_batch_start
+    seed = module.Chance.on_train_batch_start
 
     def interrupt(self: Any, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         seed(self, trainer, pl_module, batch, batch_idx)
         if (trainer.current_epoch, batch_idx) == (1, 1):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module._Chance, "on_train_batch_start", interrupt)
+    monkeypatch.setattr(module.Chance, "on_train_batch_start", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(config)
     said = capsys.readouterr().err
