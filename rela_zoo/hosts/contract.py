@@ -229,8 +229,8 @@ class RelaMixin(_Contract):
         super().on_train_batch_end(outputs, batch, batch_idx, *args)
         if self._rela_run is not None:
             accelerated = not self._rela_run.accelerator.sampler.in_own_stage(batch_idx)
-            told = accelerated or self._rela_host.has_loss(self)
-            self._rela_run.end_batch(batch_idx, outputs if told else None)
+            # The accelerated loss has been noted by itself.
+            self._rela_run.end_batch(batch_idx, outputs if self._rela_host.has_loss(self) else None)
             if accelerated:
                 self._after_accelerated()
                 self.log_dict(self._rela_run.metrics())

@@ -33,7 +33,7 @@ class Host:
         """Seed chance outside the views: at the start of each epoch of a run with `rela`, and at its first step."""
 
     def has_loss(self, module: HostModule) -> bool:
-        """Whether the method's own loss means something in the epoch under way; else it may be no number."""
+        """Whether what `training_step` returns must be a number in the epoch under way."""
         return True
 
     def mend_saved(self, module: HostModule, checkpoint: dict[str, Any]) -> None:

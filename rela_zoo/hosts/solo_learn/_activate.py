@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from rela_zoo.hosts.config_group import register_rela_group
-from rela_zoo.hosts.solo_learn._host import SoloLearn, make_resumer_compare_rela
 from rela_zoo.hosts.solo_learn._methods import NOT_METHODS
 
 
@@ -21,6 +20,7 @@ def activate() -> None:
     import solo.methods
 
     from rela_zoo.hosts.contract import with_rela
+    from rela_zoo.hosts.solo_learn._host import SoloLearn, make_resumer_compare_rela
 
     register_rela_group()
     methods = solo.methods.METHODS

@@ -37,8 +37,10 @@ class SoloLearn(Host):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def has_loss(self, module: HostModule) -> bool:
-        # In the first epoch of its own no sample has a cluster yet: a mean over none of them, without gradient.
-        return not (module.cfg.method == "deepclusterv2" and module.current_epoch == 0)
+        # Without labels the classifier's loss is a mean over no sample: no number, without gradient. So is
+        # deepclusterv2's in the first epoch of its own, when no sample has a cluster yet.
+        first = module.cfg.method == "deepclusterv2" and module.current_epoch == 0
+        return not first and not module.cfg.data.get("no_labels", False)
 
     def mend_saved(self, module: HostModule, checkpoint: dict[str, Any]) -> None:
         _resume.mend_saved(checkpoint)

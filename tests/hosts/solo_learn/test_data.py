@@ -137,5 +137,5 @@ def test_rows_of_other_data_are_refused_with_counts_and_examples(given):
 
 def test_rows_of_other_pictures_are_found_out_by_the_spot_check(given):
     assert not given["forged"].ok
-    assert "cosine" in given["forged"].error
+    assert "of other pictures" in given["forged"].error
     assert given["forged, unverified"].ok, given["forged, unverified"].error
