@@ -105,7 +105,7 @@ class TestGeometry:
 
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(EmbeddingsError, match="can't be written"):
+        with pytest.raises(EmbeddingsError, match="can't be used for clusters"):
             geometry("clusters", points=lambda: POINTS, key_parts=PARTS, cache=tmp_path / "file")
 
 
