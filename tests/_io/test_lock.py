@@ -107,8 +107,8 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
             process.kill()
             process.wait(30)
             os.kill(child, 0)  # it is alive
-            with locked(tmp_path):
-                pass
+            with locked(tmp_path, wait=10.0):  # it may not have run since it was forked
+                os.kill(child, 0)
         finally:
             os.kill(child, 9)
 
