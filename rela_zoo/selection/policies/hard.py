@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from rela_zoo.errors import Problem
-from rela_zoo.selection._scores import EpochScores, nearest
-from rela_zoo.selection.policies._base import (
-    Clusters,
-    Context,
-    Dims,
-    Policy,
-    PolicyOptions,
-    Pool,
-    check_pool,
-    pool_size,
-)
+from rela_zoo.selection.policies.prototypical import Prototypical
 
 
-class Hard(Policy):
+class Hard(Prototypical):
     """Only samples far from the centroid of their cluster.
 
     Source: Sorscher et al., arXiv 2206.14486, section 5.
     """
 
     name = "hard"
-    needs_embeddings = True
-
-    class Options(PolicyOptions):
-        """How much of the data to draw from, and how clusters are made."""
-
-        pool: Pool = None
-        clusters: Clusters = None
-        dims: Dims = 128
-
-    options: Options
-
-    def check(self, ratio: float) -> list[Problem]:
-        return check_pool(self.options.pool, ratio)
-
-    def scores(self, context: Context) -> EpochScores:
-        _, distances = context.space.clusters(self.options.clusters, self.options.dims)
-        return nearest(distances, pool_size(self.options.pool, context), farthest=True)
+    farthest = True

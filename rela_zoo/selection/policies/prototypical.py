@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rela_zoo.errors import Problem
 from rela_zoo.selection._scores import EpochScores, nearest
 from rela_zoo.selection.policies._base import (
@@ -24,6 +26,8 @@ class Prototypical(Policy):
 
     name = "prototypical"
     needs_embeddings = True
+    # The other end of the scale: what `hard` differs in.
+    farthest: ClassVar[bool] = False
 
     class Options(PolicyOptions):
         """How much of the data to draw from, and how clusters are made."""
@@ -39,4 +43,4 @@ class Prototypical(Policy):
 
     def scores(self, context: Context) -> EpochScores:
         _, distances = context.space.clusters(self.options.clusters, self.options.dims)
-        return nearest(distances, pool_size(self.options.pool, context))
+        return nearest(distances, pool_size(self.options.pool, context), farthest=self.farthest)
