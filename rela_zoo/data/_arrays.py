@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rela_zoo.data._source import ImageSource, Stamps, numbered, pixel_digest
+from rela_zoo.data._source import ImageSource, Stamps, pixel_digest
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
@@ -50,19 +50,10 @@ class ArraySource(ImageSource):
         self._pixels = pixels
         self._colour_first = colour_first
         self._name = name
-        self._labels = labels if labels is not None and len(labels) == len(pixels) else None
-        self._classes = [] if self._labels is None else list(classes or numbered(self._labels))
+        self._label(labels if labels is not None and len(labels) == len(pixels) else None, classes)
 
     def __len__(self) -> int:
         return len(self._pixels)
-
-    @property
-    def labels(self) -> Sequence[int] | None:
-        return self._labels
-
-    @property
-    def classes(self) -> Sequence[str]:
-        return self._classes
 
     @cached_property
     def _ids(self) -> list[str]:

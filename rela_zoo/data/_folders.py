@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rela_zoo.data._listing import EXTENSIONS, Listing
-from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique, numbered
+from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique
 from rela_zoo.data._stamps import file_stamps
 from rela_zoo.errors import EmbeddingsError
 
@@ -33,21 +33,13 @@ class FileSource(ImageSource):
     ) -> None:
         self._root = os.fspath(root)
         self._ids = list(ids)
-        self._labels, self._classes = labels, [] if labels is None else list(classes or numbered(labels))
+        self._label(labels, classes)
         self.left_out = left_out
         check_unique(self._ids, f"the folder {self._root}")
 
     @property
     def ids(self) -> Sequence[str]:
         return self._ids
-
-    @property
-    def labels(self) -> Sequence[int] | None:
-        return self._labels
-
-    @property
-    def classes(self) -> Sequence[str]:
-        return self._classes
 
     def raw(self, index: int) -> bytes:
         path = os.path.join(self._root, self._ids[index])

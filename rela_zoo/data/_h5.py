@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rela_zoo.data._source import ImageSource, Stamps, check_unique, numbered
+from rela_zoo.data._source import ImageSource, Stamps, check_unique
 from rela_zoo.data._stamps import file_stamps
 from rela_zoo.errors import EmbeddingsError
 
@@ -47,20 +47,12 @@ class H5Source(ImageSource):
             ids = [f"{group}/{name}" for group, inside in names.items() for name in inside]
             classes, labels = list(names), [i for i, inside in enumerate(names.values()) for _ in inside]
         self._ids = list(ids)
-        self._labels, self._classes = labels, [] if labels is None else list(classes or numbered(labels))
+        self._label(labels, classes)
         check_unique(self._ids, f"the h5 file {self._path}")
 
     @property
     def ids(self) -> Sequence[str]:
         return self._ids
-
-    @property
-    def labels(self) -> Sequence[int] | None:
-        return self._labels
-
-    @property
-    def classes(self) -> Sequence[str]:
-        return self._classes
 
     def raw(self, index: int) -> bytes:
         if self._file is None:

@@ -49,9 +49,12 @@ class Stamps(NamedTuple):
 class ImageSource(ABC):
     """N images with unique ids, in the data set's own index order; picklable, for workers.
 
-    A subclass gives `ids`, `raw` and `describe`, and `image` where `raw` is not an encoded picture; `labels` and
-    `classes` where it has them.
+    A subclass gives `ids`, `raw` and `describe`, and `image` where `raw` is not an encoded picture; where it has labels
+    it calls `_label`, or overrides `labels` and `classes`.
     """
+
+    _labels: Sequence[int] | None = None
+    _classes: Sequence[str] = ()
 
     # What the opener has found and not taken; set by the kinds that look for images themselves.
     left_out: tuple[LeftOut, ...] = ()
@@ -72,12 +75,16 @@ class ImageSource(ABC):
     @property
     def labels(self) -> Sequence[int] | None:
         """N class numbers, positions in `classes` (−1 for an image without one); None for data without labels."""
-        return None
+        return self._labels
 
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes, or their numbers as text where they have none; empty without labels."""
-        return ()
+        return self._classes
+
+    def _label(self, labels: Sequence[int] | None, classes: Sequence[str] | None) -> None:
+        """Keep the labels, if there are any, and the names of the classes: their numbers if none are given."""
+        self._labels, self._classes = labels, [] if labels is None else list(classes or numbered(labels))
 
     def __len__(self) -> int:
         return len(self.ids)
