@@ -1,6 +1,5 @@
 """The data sets of stable-pretraining: joined by lasting ids, views laid out as their own, and what is refused."""
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -8,6 +7,7 @@ from PIL import Image
 from torch import nn
 
 spt = pytest.importorskip("stable_pretraining")
+datasets = pytest.importorskip("datasets")
 tiny = pytest.importorskip("tiny_spt")
 
 from stable_pretraining.data import Subset, random_split, sampler, transforms  # noqa: E402
