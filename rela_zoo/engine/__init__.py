@@ -9,7 +9,7 @@ from rela_zoo.engine._views import ViewShape
 from rela_zoo.engine._weights import scale_gradients
 from rela_zoo.engine.accelerator import Accelerator, Step, to_device
 from rela_zoo.engine.finite import LossWatch
-from rela_zoo.engine.objective import AdaptiveHandover, ConstantHandover
+from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, PlateauHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
 from rela_zoo.engine.targets import Targets, resolve_targets
 
@@ -18,6 +18,7 @@ __all__ = [
     "AdaptiveHandover",
     "ConstantHandover",
     "LossWatch",
+    "PlateauHandover",
     "RelaPlan",
     "RunShape",
     "StagedDataset",

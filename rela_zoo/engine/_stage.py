@@ -12,7 +12,7 @@ from rela_zoo._io import ranks
 from rela_zoo._io.log import logger
 from rela_zoo.engine._shape import RunShape
 from rela_zoo.engine.config import RelaConfig
-from rela_zoo.engine.objective import AdaptiveHandover, ConstantHandover, Handover
+from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, Handover, PlateauHandover
 from rela_zoo.engine.sampler import SubsetSampler
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
 
@@ -29,13 +29,17 @@ def _handover_rule(config: RelaConfig, run: RunShape, sampler: SubsetSampler) ->
         if config.accelerates and not run.trial and total is not None:
             _doubt_adaptive(total)
         return AdaptiveHandover()
-    fraction = float(config.handover)
-    if fraction == 1.0:
+    if config.handover == 1.0:
         return ConstantHandover(None)
     if total is None:
         fix = "set max_epochs, or rela.handover=adaptive"
         expected = "a number, for rela.handover is a fraction of it"
+        if config.handover == "plateau":
+            expected = "a number, for rela.handover=plateau measures the loss by it"
         raise ConfigError([Problem("max_epochs", expected, f"{run.epochs}", fix)])
+    if config.handover == "plateau":
+        return PlateauHandover(max(1, total))
+    fraction = float(config.handover)
     if config.handover_at == "epoch":
         unit, length = "epoch", run.epochs_run(sampler, total)
         steps = run.optimiser_steps(sampler, int(fraction * length))
@@ -181,6 +185,14 @@ class StageControl:
     def _begin_own(self, batch: int) -> None:
         self._own_from_batch = batch
         self._sampler.own_stage_from(batch)
+
+    def predicted(self, total: int | None) -> str:
+        """Between which steps the adaptive rule will fire, for the user; empty for other rules."""
+        if not isinstance(self.rule, AdaptiveHandover):
+            return ""
+        latest = math.ceil(1000 * math.log(1 / 0.0456))
+        of = "" if total is None else f" of {total}"
+        return f" (between step {_EARLIEST_ADAPTIVE} and about {latest}{of}, the later the lower the loss)"
 
     @property
     def averages(self) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from rela_zoo.engine._stage import StageControl, no_accelerated
 from rela_zoo.engine._views import ViewShape, accelerated_views
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.finite import LossWatch
-from rela_zoo.engine.objective import cosine_discrepancy
+from rela_zoo.engine.objective import build_head, cosine_discrepancy
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
 from rela_zoo.engine.targets import Targets, resolve_targets
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
@@ -60,8 +60,8 @@ class Accelerator:
     Attributes:
         config: the checked section.
         sampler: gives a loader the subset of each epoch; hosts that shard samplers leave it alone.
-        head: linear, m → k; None where there is no accelerated stage. Frozen unless `rela.head` is `trained`.
-        dim: k, width of the targets; 0 without an accelerated stage.
+        head: m → k, by `rela.head`; None where the accelerated loss is not used.
+        dim: k, width of the targets; 0 where there are none.
         targets: the prior's rows and their transport; None where no embeddings are used.
 
     Raises:
@@ -97,7 +97,7 @@ class Accelerator:
         self._refuse_too_short(run)
         # First of all losses that is not finite; hosts note their total losses too, with `note_loss`.
         self.watch = LossWatch(run.method, run.processes)
-        self._at, self._accelerated = 0, self.config.accelerates
+        self._at, self._accelerated, self._mixed = 0, self.config.accelerates, False
         source: Any = None
         if self.config.needs_embeddings or self.config.selection.needs_ids:
             from rela_zoo.data import image_source
@@ -115,20 +115,25 @@ class Accelerator:
             targets=self.targets,
             device=self.device,
         )
-        self.head: nn.Linear | None = None
+        self.head: nn.Module | None = None
         self.dim = 0
-        if self.config.accelerates:
+        if self.config.has_targets:
             self._build_head(features_dim)
         self.sampler: SubsetSampler = run.sampler(subset)
         self._stage = StageControl(self.config, self.sampler, run)
+        self._total = run.total_steps(self.sampler)
+        if self.config.mixes and self.config.mix == "linear" and self._total is None:
+            expected = "a number, for rela.mix=linear ends with the training"
+            fix = "set max_epochs, or rela.mix to a number"
+            raise ConfigError([Problem("max_epochs", expected, f"{run.epochs}", fix)])
         self._steps = 0
 
     def _refuse_too_short(self, run: RunShape) -> None:
         """Refuse before any work what shows in the number of epochs alone; the rest shows with the sampler."""
         config, epochs = self.config, run.length
-        if not config.accelerates or config.handover == "adaptive" or config.handover_at != "epoch" or not epochs:
+        fraction = config.handover
+        if not config.accelerates or isinstance(fraction, str) or config.handover_at != "epoch" or not epochs:
             return
-        fraction = float(config.handover)
         if fraction and not run.trial and not int(fraction * epochs):
             raise ConfigError([no_accelerated(fraction, epochs, "epoch")])
 
@@ -139,20 +144,19 @@ class Accelerator:
             raise ConfigError([Problem("backbone.name", "a student with features", got, fix)])
         assert self.targets is not None
         self.targets = self.targets.to(self.device)
-        self.dim = min(int(features_dim), self.targets.transport.components.shape[1])
-        # Its own seed, without touching the run's generator: every rank gets the same head, and adding a head does
-        # not change how anything else is initialised.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
-            head = nn.Linear(int(features_dim), self.dim)
-        self.head = head.requires_grad_(self.trains_head).to(self.device)
+        transport, wanted = self.targets.transport, self.config.components
+        kept = transport.max_dim
+        if wanted is not None:
+            kept = min(kept, wanted) if isinstance(wanted, int) else transport.dim_for(wanted)
+        self.dim = min(int(features_dim), kept)
+        self.head = build_head(self.config.head, int(features_dim), self.dim, self.seed).to(self.device)
 
     # ── what a loop is built from ─────────────────────────────────────────────────────────────────────────────────
 
     @property
     def trains_head(self) -> bool:
         """Whether the head belongs into the optimiser."""
-        return self.config.accelerates and self.config.head == "trained"
+        return self.config.has_targets and self.config.head != "frozen"
 
     def parameters(self) -> list[nn.Parameter]:
         """What an optimiser has to train besides the student: the head's parameters, or none."""
@@ -241,11 +245,14 @@ class Accelerator:
         """
         if self._stage.before_batch(batch, step):
             log.info(f"rela_zoo: handover to {self._run.method} at step {step}")
-        self._at, self._accelerated = step, not self._stage.in_own_stage(batch)
+        self._at, self._accelerated, self._mixed = step, not self._stage.in_own_stage(batch), False
         return self._accelerated
 
     def end_batch(self, batch: int, *, step: int) -> None:
         """Called after each batch, with the optimiser steps made by then."""
+        if self.config.mixes and not self._accelerated and not self._mixed:
+            fix = "pass the method's loss through `mixed` in the method's own stage, or set rela.mix=0.0"
+            raise RelaZooError("rela.mix is set, and the batch was trained on without it", fix=fix)
         self._stage.after_batch(batch, step)
         if step != self._at and step % self._run.read_every == 0:
             self.watch.check()
@@ -286,18 +293,69 @@ class Accelerator:
         Raises:
             RelaZooError: there is no accelerated stage.
         """
-        if self.head is None or self.targets is None:
-            fix = "name a prior in rela.prior, and ask `begin_batch` or `batches` for the stage"
-            raise RelaZooError("there is no accelerated stage, and so no loss of it", got=f"{self.config}", fix=fix)
-        here = indices.cpu()
-        wanted = self.targets.transport(to_device(self.targets.rows(here), features[0].device), dim=self.dim)
-        losses = torch.stack([cosine_discrepancy(self.head(one), wanted) for one in features]).mean(dim=0)
+        losses, weights = self._discrepancies(features, indices)
         self._stage.observe(to_device(indices, losses.device), losses.detach())
-        weights = self.weights(here)
         loss = losses.mean() if weights is None else (weights * losses).mean()
         self._stage.record(loss.detach())
         self.note_loss(loss)
         return loss
+
+    def mixed(self, own: Tensor, features: Sequence[Tensor], indices: Tensor) -> Tensor:
+        """In the method's own stage: λ · accelerated loss + (1 − λ) · own loss, with λ by `rela.mix`.
+
+        Args:
+            own: the method's loss of the batch, scalar.
+            features: as for `loss`.
+            indices: as for `loss`.
+
+        Returns:
+            The mixture, scalar; `own` itself where λ is 0.
+        """
+        share = self.share
+        self._mixed = True
+        if not share:
+            return own
+        losses, weights = self._discrepancies(features, indices)
+        loss = losses.mean() if weights is None else (weights * losses).mean()
+        return share * loss + (1.0 - share) * own
+
+    def _discrepancies(self, features: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Of each sample, the mean over views of the discrepancy, (B,); and the samples' weights."""
+        if self.head is None or self.targets is None:
+            fix = "name a prior in rela.prior, and ask `begin_batch` or `batches` for the stage"
+            raise RelaZooError("there is no accelerated stage, and so no loss of it", got=f"{self.config}", fix=fix)
+        here, head = indices.cpu(), self.head
+        rows = to_device(self.targets.rows(here), features[0].device)
+        wanted = self.targets.transport(rows, dim=self.dim, power=self.config.power)
+        losses = torch.stack([cosine_discrepancy(head(one), wanted) for one in features]).mean(dim=0)
+        return losses, self.weights(here)
+
+    @property
+    def share(self) -> float:
+        """λ, the share of the accelerated loss in the method's own stage, by `rela.mix`, at the batch under way."""
+        if not self.config.mixes:
+            return 0.0
+        if self.config.mix != "linear":
+            return float(self.config.mix)
+        assert self._total is not None
+        made, whole = self.own_schedule(self._at, self._total, always=True)
+        return max(0.0, 1.0 - made / max(1, whole))
+
+    def own_schedule(self, step: int, total: int, *, always: bool = False) -> tuple[int, int]:
+        """Where schedules stand at a step, as (step, length), by `rela.rewarm`.
+
+        With it, learning rates and momentum begin anew at the handover, squeezed into what remains; without it, and
+        before the handover, they run over the whole training.
+
+        Args:
+            step: optimiser steps made.
+            total: of the whole training.
+            always: as if `rela.rewarm` were set.
+        """
+        begun = self._stage.handover_step
+        if begun is None or not (always or self.config.rewarm):
+            return step, total
+        return max(0, step - begun), max(1, total - begun)
 
     # ── what can be asked at any time ─────────────────────────────────────────────────────────────────────────────
 
@@ -340,12 +398,21 @@ class Accelerator:
         table, transport = self.targets.table, self.targets.transport
         lines.append(f"rela_zoo is active · prior {config.prior} ({config.preprocessing} preprocessing)")
         lines.append(f"  rows    {table.shape[0]} × {table.shape[1]}, digest {table.digest[:12]}")
-        if config.accelerates:
+        if config.has_targets:
             explained = sum(transport.stats.explained_variance_ratio[: self.dim])
-            lines.append(f"  targets {self.dim} dimensions, {explained:.1%} of the variance; head {config.head}")
+            lines.append(
+                f"  targets {self.dim} dimensions, {explained:.1%} of the variance, divided by deviation^{config.power:g}; "
+                f"head {config.head}"
+            )
         lines.append(f"  data    {ratio}")
-        rule = f"accelerated first; handover {config.handover}, at the next {config.handover_at}"
-        lines.append(f"  stages  {rule if config.accelerates else 'the method’s own from the start'}")
+        rule = "the method’s own from the start"
+        if config.accelerates:
+            rule = f"accelerated first; handover {config.handover}, at the next {config.handover_at}"
+            rule += f"{self._stage.predicted(self._total)}{', schedules anew' if config.rewarm else ''}"
+        if config.mixes:
+            rule += f"; then the accelerated loss keeps a share of {config.mix}"
+            rule += " (1 → 0)" if config.mix == "linear" else ""
+        lines.append(f"  stages  {rule}")
         return "\n".join(lines)
 
     # ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -37,12 +37,28 @@ class RelaConfig(Section):
     ] = 0.2
     embeddings: _Name = None
     transport: _Name = None
-    head: Literal["frozen", "trained"] = "frozen"
+    power: Annotated[
+        float,
+        Field(ge=0, le=1, description="a number in [0, 1]"),
+        Fix("set {key}=1.0 to standardise the targets, or 0.0 for principal components alone"),
+    ] = 1.0
+    components: Annotated[
+        Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)] | None,
+        Field(description="a number of components ≥ 1, a fraction of the variance in (0, 1), or null"),
+        Fix("set {key}=0.99 to keep 99 % of the variance"),
+    ] = None
+    head: Literal["frozen", "trained", "mlp"] = "frozen"
     handover: Annotated[
-        Literal["adaptive"] | Annotated[float, Field(ge=0, le=1)],
-        Field(description="'adaptive' or a fraction of max_epochs in [0, 1]"),
+        Literal["adaptive", "plateau"] | Annotated[float, Field(ge=0, le=1)],
+        Field(description="'adaptive', 'plateau' or a fraction of max_epochs in [0, 1]"),
     ] = "adaptive"
     handover_at: Literal["epoch", "step"] = "epoch"
+    rewarm: bool = False
+    mix: Annotated[
+        Literal["linear"] | Annotated[float, Field(ge=0, le=1)],
+        Field(description="'linear' or a share in [0, 1]"),
+        Fix("set {key}=0.0 for the method's own loss alone after the handover"),
+    ] = 0.0
     selection: InstanceOf[SelectionConfig] = "uniform"  # type: ignore[assignment]
     preprocessing: Literal["upstream", "rela-reference"] = "upstream"
     augmentations: Annotated[
@@ -65,6 +81,16 @@ class RelaConfig(Section):
         return self.prior is not None and self.handover != 0.0
 
     @property
+    def mixes(self) -> bool:
+        """Whether the accelerated loss has a share in the method's own stage."""
+        return self.prior is not None and self.mix != 0.0 and self.handover != 1.0
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether the accelerated loss is used at all."""
+        return self.accelerates or self.mixes
+
+    @property
     def samples_verified(self) -> int:
         """How many samples are embedded again."""
         return 8 if self.verify == "required" else self.verify
@@ -72,7 +98,7 @@ class RelaConfig(Section):
     @property
     def needs_embeddings(self) -> bool:
         """Whether the prior's embeddings are used at all: as targets, or to choose samples."""
-        return self.accelerates or self.selection.needs_embeddings
+        return self.has_targets or self.selection.needs_embeddings
 
     # A key that is wrong by itself is missing from `info.data`: then nothing is said about what depends on it.
 

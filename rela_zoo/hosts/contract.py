@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         def forward(self, X: Tensor) -> dict[str, Any]: ...
         def multicrop_forward(self, X: Tensor) -> dict[str, Any]: ...
         def momentum_forward(self, X: Tensor) -> dict[str, Any]: ...
+        def base_training_step(self, X: Tensor, targets: Tensor) -> dict[str, Any]: ...
         def training_step(self, batch: Any, batch_idx: int) -> Any: ...
 
 else:
@@ -123,6 +124,8 @@ class RelaMixin(_Contract):
         self._accelerating = False
         # Of the samples of the batch under way, or None for no weights.
         self._sample_weights: Tensor | None = None
+        # What `base_training_step` gave for each large crop of the batch under way, where losses are mixed.
+        self._outputs: list[dict[str, Any]] | None = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time and can't be found by name; its parts can.
@@ -201,9 +204,30 @@ class RelaMixin(_Contract):
         accelerated = self._rela_run.begin_batch(batch_idx)
         self._sample_weights = self._rela_run.weights()
         try:
-            return self._accelerated_step(batch, batch_idx) if accelerated else super().training_step(batch, batch_idx)
+            if accelerated:
+                return self._accelerated_step(batch, batch_idx)
+            if self._rela_run.accelerator.config.mixes:
+                return self._mixed_step(batch, batch_idx)
+            return super().training_step(batch, batch_idx)
         finally:
-            self._sample_weights = None
+            self._sample_weights = self._outputs = None
+
+    def base_training_step(self, X: Tensor, targets: Tensor) -> dict[str, Any]:
+        out: dict[str, Any] = super().base_training_step(X, targets)
+        if self._outputs is not None:
+            self._outputs.append(out)
+        return out
+
+    def _mixed_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The method's own step, with a share of the accelerated loss on the same features."""
+        assert self._rela_run is not None
+        self._outputs = []
+        own = super().training_step(batch, batch_idx)
+        whole = own["loss"] if isinstance(own, dict) else own
+        # The online classifier's loss is part of every method's, and keeps its weight.
+        classifier = sum(out["loss"] for out in self._outputs) / len(self._outputs)
+        loss = self._rela_run.mixed(whole - classifier, [out["feats"] for out in self._outputs])
+        return loss + classifier
 
     def _accelerated_step(self, batch: Any, batch_idx: int) -> Tensor:
         indices, views, targets = batch
@@ -253,6 +277,14 @@ class RelaMixin(_Contract):
 
 
 class _MomentumMixin(RelaMixin):
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int, *args: Any) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx, *args)
+        if self._rela_run is not None:
+            self._rela_host.rewarm_momentum(self, self._rela_run.accelerator)
+
+    def momentum_schedule(self, step: int, total: int) -> tuple[int, int]:
+        return (step, total) if self.rela is None else self.rela.own_schedule(step, total)
+
     @torch.no_grad()
     def momentum_forward(self, X: Tensor) -> dict[str, Any]:
         if self._accelerating:

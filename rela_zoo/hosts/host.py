@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from rela_zoo.engine import Accelerator
 from rela_zoo.errors import Problem
 from rela_zoo.hosts.lightning import LoaderData, TrainingData
 from rela_zoo.hosts.protocols import HasMomentum, HostModule, HostTrainer
@@ -54,6 +55,9 @@ class Host:
         """Put that state back."""
         if state.get("tau") is not None:
             cast(HasMomentum, module).momentum_updater.cur_tau = state["tau"]
+
+    def rewarm_momentum(self, module: HostModule, accelerator: Accelerator) -> None:
+        """Set the momentum of the next step by `rela.rewarm`, after each batch; for hosts that set it beforehand."""
 
     def run_folder(self, trainer: HostTrainer) -> Path | None:
         """The folder of a run, known once training starts; None without one."""

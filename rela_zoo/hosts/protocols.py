@@ -56,6 +56,16 @@ class HostTrainer(Protocol):
         """Processes."""
         ...
 
+    @property
+    def estimated_stepping_batches(self) -> int | float:
+        """Optimiser steps of the whole training."""
+        ...
+
+    @property
+    def lr_scheduler_configs(self) -> Any:
+        """The schedules, each with `scheduler` and `interval`."""
+        ...
+
     accumulate_grad_batches: int
     limit_train_batches: Any
     overfit_batches: Any

@@ -125,13 +125,15 @@ class TargetTransport:
         return self.components.shape[1]
 
     @torch.no_grad()
-    def __call__(self, rows: Tensor, dim: int | None = None) -> Tensor:
+    def __call__(self, rows: Tensor, dim: int | None = None, power: float = 1.0) -> Tensor:
         """Targets of some rows.
 
         Args:
             rows: (B, D) of any floating dtype, raw outputs of the prior. Checked to be finite on the CPU; on another
                 device that would stall every step, and the table has checked them.
             dim: k, the number of leading components; None takes all K.
+            power: p in [0, 1]: each component is divided by its deviation to the power of p. 1 standardises, as in the
+                reference; 0 leaves the principal components as they are, strong directions above weak ones.
 
         Returns:
             (B, k) float32 on the device of the rows, also under autocast.
@@ -144,7 +146,7 @@ class TargetTransport:
         with torch.autocast(rows.device.type, enabled=False):
             here = rows.device
             centred = rows.float() - self.mean.to(here)
-            targets = centred @ self.components[:, :k].to(here) / self.scale[:k].to(here)
+            targets = centred @ self.components[:, :k].to(here) / self.scale[:k].to(here) ** power
         # A NaN or an infinity anywhere in a row makes all of its targets NaN or infinite.
         if here.type == "cpu" and not torch.isfinite(targets).all():
             raise TransportError(
@@ -152,24 +154,31 @@ class TargetTransport:
             )
         return targets
 
-    def affine(self, dim: int | None = None) -> Affine:
+    def dim_for(self, variance: float) -> int:
+        """How many leading components explain this fraction of the variance, in (0, 1]: 1 to K, all K if none do."""
+        explained = torch.tensor(self.stats.explained_variance_ratio, dtype=torch.float64).cumsum(0)
+        return min(int((explained < variance - 1e-9).sum()) + 1, self.max_dim)
+
+    def affine(self, dim: int | None = None, power: float = 1.0) -> Affine:
         """The same map as one product and one sum, to be composed or inverted.
 
         Args:
             dim: k; None takes all K.
+            power: as for a call.
         """
         k = self._checked_dim(dim)
-        weight = self.components[:, :k].double() / self.scale[:k].double()
+        weight = self.components[:, :k].double() / self.scale[:k].double() ** power
         return Affine(weight.float(), -(self.mean.double() @ weight).float())
 
-    def inverse(self, dim: int | None = None) -> Affine:
+    def inverse(self, dim: int | None = None, power: float = 1.0) -> Affine:
         """The way back from targets (B, k) to rows (B, D): exact in the span of the k components around the mean.
 
         Args:
             dim: k; None takes all K.
+            power: that the targets were made with.
         """
         k = self._checked_dim(dim)
-        return Affine((self.components[:, :k] * self.scale[:k]).T.contiguous(), self.mean)
+        return Affine((self.components[:, :k] * self.scale[:k] ** power).T.contiguous(), self.mean)
 
     def to(self, device: str | torch.device) -> TargetTransport:
         """The same transport on another device."""

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from rela_zoo.engine.objective import AdaptiveHandover, ConstantHandover, cosine_discrepancy
+from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover
+from rela_zoo.engine.objective import cosine_discrepancy
 
 
 def test_cosine_discrepancy_against_numpy():

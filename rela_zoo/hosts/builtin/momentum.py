@@ -132,12 +132,17 @@ class BaseMomentumMethod(BaseMethod):
         """Count steps from where training starts, which after a resumption is not zero."""
         self.last_step = self.trainer.global_step
 
+    def momentum_schedule(self, step: int, total: int) -> tuple[int, int]:
+        """Where the coefficient's schedule stands, as (step, length); a wrapper may let it begin anew."""
+        return step, total
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the momentum networks, if this batch ended an optimiser step."""
         step = self.trainer.global_step
         if step > self.last_step:
             # A function of the step, so that a resumed run goes on with the very same coefficient.
-            self.momentum_updater.update_tau(step - 1, int(self.trainer.estimated_stepping_batches))
+            total = int(self.trainer.estimated_stepping_batches)
+            self.momentum_updater.update_tau(*self.momentum_schedule(step - 1, total))
             for online, momentum in self.momentum_pairs:
                 self.momentum_updater.update(online, momentum)
         self.last_step = step

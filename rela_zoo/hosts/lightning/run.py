@@ -13,6 +13,7 @@ from rela_zoo._io.log import logger
 from rela_zoo.engine import Accelerator, RelaPlan, ViewShape
 from rela_zoo.errors import RelaZooError
 from rela_zoo.hosts.lightning._finite import loss_of
+from rela_zoo.hosts.lightning._rewarm import Rewarm
 from rela_zoo.hosts.lightning._trainer import allow_unused_parameters, next_epoch, patch_epoch_length, run_shape
 from rela_zoo.hosts.lightning.data import TrainingData
 from rela_zoo.hosts.protocols import HostTrainer
@@ -72,6 +73,8 @@ class LightningRun:
         )
         # Rows are read by index from files: in a compiled module that is done outside of the graph.
         self._loss = torch.compiler.disable(accelerator.loss)
+        self._mixed = torch.compiler.disable(accelerator.mixed)
+        self._rewarm = Rewarm(trainer, accelerator) if plan.config.rewarm else None
         if accelerator.head is not None:
             # Lightning 2.1 has done that to the module already.
             trainer.precision_plugin.convert_module(accelerator.head)
@@ -106,7 +109,10 @@ class LightningRun:
 
     def begin_batch(self, batch_idx: int) -> bool:
         """In `training_step`; whether this batch gets the accelerated loss."""
-        return self.accelerator.begin_batch(batch_idx, step=self.steps)
+        accelerated = self.accelerator.begin_batch(batch_idx, step=self.steps)
+        if self._rewarm is not None:
+            self._rewarm.before_step()
+        return accelerated
 
     def weights(self) -> Tensor | None:
         """Weights of the batch's samples: (B,) float32 on the run's device, or None for no weights."""
@@ -114,13 +120,21 @@ class LightningRun:
 
     def loss(self, features: Sequence[Tensor]) -> Tensor:
         """The accelerated loss of the batch (scalar), from the features of each view, (B, m) with gradient."""
+        loss: Tensor = self._loss(features, self._known_indices())
+        return loss
+
+    def _known_indices(self) -> Tensor:
         if self._indices is None:
             raise RelaZooError(
                 "it is not known which samples this batch holds",
                 expected="a batch of the trainer's own loader, once in each training step",
                 fix="take the batch as the argument of training_step, and ask for the loss once",
             )
-        loss: Tensor = self._loss(features, self._indices)
+        return self._indices
+
+    def mixed(self, own: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """In the method's own stage: its loss (scalar) with a share of the accelerated one, by `rela.mix`."""
+        loss: Tensor = self._mixed(own, features, self._known_indices())
         return loss
 
     def end_batch(self, batch_idx: int, outputs: Any = None) -> None:
@@ -166,6 +180,8 @@ class LightningRun:
         if self._trainer.is_last_batch:
             self._end_epoch()
         checkpoint["rela"] = {**self.accelerator.state_dict(head=head), "steps": self.steps}
+        if self._rewarm is not None:
+            checkpoint["rela"]["rewarm"] = self._rewarm.state_dict()
 
     def load(self, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
         """In `on_load_checkpoint`, between `setup` and the first batch; returns what `save` put in.
@@ -183,6 +199,8 @@ class LightningRun:
             )
         # The epoch is set here because the first iterator is made before Lightning tells the sampler.
         self.accelerator.load_state_dict(state, next_epoch(checkpoint))
+        if self._rewarm is not None and "rewarm" in state:
+            self._rewarm.load_state_dict(state["rewarm"])
         self._global_step = int(checkpoint["global_step"])
         self._steps = int(state.get("steps") or self._global_step)
         return state

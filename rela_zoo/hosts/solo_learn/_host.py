@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from rela_zoo.engine import Accelerator
 from rela_zoo.errors import Problem
 from rela_zoo.hosts.host import Host
 from rela_zoo.hosts.lightning import TrainingData
-from rela_zoo.hosts.protocols import HostModule
+from rela_zoo.hosts.protocols import HasMomentum, HostModule
 from rela_zoo.hosts.solo_learn import _resume
 from rela_zoo.hosts.solo_learn._check import check_config
 from rela_zoo.hosts.solo_learn._dali import DaliData, is_dali
@@ -47,6 +48,12 @@ class SoloLearn(Host):
 
     def mend_loaded(self, module: HostModule, checkpoint: dict[str, Any]) -> None:
         _resume.mend_loaded(module, checkpoint)
+
+    def rewarm_momentum(self, module: HostModule, accelerator: Accelerator) -> None:
+        if accelerator.config.rewarm:
+            total = int(module.trainer.estimated_stepping_batches)
+            step, length = accelerator.own_schedule(module.trainer.global_step, total)
+            cast(HasMomentum, module).momentum_updater.update_tau(cur_step=step, max_steps=length)
 
     def mend_started(self, module: HostModule) -> None:
         _resume.mend_started(module)

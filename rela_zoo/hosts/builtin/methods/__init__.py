@@ -10,6 +10,7 @@ from rela_zoo.hosts.builtin.methods.mocov2plus import MoCoV2Plus
 from rela_zoo.hosts.builtin.methods.mocov3 import MoCoV3
 from rela_zoo.hosts.builtin.methods.simclr import SimCLR
 from rela_zoo.hosts.builtin.methods.simsiam import SimSiam
+from rela_zoo.hosts.builtin.methods.supervised import Supervised
 from rela_zoo.hosts.builtin.methods.swav import SwAV
 from rela_zoo.hosts.builtin.methods.vicreg import VICReg
 
@@ -21,6 +22,7 @@ METHODS: dict[str, type[BaseMethod]] = {
     "mocov3": MoCoV3,
     "simclr": SimCLR,
     "simsiam": SimSiam,
+    "supervised": Supervised,
     "swav": SwAV,
     "vicreg": VICReg,
 }
