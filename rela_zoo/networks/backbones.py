@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from rela_zoo.networks.small_maps import with_small_maps
+
 # solo-learn's short names → timm's. The size and patch come from `backbone.kwargs`, as there.
 _TIMM_NAMES = {
     **{f"vit_{size}": f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")},
@@ -57,7 +59,7 @@ def build_backbone(name: str, kwargs: Mapping[str, Any], dataset: str) -> tuple[
             # Padding 2, not 1, is solo-learn's; kept so that the same configuration trains the same network.
             network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=2, bias=False)
             network.maxpool = nn.Identity()
-        return network, dim
+        return with_small_maps(network), dim
     import timm
 
     network = timm.create_model(timm_name(name), pretrained=False, num_classes=0, **kwargs)

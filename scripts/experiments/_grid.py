@@ -122,8 +122,8 @@ def expand(grid: Any) -> Grid:
         raise GridError(f"expected a grid with the keys {', '.join(_TOP)}, and in `grids` a list of cells")
     grid = {**_TOP, **grid}
     problems = []
-    if set(grid["data"]) - {"train", "test"}:
-        problems.append(f"data: expected numbers of images under train and test, got {grid['data']}")
+    if set(grid["data"]) - {"train", "test", "held_out"} or {"test", "held_out"} <= set(grid["data"]):
+        problems.append(f"data: expected numbers of images under train, and test or held_out, got {grid['data']}")
     if not isinstance(grid["judged"], int) or grid["judged"] < 1:
         problems.append(f"judged: expected a whole number ≥ 1, got {grid['judged']!r}")
     runs: dict[str, Run] = {}

@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     results = (arguments.results or _HERE.parent / "results" / f"{arguments.grid.stem}.jsonl").resolve()
     grid, priors = _grid.load_grid(arguments.grid), arguments.priors and arguments.priors.resolve()
-    files = [_data.write_part(arguments.data, part, grid.images[part], arguments.work) for part in ("train", "test")]
+    files = _data.write_parts(arguments.data, grid.images, arguments.work)
     runs = _grid.select([run.on(*files) for run in grid.runs], arguments.only)
     # Paths in configurations are relative to it, so that a run has the same digest on every machine.
     os.chdir(arguments.work)
