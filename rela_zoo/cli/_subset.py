@@ -97,7 +97,7 @@ def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: in
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     targets = None
     if config.selection.needs_embeddings:
-        targets = resolve_targets(plan, source, device=device)
+        targets = resolve_targets(plan.only, source, device=device)
     subset = run_subset(config, n=len(source), seed=seed, epochs=epochs, source=source, targets=targets, device=device)
     writer = SubsetWriter(out, source.ids, subset)
     seen = torch.zeros(len(source), dtype=torch.bool)

@@ -1,6 +1,6 @@
 """The accelerated stage, whatever the host: no trainer, no configuration tree. `Accelerator` is the whole of it."""
 
-from rela_zoo.engine._plan import RelaPlan, plan_rela
+from rela_zoo.engine._plan import PriorPlan, RelaPlan, plan_rela
 from rela_zoo.engine._preflight import preflight
 from rela_zoo.engine._published import fetch_for_run
 from rela_zoo.engine._selection import run_subset
@@ -11,7 +11,7 @@ from rela_zoo.engine.accelerator import Accelerator, Step, to_device
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, PlateauHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
-from rela_zoo.engine.targets import Targets, resolve_targets
+from rela_zoo.engine.targets import Student, Targets, resolve_targets, student_targets
 
 __all__ = [
     "Accelerator",
@@ -19,10 +19,12 @@ __all__ = [
     "ConstantHandover",
     "LossWatch",
     "PlateauHandover",
+    "PriorPlan",
     "RelaPlan",
     "RunShape",
     "StagedDataset",
     "Step",
+    "Student",
     "SubsetSampler",
     "Targets",
     "ViewShape",
@@ -32,5 +34,6 @@ __all__ = [
     "resolve_targets",
     "run_subset",
     "scale_gradients",
+    "student_targets",
     "to_device",
 ]

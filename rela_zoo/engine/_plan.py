@@ -15,22 +15,46 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PriorPlan:
+    """One prior of a run, and where its artefacts are to come from.
+
+    Attributes:
+        config: the checked section.
+        name: of the prior, as the section gives it.
+        spec: its entry.
+        embeddings, transport: its own ones, as the section gives them; None for published or made ones.
+    """
+
+    config: RelaConfig
+    name: str
+    spec: PriorSpec
+    embeddings: str | None
+    transport: str | None
+
+
+@dataclass(frozen=True)
 class RelaPlan:
     """What a run is to do.
 
     Attributes:
         config: the checked section.
-        spec: the entry of `config.prior`; None without a prior.
+        priors: in the order of the section; None stands for the student itself (`self`). Empty without a prior.
     """
 
     config: RelaConfig
-    spec: PriorSpec | None
+    priors: tuple[PriorPlan | None, ...] = ()
 
     @property
-    def prior(self) -> PriorSpec:
-        """The entry, where there is one."""
-        assert self.spec is not None
-        return self.spec
+    def only(self) -> PriorPlan:
+        """The prior, where there is one, and one alone.
+
+        Raises:
+            ConfigError: there is none, there are several, or it is the student itself.
+        """
+        if len(self.priors) != 1 or self.priors[0] is None:
+            fix = "name one prior of `rela-zoo list`"
+            raise ConfigError([Problem("rela.prior", "one registered prior", repr(self.config.prior), fix)])
+        return self.priors[0]
 
 
 def plan_rela(section: Any, more: Callable[[], list[Problem]] = list) -> RelaPlan:
@@ -48,18 +72,22 @@ def plan_rela(section: Any, more: Callable[[], list[Problem]] = list) -> RelaPla
 
     Example:
         >>> plan = plan_rela({"prior": "cifar10-resnet20", "data_ratio": 0.5})
-        >>> plan.spec.dim, plan.config.handover
+        >>> plan.only.spec.dim, plan.config.handover
         (64, 'adaptive')
     """
     try:
         config = section if isinstance(section, RelaConfig) else parse_rela(_plain(section))
     except ConfigError as error:
         raise ConfigError([*error.problems, *more()]) from None
-    spec, problems = preflight(config)
+    specs, problems = preflight(config)
     problems += more()
     if problems:
         raise ConfigError(problems)
-    return RelaPlan(config, spec)
+    parts = zip(config.by_prior, specs, strict=True)
+    return RelaPlan(
+        config,
+        tuple(None if spec is None else PriorPlan(config, name, spec, *its) for (name, *its), spec in parts),
+    )
 
 
 def _plain(section: Any) -> Any:

@@ -2,46 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rela_zoo.engine.config import RelaConfig
+from rela_zoo.engine.config import SELF, RelaConfig
 from rela_zoo.errors import HubError, Problem, RelaZooError, UnknownPriorError
 
 if TYPE_CHECKING:
     from rela_zoo.registry import PriorSpec
 
 
-def preflight(config: RelaConfig) -> tuple[PriorSpec | None, list[Problem]]:
-    """Check names and paths of a `rela` section: is the prior known, are the artefacts there and of this prior?
+def preflight(config: RelaConfig) -> tuple[tuple[PriorSpec | None, ...], list[Problem]]:
+    """Check names and paths of a `rela` section: are the priors known, are the artefacts there and theirs?
 
     Reads the registry and the index of the embeddings, no weights and no rows.
 
     Returns:
-        The prior's entry, if there is one, and every problem found.
+        The priors' entries, and every problem found.
     """
     problems = config.selection.preflight(config.data_ratio)
-    if config.prior is None:
-        return None, problems
+    specs = []
+    for number, part in enumerate(config.by_prior):
+        spec, its = _check_prior(config, *part)
+        # In a list it is said which.
+        specs.append(spec)
+        problems += its if isinstance(config.prior, str) else [_numbered(one, number) for one in its]
+    return tuple(specs), problems
+
+
+def _numbered(problem: Problem, number: int) -> Problem:
+    lists = ("rela.prior", "rela.embeddings", "rela.transport")
+    return replace(problem, key=f"{problem.key}[{number}]") if problem.key in lists else problem
+
+
+def _check_prior(
+    config: RelaConfig, prior: str, embeddings: str | None, transport: str | None
+) -> tuple[PriorSpec | None, list[Problem]]:
+    """The entry of one prior, and what is wrong with it and its artefacts."""
     from rela_zoo.registry import prior_spec
 
+    problems: list[Problem] = []
+    artefacts = {"embeddings": embeddings, "transport": transport}
+    if prior == SELF:
+        fix = "set it to null: they are made of the student as it is initialised"
+        for key, value in artefacts.items():
+            if value is not None:
+                problems.append(Problem(f"rela.{key}", "null with rela.prior=self", repr(value), fix))
+        return None, problems
     spec: PriorSpec | None = None
     try:
-        spec = prior_spec(config.prior)
+        spec = prior_spec(prior)
     except UnknownPriorError as error:
         fix = error.fix or "see `rela-zoo list`"
-        problems.append(Problem("rela.prior", "the name of a registered prior", repr(config.prior), fix))
+        problems.append(Problem("rela.prior", "the name of a registered prior", repr(prior), fix))
     except RelaZooError as error:
         problems.append(Problem("rela.prior", "a readable registry entry", error.what, error.fix or "mend the entry"))
-    for key, value in (("embeddings", config.embeddings), ("transport", config.transport)):
+    for key, value in artefacts.items():
         if value is not None and value.startswith("hf:"):
             problems += _check_address(key, value)
-    if config.embeddings is not None and not config.embeddings.startswith("hf:"):
-        problems += _check_embeddings(config, spec)
-    local = config.transport is not None and not config.transport.startswith("hf:")
-    if local and not Path(str(config.transport)).is_file():
+    if embeddings is not None and not embeddings.startswith("hf:"):
+        problems += _check_embeddings(config, prior, embeddings, spec)
+    if transport is not None and not transport.startswith("hf:") and not Path(transport).is_file():
         fix = "run `rela-zoo transport fit EMBEDDINGS --out FILE`, or set rela.transport=null to fit it on the spot"
-        problems.append(Problem("rela.transport", "a transport file", f"nothing at {config.transport}", fix))
+        problems.append(Problem("rela.transport", "a transport file", f"nothing at {transport}", fix))
     return spec, problems
 
 
@@ -55,13 +79,13 @@ def _check_address(key: str, value: str) -> list[Problem]:
     return []
 
 
-def _check_embeddings(config: RelaConfig, spec: PriorSpec | None) -> list[Problem]:
+def _check_embeddings(config: RelaConfig, prior: str, embeddings: str, spec: PriorSpec | None) -> list[Problem]:
     from rela_zoo.embeddings import open_embeddings
     from rela_zoo.prior import entry_identity, identity_differences
 
-    make = f"run `rela-zoo embed {config.prior} DATA --out DIR`, or set rela.embeddings=null to compute them here"
+    make = f"run `rela-zoo embed {prior} DATA --out DIR`, or set rela.embeddings=null to compute them here"
     try:
-        table = open_embeddings(str(config.embeddings))
+        table = open_embeddings(embeddings)
     except RelaZooError as error:
         return [Problem("rela.embeddings", "a folder written by `rela-zoo embed`", error.what, error.fix or make)]
     problems = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rela_zoo._io import ranks
 from rela_zoo._io.log import logger
-from rela_zoo.engine._plan import RelaPlan
+from rela_zoo.engine._plan import PriorPlan, RelaPlan
 from rela_zoo.errors import EmbeddingsError, HubError, RelaZooError
 
 if TYPE_CHECKING:
@@ -29,20 +29,20 @@ class Published:
     transport: tuple[Path, Artefact] | None
 
 
-def find_published(plan: RelaPlan, source: ImageSource) -> Published | None:
+def find_published(plan: PriorPlan, source: ImageSource) -> Published | None:
     """Pull embeddings of exactly these samples, if somebody published them for this prior.
 
     Index and ids are fetched first; rows only of a data set that has every sample of `source`. Without a network the
     cache is used; where that has nothing, this says so and finds none.
 
     Args:
-        plan: with a prior.
+        plan: of the prior.
         source: the training data.
     """
     from rela_zoo.embeddings import open_embeddings
     from rela_zoo.hub import published_artefacts, pull
 
-    spec = plan.prior
+    spec = plan.spec
     # What the first process chooses is used by all: each asking for itself, they could choose differently.
     name = ranks.broadcast(_choose(plan, source) if ranks.is_first() else None)
     if name is None:
@@ -64,7 +64,7 @@ def find_published(plan: RelaPlan, source: ImageSource) -> Published | None:
     return Published(open_embeddings(pulled.embeddings), which["embeddings"], transport)
 
 
-def _choose(plan: RelaPlan, source: ImageSource) -> str | None:
+def _choose(plan: PriorPlan, source: ImageSource) -> str | None:
     """The data set whose rows are by this prior, hold every sample, and, as far as can be told, are of these pictures.
 
     One with exactly these samples comes before a larger one, and one whose pictures could be compared before one whose
@@ -74,7 +74,7 @@ def _choose(plan: RelaPlan, source: ImageSource) -> str | None:
     from rela_zoo.hub import published_artefacts, pull_ids
     from rela_zoo.prior import entry_identity, identity_differences
 
-    spec, config = plan.prior, plan.config
+    spec, config = plan.spec, plan.config
     fits: list[tuple[bool, int, str]] = []
     for name, artefacts in sorted(published_artefacts(spec, config.preprocessing).items()):
         if artefacts.embeddings is None:
@@ -127,19 +127,22 @@ def fetch_for_run(plan: RelaPlan, data: str | None) -> list[str]:
     Raises:
         RelaZooError: something is neither published nor in reach.
     """
+    if not plan.priors:
+        return ["this run has no prior: it needs nothing"]
+    return [line for prior in plan.priors if prior is not None for line in _fetch_for_prior(prior, data)]
+
+
+def _fetch_for_prior(plan: PriorPlan, data: str | None) -> list[str]:
     from rela_zoo.data import image_source
     from rela_zoo.hub import open_address, published_artefacts, pull, pull_transport_address
 
-    config = plan.config
-    if config.prior is None:
-        return ["this run has no prior: it needs nothing"]
+    config, spec = plan.config, plan.spec
     lines: list[str] = []
-    spec = plan.prior
     fits = False
-    if config.embeddings is not None:
+    if plan.embeddings is not None:
         fits = True
-        if config.embeddings.startswith("hf://"):
-            table, _ = open_address(config.embeddings)
+        if plan.embeddings.startswith("hf://"):
+            table, _ = open_address(plan.embeddings)
             lines.append(f"embeddings {table.path}")
     elif data is not None and Path(data).expanduser().exists():
         fits = find_published(plan, image_source(data)) is not None
@@ -148,8 +151,8 @@ def fetch_for_run(plan: RelaPlan, data: str | None) -> list[str]:
             pulled = pull(spec, name)
             fits = True
             lines.append(f"embeddings and transport of {name}: {pulled.bytes / 1e6:,.1f} MB")
-    if config.transport is not None and config.transport.startswith("hf://"):
-        lines.append(f"transport {pull_transport_address(config.transport)[0]}")
+    if plan.transport is not None and plan.transport.startswith("hf://"):
+        lines.append(f"transport {pull_transport_address(plan.transport)[0]}")
     if not fits and spec.has_weights:
         pulled = pull(spec, what=("weights",))
         lines.append(f"weights {pulled.weights}: embeddings will be computed on the spot")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rela_zoo._io.log import logger
-from rela_zoo.engine._plan import RelaPlan
+from rela_zoo.engine._plan import PriorPlan
 from rela_zoo.errors import EmbeddingsError, WeightsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _SAME_IMAGE_COSINE = 0.99
 
 
 def verify_rows(
-    plan: RelaPlan,
+    plan: PriorPlan,
     table: EmbeddingTable,
     positions: np.ndarray,
     source: ImageSource,
@@ -35,7 +35,7 @@ def verify_rows(
     """Make sure that rows joined by id are of these pictures, as far as `rela.verify` asks.
 
     Args:
-        plan: of the run.
+        plan: of the prior.
         table: with the rows.
         positions: (N,) int64, the row of each image.
         source: the images.
@@ -57,7 +57,7 @@ def verify_rows(
     if required:
         raise EmbeddingsError(
             "whether the embeddings are of these pictures can't be verified, and rela.verify=required",
-            expected=f"digests of pictures in {table.path}, or the weights of {config.prior} in reach",
+            expected=f"digests of pictures in {table.path}, or the weights of {plan.name} in reach",
             got="neither: the embeddings were made by an older rela-zoo",
             fix="embed this data set anew, fetch the weights (`rela-zoo pull PRIOR --weights`), or set rela.verify=8",
         )
@@ -88,7 +88,7 @@ def refuse_other_pictures(table: EmbeddingTable, source: ImageSource) -> int:
 
 
 def _embed_again(
-    plan: RelaPlan,
+    plan: PriorPlan,
     table: EmbeddingTable,
     positions: np.ndarray,
     source: ImageSource,
@@ -99,7 +99,7 @@ def _embed_again(
     """Embed a few samples again and compare with the stored rows; whether that could be done."""
     from rela_zoo.prior import find_weights, load_prior
 
-    config, spec = plan.config, plan.prior
+    config, spec = plan.config, plan.spec
     try:
         if not download and spec.has_weights:
             find_weights(spec, download=False)
@@ -116,7 +116,7 @@ def _embed_again(
     if float(cosines.min()) < _SAME_IMAGE_COSINE:
         worst = int(cosines.argmin())
         raise EmbeddingsError(
-            f"the stored embedding of {source.ids[int(picks[worst])]} is not what {config.prior} gives for this image",
+            f"the stored embedding of {source.ids[int(picks[worst])]} is not what {plan.name} gives for this image",
             expected=f"a cosine of at least {_SAME_IMAGE_COSINE} for {len(picks)} samples embedded again",
             got=f"{float(cosines.min()):.4f} (mean {float(cosines.mean()):.4f})",
             fix="embed this data set anew, or set rela.verify=0 if you know why they differ",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rela_zoo._io.log import logger, speak
-from rela_zoo.engine._plan import RelaPlan, plan_rela
+from rela_zoo.engine._plan import PriorPlan, RelaPlan, plan_rela
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
 from rela_zoo.engine._stage import StageControl, no_accelerated
@@ -24,11 +24,12 @@ from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.objective import build_head, cosine_discrepancy
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
-from rela_zoo.engine.targets import Targets, resolve_targets
+from rela_zoo.engine.targets import Student, Targets, resolve_targets, student_targets
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.hub import Artefact
+    from rela_zoo.transport import TargetTransport
 
 log = logger(__name__)
 
@@ -56,13 +57,15 @@ class Accelerator:
         run: how long the training is.
         rela: keys of the `rela` section (documented in `rela_zoo/conf/rela/default.yaml`), or a plan made of one.
         device: where features, head and targets live.
+        student: the network to be trained, for `rela.prior=self`.
 
     Attributes:
         config: the checked section.
         sampler: gives a loader the subset of each epoch; hosts that shard samplers leave it alone.
-        head: m → k, by `rela.head`; None where the accelerated loss is not used.
-        dim: k, width of the targets; 0 where there are none.
-        targets: the prior's rows and their transport; None where no embeddings are used.
+        head: m → k, by `rela.head`; a `ModuleList` of one for each prior where there are several; None where the
+            accelerated loss is not used.
+        dims: k, width of the targets, for each prior; empty where there are none.
+        targets: the rows and their transport, for each prior; empty where no embeddings are used.
 
     Raises:
         ConfigError: mistakes in `rela`, or a subset smaller than a batch; every problem that can be found.
@@ -89,6 +92,7 @@ class Accelerator:
         run: RunShape,
         rela: Mapping[str, Any] | RelaConfig | RelaPlan,
         device: str | torch.device = "cpu",
+        student: Student | None = None,
     ) -> None:
         speak()
         plan = rela if isinstance(rela, RelaPlan) else plan_rela(rela)
@@ -103,20 +107,20 @@ class Accelerator:
             from rela_zoo.data import image_source
 
             source = image_source(data)
-        self.targets: Targets | None = None
+        self.targets: tuple[Targets, ...] = ()
         if self.config.needs_embeddings:
-            self.targets = resolve_targets(plan, source, device=self.device)
+            self.targets = tuple(self._resolve(prior, source, student) for prior in plan.priors)
         subset = run_subset(
             self.config,
             n=len(data if source is None else source),
             seed=self.seed,
             epochs=run.length,
             source=source,
-            targets=self.targets,
+            targets=self.targets[0] if self.targets else None,
             device=self.device,
         )
         self.head: nn.Module | None = None
-        self.dim = 0
+        self.dims: tuple[int, ...] = ()
         if self.config.has_targets:
             self._build_head(features_dim)
         self.sampler: SubsetSampler = run.sampler(subset)
@@ -142,14 +146,30 @@ class Accelerator:
             fix = "choose a backbone whose class sets features_dim"
             got = f"features_dim={features_dim}"
             raise ConfigError([Problem("backbone.name", "a student with features", got, fix)])
-        assert self.targets is not None
-        self.targets = self.targets.to(self.device)
-        transport, wanted = self.targets.transport, self.config.components
-        kept = transport.max_dim
+        self.targets = tuple(one.to(self.device) for one in self.targets)
+        self.dims = tuple(self._width(one.transport, int(features_dim)) for one in self.targets)
+        # One prior's head is the same whether or not there are others.
+        heads = [
+            build_head(self.config.head, int(features_dim), dim, self.seed + number).to(self.device)
+            for number, dim in enumerate(self.dims)
+        ]
+        self._heads = heads
+        self.head = heads[0] if len(heads) == 1 else nn.ModuleList(heads)
+
+    def _width(self, transport: TargetTransport, features_dim: int) -> int:
+        """k of one prior: what the features can hold, the prior has, and `rela.components` asks for."""
+        wanted, kept = self.config.components, transport.max_dim
         if wanted is not None:
             kept = min(kept, wanted) if isinstance(wanted, int) else transport.dim_for(wanted)
-        self.dim = min(int(features_dim), kept)
-        self.head = build_head(self.config.head, int(features_dim), self.dim, self.seed).to(self.device)
+        return min(features_dim, kept)
+
+    def _resolve(self, prior: PriorPlan | None, source: Any, student: Student | None) -> Targets:
+        if prior is not None:
+            return resolve_targets(prior, source, device=self.device)
+        if student is None:
+            fix = "give `student`, or name a prior, such as `random`"
+            raise ConfigError([Problem("rela.prior", "a host that knows its student, for self", "none", fix)])
+        return student_targets(student, source, device=self.device)
 
     # ── what a loop is built from ─────────────────────────────────────────────────────────────────────────────────
 
@@ -187,7 +207,7 @@ class Accelerator:
     @property
     def artefacts(self) -> tuple[Artefact, ...]:
         """Which embeddings, transport and weights are used, for a lock file."""
-        return () if self.targets is None else self.targets.artefacts
+        return tuple(artefact for one in self.targets for artefact in one.artefacts)
 
     def optimiser_steps(self, epochs: int) -> int:
         """Optimiser steps of the first `epochs` epochs."""
@@ -321,14 +341,16 @@ class Accelerator:
 
     def _discrepancies(self, features: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, Tensor | None]:
         """Of each sample, the mean over views of the discrepancy, (B,); and the samples' weights."""
-        if self.head is None or self.targets is None:
+        if self.head is None:
             fix = "name a prior in rela.prior, and ask `begin_batch` or `batches` for the stage"
             raise RelaZooError("there is no accelerated stage, and so no loss of it", got=f"{self.config}", fix=fix)
-        here, head = indices.cpu(), self.head
-        rows = to_device(self.targets.rows(here), features[0].device)
-        wanted = self.targets.transport(rows, dim=self.dim, power=self.config.power)
-        losses = torch.stack([cosine_discrepancy(head(one), wanted) for one in features]).mean(dim=0)
-        return losses, self.weights(here)
+        here, losses = indices.cpu(), []
+        for targets, head, dim in zip(self.targets, self._heads, self.dims, strict=True):
+            rows = to_device(targets.rows(here), features[0].device)
+            wanted = targets.transport(rows, dim=dim, power=self.config.power)
+            losses += [cosine_discrepancy(head(one), wanted) for one in features]
+        # A cosine is at the same scale for every prior, whatever the size of its embeddings: all count alike.
+        return torch.stack(losses).mean(dim=0), self.weights(here)
 
     @property
     def share(self) -> float:
@@ -393,15 +415,15 @@ class Accelerator:
             ratio += f" (whole batches of the {len(subset)} drawn)"
         if config.selection.banner:
             ratio += f"; {config.selection.banner}"
-        if self.targets is None:
+        if not self.targets:
             return f"rela_zoo is active · no prior: the method's own stage from the start\n  data    {ratio}"
-        table, transport = self.targets.table, self.targets.transport
-        lines.append(f"rela_zoo is active · prior {config.prior} ({config.preprocessing} preprocessing)")
-        lines.append(f"  rows    {table.shape[0]} × {table.shape[1]}, digest {table.digest[:12]}")
-        if config.has_targets:
-            explained = sum(transport.stats.explained_variance_ratio[: self.dim])
+        lines.append(f"rela_zoo is active · prior {', '.join(config.priors)} ({config.preprocessing} preprocessing)")
+        for one in self.targets:
+            lines.append(f"  rows    {one.table.shape[0]} × {one.table.shape[1]}, digest {one.table.digest[:12]}")
+        for one, dim in zip(self.targets, self.dims, strict=False):
+            explained = sum(one.transport.stats.explained_variance_ratio[:dim])
             lines.append(
-                f"  targets {self.dim} dimensions, {explained:.1%} of the variance, divided by deviation^{config.power:g}; "
+                f"  targets {dim} dimensions, {explained:.1%} of the variance, divided by deviation^{config.power:g}; "
                 f"head {config.head}"
             )
         lines.append(f"  data    {ratio}")
@@ -415,6 +437,11 @@ class Accelerator:
         lines.append(f"  stages  {rule}")
         return "\n".join(lines)
 
+    @property
+    def _digest(self) -> str | None:
+        """Of the embeddings of all priors."""
+        return ",".join(one.table.digest for one in self.targets) or None
+
     # ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def state_dict(self, *, head: bool = True) -> dict[str, Any]:
@@ -423,8 +450,7 @@ class Accelerator:
         Args:
             head: whether to put the head in; not where it is part of a module that is saved anyway.
         """
-        digest = None if self.targets is None else self.targets.table.digest
-        state = {**self._stage.state_dict(), "embeddings": digest, "steps": self._steps}
+        state = {**self._stage.state_dict(), "embeddings": self._digest, "steps": self._steps}
         if head and self.head is not None:
             state["head"] = self.head.state_dict()
         return state
@@ -439,7 +465,7 @@ class Accelerator:
         Raises:
             RelaZooError: if the state is of a run over other data or embeddings.
         """
-        digest = None if self.targets is None else self.targets.table.digest
+        digest = self._digest
         if state["embeddings"] != digest:
             raise RelaZooError(
                 "this checkpoint was trained on other embeddings",

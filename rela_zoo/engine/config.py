@@ -16,11 +16,13 @@ from rela_zoo.data.view_config import View
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.selection import SelectionConfig, read_selection
 
-_Name = Annotated[
-    PathText | None,
-    Field(description="a name, a path, or null"),
+_Names = Annotated[
+    PathText | Annotated[tuple[PathText, ...], Field(min_length=1)] | None,
+    Field(description="a name, a path, a list of them, or null"),
     Fix("set {key}=null, or name one; `rela-zoo list` shows the priors"),
 ]
+# The student as it is initialised.
+SELF = "self"
 
 
 class RelaConfig(Section):
@@ -29,14 +31,14 @@ class RelaConfig(Section):
     # Defaults are checked too: what is wrong may be that something else was left at its default.
     model_config = ConfigDict(validate_default=True)
 
-    prior: _Name = None
+    prior: _Names = None
     data_ratio: Annotated[
         float,
         Field(gt=0, le=1, description="a number in (0, 1]"),
         Fix("set {key}=0.2 for a fifth of the data in each epoch"),
     ] = 0.2
-    embeddings: _Name = None
-    transport: _Name = None
+    embeddings: _Names = None
+    transport: _Names = None
     power: Annotated[
         float,
         Field(ge=0, le=1, description="a number in [0, 1]"),
@@ -76,6 +78,18 @@ class RelaConfig(Section):
     ) = None
 
     @property
+    def priors(self) -> tuple[str, ...]:
+        """The priors, in the order of the configuration; none without one."""
+        return _listed(self.prior)
+
+    @property
+    def by_prior(self) -> list[tuple[str, str | None, str | None]]:
+        """Of each prior: its name, its embeddings, its transport."""
+        none = [None] * len(self.priors)
+        rows, moved = _listed(self.embeddings) or none, _listed(self.transport) or none
+        return list(zip(self.priors, rows, moved, strict=True))
+
+    @property
     def accelerates(self) -> bool:
         """Whether there is an accelerated stage at all: a prior, and a handover that isn't at the very start."""
         return self.prior is not None and self.handover != 0.0
@@ -102,12 +116,23 @@ class RelaConfig(Section):
 
     # A key that is wrong by itself is missing from `info.data`: then nothing is said about what depends on it.
 
+    @field_validator("prior")
+    @classmethod
+    def _each_once(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise Problems([Problem("", "each prior once", repr(list(value)), "name each prior once in {key}")])
+        return value
+
     @field_validator("embeddings", "transport")
     @classmethod
-    def _of_a_prior(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("prior", "?") is None:
+    def _of_a_prior(cls, value: str | tuple[str, ...] | None, info: ValidationInfo) -> str | tuple[str, ...] | None:
+        prior = info.data.get("prior", "?")
+        if value is not None and prior is None:
             expected, fix = "null when rela.prior is null", "name the prior they come from, or set {key}=null"
             raise Problems([Problem("", expected, repr(value), fix)])
+        if value is not None and prior != "?" and len(_listed(value)) != len(_listed(prior)):
+            fix = "give one for each prior, in their order, or set {key}=null"
+            raise Problems([Problem("", f"one for each of {len(_listed(prior))} priors", repr(value), fix)])
         return value
 
     @field_validator("selection", mode="before")
@@ -137,6 +162,10 @@ class RelaConfig(Section):
         if problems:
             raise Problems(problems)
         return tuple(given) or given
+
+
+def _listed(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else value
 
 
 @lru_cache(maxsize=1)

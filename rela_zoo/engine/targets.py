@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rela_zoo._io import ranks
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.log import logger
 from rela_zoo._io.once import made_once
 from rela_zoo._io.paths import artefact_cache
-from rela_zoo.engine._plan import RelaPlan
+from rela_zoo.engine._plan import PriorPlan
 from rela_zoo.engine._published import Published, find_published
 from rela_zoo.engine._verify import verify_rows
 from rela_zoo.errors import EmbeddingsError, RelaZooError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
     from rela_zoo.embeddings import EmbeddingTable
     from rela_zoo.hub import Artefact
+    from rela_zoo.prior import Prior
     from rela_zoo.transport import TargetTransport
 
 log = logger(__name__)
@@ -55,7 +56,36 @@ class Targets:
         return self.table.rows(self.positions[indices.numpy()])
 
 
-def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device) -> Targets:
+@dataclass(frozen=True)
+class Student:
+    """The network to be trained, as it is initialised: the prior `self`.
+
+    Attributes:
+        network: images (B, 3, size, size) → features (B, m).
+        size: side of its images, in pixels.
+        mean, std: that its images are normalised by, three numbers each.
+    """
+
+    network: nn.Module
+    size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def student_targets(student: Student, source: ImageSource, *, device: torch.device) -> Targets:
+    """Targets by the student itself before it is trained, for `source`; embeddings and transport lie in the cache."""
+    from rela_zoo.embeddings import open_embeddings
+    from rela_zoo.hub import Artefact
+    from rela_zoo.prior import untrained_prior
+
+    prior = untrained_prior(student.network, student.size, student.mean, student.std)
+    folder, _ = _embedded(prior.identity(), lambda: prior, source, device)
+    table = open_embeddings(folder)
+    rows = Artefact("embeddings", None, None, None, "", table.digest)
+    return Targets(table, _fitted(table), table.positions(source.ids), (rows,))
+
+
+def resolve_targets(plan: PriorPlan, source: ImageSource, *, device: torch.device) -> Targets:
     """Find or make embeddings and transport for `source`, and join them to it by sample id.
 
     Missing artefacts are made by one process of each machine into the cache; other ranks and jobs wait for it. The
@@ -69,15 +99,14 @@ def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device
     from rela_zoo.embeddings import open_embeddings
     from rela_zoo.hub import Artefact, open_address
 
-    config = plan.config
     fresh, published, used = False, None, []
-    if config.embeddings is not None and config.embeddings.startswith("hf://"):
-        table, rows = open_address(config.embeddings)
-    elif config.embeddings is None and (published := find_published(plan, source)) is not None:
+    if plan.embeddings is not None and plan.embeddings.startswith("hf://"):
+        table, rows = open_address(plan.embeddings)
+    elif plan.embeddings is None and (published := find_published(plan, source)) is not None:
         table, rows = published.table, published.rows
     else:
-        if config.embeddings is not None:
-            table = open_embeddings(config.embeddings)
+        if plan.embeddings is not None:
+            table = open_embeddings(plan.embeddings)
         else:
             table, weights, fresh = _cached_embeddings(plan, source, device)
             used += weights
@@ -95,30 +124,39 @@ def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device
 
 
 def _cached_embeddings(
-    plan: RelaPlan, source: ImageSource, device: torch.device
+    plan: PriorPlan, source: ImageSource, device: torch.device
 ) -> tuple[EmbeddingTable, list[Artefact], bool]:
     """Embeddings of `source` from the cache, made there when missing; by which weights; and whether just now."""
-    from rela_zoo.embeddings import INDEX, cache_folder, embed, open_embeddings
+    from rela_zoo.embeddings import open_embeddings
     from rela_zoo.hub import weights_artefact
     from rela_zoo.prior import load_prior, prior_identity
 
-    spec, preprocessing = plan.prior, plan.config.preprocessing
+    spec, preprocessing = plan.spec, plan.config.preprocessing
     identity, prior = prior_identity(spec, preprocessing), None
     if identity is None:
         prior = load_prior(spec, preprocessing=preprocessing)
         identity = prior.identity()
-    folder = cache_folder(identity, source)
-
-    def make() -> None:
-        network = prior or load_prior(spec, preprocessing=preprocessing)
-        log.info(f"rela_zoo: embedding {len(source)} images with {spec.id} → {folder}")
-        embed(network, source, folder, device=str(device))
-
-    lock = folder.with_name(f".{folder.name}.lock")
-    fresh = made_once(folder / INDEX, make, what="embeddings", lock=lock)
+    loaded = prior
+    folder, fresh = _embedded(identity, lambda: loaded or load_prior(spec, preprocessing=preprocessing), source, device)
     table = open_embeddings(folder)
     revision, digest = str(identity["revision"]) or None, str(identity["weights_sha256"])
     return table, [weights_artefact(spec, revision, digest)] if spec.has_weights else [], fresh
+
+
+def _embedded(
+    identity: Mapping[str, str | int], load: Callable[[], Prior], source: ImageSource, device: torch.device
+) -> tuple[Path, bool]:
+    """The folder of the cache with a prior's embeddings of `source`, made there when missing; and whether just now."""
+    from rela_zoo.embeddings import INDEX, cache_folder, embed
+
+    folder = cache_folder(identity, source)
+
+    def make() -> None:
+        log.info(f"rela_zoo: embedding {len(source)} images with {identity['id']} → {folder}")
+        embed(load(), source, folder, device=str(device))
+
+    lock = folder.with_name(f".{folder.name}.lock")
+    return folder, made_once(folder / INDEX, make, what="embeddings", lock=lock)
 
 
 def _by_the_first(check: Callable[[], None]) -> None:
@@ -140,19 +178,19 @@ def _by_the_first(check: Callable[[], None]) -> None:
         raise RelaZooError("rank 0 has stopped, and so does this one", got=said, fix="see the error of rank 0")
 
 
-def _check_prior(plan: RelaPlan, table: EmbeddingTable) -> None:
+def _check_prior(plan: PriorPlan, table: EmbeddingTable) -> None:
     from rela_zoo.prior import check_same_prior, entry_identity
 
     check_same_prior(
-        entry_identity(plan.prior, plan.config.preprocessing),
+        entry_identity(plan.spec, plan.config.preprocessing),
         table.info.identity,
         f"the embeddings in {table.path} are not by the prior of this run",
         error=EmbeddingsError,
-        fix=f"run `rela-zoo embed {plan.config.prior} DATA --out DIR`, or set rela.embeddings=null",
+        fix=f"run `rela-zoo embed {plan.name} DATA --out DIR`, or set rela.embeddings=null",
     )
 
 
-def _join(table: EmbeddingTable, source: ImageSource, plan: RelaPlan) -> np.ndarray:
+def _join(table: EmbeddingTable, source: ImageSource, plan: PriorPlan) -> np.ndarray:
     try:
         return table.positions(source.ids)
     except EmbeddingsError as error:
@@ -168,19 +206,19 @@ def _join(table: EmbeddingTable, source: ImageSource, plan: RelaPlan) -> np.ndar
             f"rela.embeddings do not belong to this data set: {error.what}",
             expected=error.expected or f"a row for each of the {len(source)} samples of {source.describe()}",
             got=error.got,
-            fix=f"run `rela-zoo embed {plan.config.prior} DATA --out DIR` on this data set, point rela.embeddings at "
+            fix=f"run `rela-zoo embed {plan.name} DATA --out DIR` on this data set, point rela.embeddings at "
             "the right artefact, or set rela.embeddings=null to compute them here",
         ) from error
 
 
 def _transport(
-    plan: RelaPlan, table: EmbeddingTable, published: Published | None
+    plan: PriorPlan, table: EmbeddingTable, published: Published | None
 ) -> tuple[TargetTransport, list[Artefact]]:
     """The transport, and which it is; not where it is fitted here: then it follows from the rows."""
     from rela_zoo.hub import Artefact, pull_transport_address
-    from rela_zoo.transport import TargetTransport, check_target_fits, fit_transport
+    from rela_zoo.transport import TargetTransport, check_target_fits
 
-    given = plan.config.transport
+    given = plan.transport
     if given is not None:
         if given.startswith("hf://"):
             place, artefact = pull_transport_address(given)
@@ -198,6 +236,13 @@ def _transport(
         if transport.dim == table.shape[1] and transport.stats.source_digest == table.digest:
             return transport, [artefact]
         log.info("rela_zoo: the published transport was fitted on other rows; it is fitted anew")
+    return _fitted(table), []
+
+
+def _fitted(table: EmbeddingTable) -> TargetTransport:
+    """The transport fitted on these rows, from the cache, or made there."""
+    from rela_zoo.transport import TargetTransport, fit_transport
+
     path = artefact_cache() / "transports" / f"{table.digest[:32]}.safetensors"
     made_once(path, lambda: fit_transport(table).save(path), what="a transport")
-    return TargetTransport.load(path), []
+    return TargetTransport.load(path)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
         cfg: Any
         features_dim: int | None
+        backbone: nn.Module
         num_large_crops: int
         num_crops: int
         multicrop: bool
@@ -148,7 +149,8 @@ class RelaMixin(_Contract):
             return
         seed = int(self.cfg.get("seed", None) or 0)
         views = ViewShape(self._rela_host.crop_size(self), self.num_large_crops)
-        facts = ModuleFacts(getattr(self, "features_dim", None), seed, self.cfg.get("method", "the method"), views)
+        name, dim = self.cfg.get("method", "the method"), getattr(self, "features_dim", None)
+        facts = ModuleFacts(dim, seed, name, views, network=self.backbone)
         self._rela_run = LightningRun(
             cast(HostTrainer, self.trainer), self._rela_plan, self._rela_host.data(self), facts
         )
@@ -329,7 +331,7 @@ def _record_artefacts(accelerator: Accelerator, folder: Path | None) -> None:
     """
     from rela_zoo.hub import is_locked, write_lock
 
-    if accelerator.targets is None:
+    if not accelerator.targets:
         return
     if folder is not None:
         write_lock(folder, accelerator.artefacts)

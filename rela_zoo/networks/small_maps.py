@@ -16,7 +16,8 @@ class SmallMapConv2d(nn.Conv2d):
     @classmethod
     def of(cls, conv: nn.Conv2d) -> SmallMapConv2d:
         """The same convolution, sharing its parameters."""
-        small = cls(conv.in_channels, conv.out_channels, 3, conv.stride, 1, bias=conv.bias is not None, device="meta")
+        bias, channels = conv.bias is not None, (conv.in_channels, conv.out_channels)
+        small = cls(*channels, 3, conv.stride[0], 1, bias=bias, device="meta")
         small.weight, small.bias = conv.weight, conv.bias
         return small.train(conv.training)
 
@@ -38,4 +39,5 @@ def with_small_maps(network: nn.Module) -> nn.Module:
 
 def _fits(conv: nn.Conv2d) -> bool:
     plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+    plain = plain and conv.stride[0] == conv.stride[1]
     return plain and conv.kernel_size == (3, 3) and conv.padding == (1, 1)

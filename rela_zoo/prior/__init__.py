@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         reference_preprocessing,
     )
     from rela_zoo.prior._same import Identity, check_same_prior, identity_differences, identity_digest
+    from rela_zoo.prior._student import untrained_prior
     from rela_zoo.prior._weights import (
         UnpinnedWeightsWarning,
         find_weights,
@@ -47,6 +48,7 @@ _EXPORTS = {
     "RELA_REFERENCE": "_preprocessing",
     "UPSTREAM": "_preprocessing",
     "reference_preprocessing": "_preprocessing",
+    "untrained_prior": "_student",
     "UnpinnedWeightsWarning": "_weights",
     "find_weights": "_weights",
     "read_weights": "_weights",
@@ -78,6 +80,7 @@ __all__ = [
     "reference_preprocessing",
     "state_digest",
     "timm_preprocessing",
+    "untrained_prior",
     "verify_sha256",
 ]
 

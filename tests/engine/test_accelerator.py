@@ -72,10 +72,10 @@ def test_the_loss_is_one_minus_the_cosine_to_the_transported_row():
     of.start_epoch(0)
     with torch.no_grad():
         found = float(of.loss([FEATURES[indices], 2 * FEATURES[indices]], indices))
-    table, transport, total = of.targets.table, of.targets.transport, 0.0
+    table, transport, total = of.targets[0].table, of.targets[0].transport, 0.0
     for index in indices.tolist():
         row = table.rows([list(table.ids).index(table.ids[index])])[0].double()
-        k = of.dim
+        k = of.dims[0]
         target = ((row - transport.mean) @ transport.components[:, :k].double()) / transport.scale[:k]
         for times in (1, 2):
             with torch.no_grad():
@@ -118,7 +118,7 @@ def test_a_trained_head_is_for_the_optimiser_and_a_frozen_one_is_not():
 def test_without_a_prior_there_are_subsets_and_nothing_else():
     of = accelerator(prior=None, handover="adaptive")
     assert [stage for _, stage, _ in run(of, 2)] == [False] * 8
-    assert of.targets is None
+    assert not of.targets
     assert of.artefacts == ()
     with pytest.raises(RelaZooError, match="no accelerated stage"):
         of.loss([FEATURES[:3]], torch.arange(3))
@@ -177,7 +177,7 @@ def test_rows_in_the_cache_need_no_weights(tmp_path, monkeypatch):
     weights.unlink()
     with pytest.warns(UserWarning, match=r"rela\.verify is skipped"):
         again = accelerator(prior="mine")
-    assert again.targets.table.path == first.targets.table.path
+    assert again.targets[0].table.path == first.targets[0].table.path
     assert [one.sha256 for one in again.artefacts] == [one.sha256 for one in first.artefacts]
     with pytest.raises(WeightsError, match="not on this machine"):
         accelerator(prior="mine", preprocessing="rela-reference")

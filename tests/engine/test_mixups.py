@@ -62,14 +62,14 @@ def test_one_prior_by_two_names_is_one(tmp_path: Path, own: EmbeddingTable) -> N
     assert identity_differences(own.info.identity, named.info.identity) == []
     assert identity_digest(own.info.identity) == identity_digest(named.info.identity)
     assert identity_digest(own.info.identity) == identity_digest(OWN)
-    plan = plan_rela({"prior": NAME, "embeddings": str(named.path)})
+    plan = plan_rela({"prior": NAME, "embeddings": str(named.path)}).only
     _check_prior(plan, named)
 
 
 def test_embeddings_and_a_run(own: EmbeddingTable, other: EmbeddingTable, field: str) -> None:
     with pytest.raises(ConfigError, match=rf"(?s)rela.embeddings.*{field}"):
         plan_rela({"prior": NAME, "embeddings": str(other.path)})
-    plan = plan_rela({"prior": NAME, "embeddings": str(own.path)})
+    plan = plan_rela({"prior": NAME, "embeddings": str(own.path)}).only
     with refused(field, EmbeddingsError):  # rows by address are seen only when they are there
         _check_prior(plan, other)
 
@@ -77,7 +77,7 @@ def test_embeddings_and_a_run(own: EmbeddingTable, other: EmbeddingTable, field:
 def test_embeddings_and_a_target_transport(own: EmbeddingTable, other: EmbeddingTable, field: str) -> None:
     file = other.path.parent / "t.safetensors"
     fit_transport(other).save(file)
-    plan = plan_rela({"prior": NAME, "embeddings": str(own.path), "transport": str(file)})
+    plan = plan_rela({"prior": NAME, "embeddings": str(own.path), "transport": str(file)}).only
     with refused(field):
         _transport(plan, own, None)
     out = other.path.parent / "out"
@@ -116,7 +116,7 @@ def test_files_of_before_know_a_name_and_a_preprocessing(own: EmbeddingTable, tm
     old = replace(fitted, stats=replace(fitted.stats, identity=None, source_digest="5" * 64))
     old.save(tmp_path / "old.safetensors")
     assert TargetTransport.load(tmp_path / "old.safetensors").stats.identity is None
-    plan = plan_rela({"prior": NAME, "embeddings": str(own.path), "transport": str(tmp_path / "old.safetensors")})
+    plan = plan_rela({"prior": NAME, "embeddings": str(own.path), "transport": str(tmp_path / "old.safetensors")}).only
     assert _transport(plan, own, None)[0].dim == DIM
     for key, value in (("prior", "another"), ("preprocessing", "rela-reference")):
         replace(old, stats=replace(old.stats, **{key: value})).save(tmp_path / "old.safetensors")

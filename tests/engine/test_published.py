@@ -28,15 +28,15 @@ SHARD = "shard-00001.safetensors"
 
 
 def test_rows_by_another_prior_are_not_used(zoo, said):
-    plan = plan_rela({"prior": zoo.name})
-    plan = replace(plan, spec=plan.prior.model_copy(update={"id": "another"}))
+    plan = plan_rela({"prior": zoo.name}).only
+    plan = replace(plan, spec=plan.spec.model_copy(update={"id": "another"}))
     assert find_published(plan, image_source(str(zoo.images / "train"))) is None
     assert "they are by home-made" in str(said)
 
 
 def test_all_ranks_use_what_the_first_one_chose(zoo, monkeypatch):
     """A rank that is told of a choice asks for nothing of its own; one that can't follow stops the job."""
-    plan, source = plan_rela({"prior": zoo.name}), image_source(str(zoo.images / "train"))
+    plan, source = plan_rela({"prior": zoo.name}).only, image_source(str(zoo.images / "train"))
     monkeypatch.setattr(_published, "_choose", lambda *a: pytest.fail("chose for itself"))
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
@@ -95,7 +95,7 @@ def no_weights(monkeypatch):
 
 def _resolve(folder, **rela):
     source = image_source(str(folder))
-    return resolve_targets(plan_rela({"prior": "cifar10-resnet20", **rela}), source, device=torch.device("cpu"))
+    return resolve_targets(plan_rela({"prior": "cifar10-resnet20", **rela}).only, source, device=torch.device("cpu"))
 
 
 def test_embeddings_of_a_packaged_prior_are_found_by_who_made_them(zoo, tmp_path, monkeypatch, said):
@@ -124,9 +124,9 @@ def test_other_pictures_of_the_same_names_are_not_trained_on(zoo, tmp_path, monk
 
 
 def test_what_can_not_be_checked_is_said_and_can_be_refused(zoo, no_weights):
-    plan = plan_rela({"prior": zoo.name})  # rows without digests, by weights that are nowhere
+    plan = plan_rela({"prior": zoo.name}).only  # rows without digests, by weights that are nowhere
     source = image_source(str(zoo.images / "train"))
     with pytest.warns(UserWarning, match="not verified"):
         resolve_targets(plan, source, device=torch.device("cpu"))
     with pytest.raises(EmbeddingsError, match=r"can't be verified, and rela\.verify=required"):
-        resolve_targets(plan_rela({"prior": zoo.name, "verify": "required"}), source, device=torch.device("cpu"))
+        resolve_targets(plan_rela({"prior": zoo.name, "verify": "required"}).only, source, device=torch.device("cpu"))

@@ -75,7 +75,7 @@ def test_the_head(head):
 
 def test_the_loss_is_the_mean_over_views_and_samples_of_one_minus_cosine():
     module, run = _fit({"handover": 1.0, "data_ratio": 1.0}, trainer={"max_epochs": 1})
-    targets = module.rela.targets
+    targets = module.rela.targets[0]
     source = image_source(host.Images())
     table = open_embeddings(targets.table.path)
     batch = next(iter(run.train_dataloader))
@@ -189,7 +189,7 @@ def test_the_checkpoint_holds_the_head_and_not_the_table(tmp_path):
     run.save_checkpoint(path)
     kept = torch.load(path, weights_only=True)
     assert "rela_head.weight" in kept["state_dict"]
-    assert kept["rela"]["embeddings"] == module.rela.targets.table.digest
+    assert kept["rela"]["embeddings"] == module.rela.targets[0].table.digest
     assert not any("transport" in key or "table" in key for key in kept["state_dict"])
 
 

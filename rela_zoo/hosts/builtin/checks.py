@@ -165,17 +165,18 @@ class _Check:
 
     def _without_broken(self, train: ImageDataset) -> ImageDataset:
         """The training set without what can't be decoded, where that may be left out, or was when it was embedded."""
-        config = None if self.plan is None else self.plan.config
         listed: tuple[str, ...] = ()
-        if config is not None and config.embeddings is not None and not config.embeddings.startswith("hf:"):
-            from rela_zoo.embeddings import open_embeddings
+        given = [] if self.plan is None else [rows for _, rows, _ in self.plan.config.by_prior]
+        for rows in given:
+            if rows is not None and not rows.startswith("hf:"):
+                from rela_zoo.embeddings import open_embeddings
 
-            listed = tuple(open_embeddings(config.embeddings).info.skipped)
+                listed += tuple(open_embeddings(rows).info.skipped)
         broken = undecodable(train.without(listed).source) if self.get("data.on_error") == "skip" else []
         smaller = train.without([*listed, *broken])
         count = len(train) - len(smaller)
         if count:
-            why = "can't be decoded" if broken else f"were left out of {config.embeddings}" if config else ""
+            why = "can't be decoded" if broken else f"were left out of {', '.join(filter(None, given))}"
             here = next(one for one in train.source.ids if one in {*listed, *broken})
             log.warning(f"rela_zoo: {count:,} images are left out of the training, for they {why}: {here}, …")
         return smaller

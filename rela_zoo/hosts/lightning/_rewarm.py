@@ -1,7 +1,7 @@
 """Learning-rate schedules that begin anew at the handover, whichever they are.
 
-A schedule of Lightning's is stepped from its start over the whole training. At the handover it is put back to its start,
-and from there on stepped so much faster that it ends with the training.
+A schedule of Lightning's is stepped from its start over the whole training. At the handover it is put back to its
+start, and from there on stepped so much faster that it ends with the training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Rewarm:
         """In `training_step`, when the stage of the batch is known."""
         if self._start is None:
             self._start = [
-                {"state": copy.deepcopy(one.state_dict()), "rates": [group["lr"] for group in one.optimizer.param_groups]}
+                {
+                    "state": copy.deepcopy(one.state_dict()),
+                    "rates": [group["lr"] for group in one.optimizer.param_groups],
+                }
                 for one in self._schedules
             ]
         if self._accelerator.handover_step in (None, 0):
@@ -76,7 +79,11 @@ class Rewarm:
 
     def state_dict(self) -> dict[str, Any]:
         """The schedules' start, and what was made of them since the handover."""
-        return {"start": self._start, "made": self._made, "since": self._counts() if self._made is None else self._since}
+        return {
+            "start": self._start,
+            "made": self._made,
+            "since": self._counts() if self._made is None else self._since,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""

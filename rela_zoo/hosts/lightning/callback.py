@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 
 from rela_zoo.engine import Accelerator, ViewShape, plan_rela
 from rela_zoo.errors import ConfigError, Problem
@@ -56,6 +57,7 @@ class RelaCallback(Callback):
             `image_source` takes.
         accumulate: batches in an optimiser step, for a module that accumulates gradients in manual optimisation.
         seed: of subsets, views and head.
+        network: gives a module's network from images to features, for `rela.prior=self`; needs `views`.
 
     Attributes:
         run: the run under way or just ended; None before.
@@ -77,12 +79,13 @@ class RelaCallback(Callback):
         source: Any = None,
         accumulate: int | None = None,
         seed: int = 0,
+        network: Callable[[Any], nn.Module] | None = None,
     ) -> None:
         self.plan = plan_rela(rela)
         if self.plan.config.selection.weighted and self.plan.config.handover != 1.0:
             raise ConfigError([_WEIGHTED])
         self._features_dim, self._views, self._source = features_dim, views, source
-        self._accumulate, self._seed = accumulate, seed
+        self._accumulate, self._seed, self._network = accumulate, seed, network
         self._attached = Attachments()
         self.run: LightningRun | None = None
         self.accelerated = False
@@ -99,7 +102,8 @@ class RelaCallback(Callback):
 
     def facts(self, trainer: Trainer, module: LightningModule, data: Any) -> ModuleFacts:
         """What has to be known of a module, given what `data` gave."""
-        return ModuleFacts(self._features_dim, self._seed, type(module).__name__, self._views, self._accumulate)
+        name, network = type(module).__name__, None if self._network is None else self._network(module)
+        return ModuleFacts(self._features_dim, self._seed, name, self._views, self._accumulate, network)
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Resolve artefacts, build the head, put the loader into place."""

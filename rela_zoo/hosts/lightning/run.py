@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rela_zoo._io.log import logger
-from rela_zoo.engine import Accelerator, RelaPlan, ViewShape
+from rela_zoo.data.views import find_normalisation
+from rela_zoo.engine import Accelerator, RelaPlan, Student, ViewShape
 from rela_zoo.errors import RelaZooError
 from rela_zoo.hosts.lightning._finite import loss_of
 from rela_zoo.hosts.lightning._rewarm import Rewarm
@@ -31,6 +32,7 @@ class ModuleFacts:
         method: its name, for messages.
         views: of the accelerated stage; None keeps the data's own in both stages.
         accumulate: batches in an optimiser step, where the module makes it by hand; None asks the trainer.
+        network: images → features (B, features_dim), as it is before training, for `rela.prior=self`.
     """
 
     features_dim: int | None
@@ -38,6 +40,7 @@ class ModuleFacts:
     method: str
     views: ViewShape | None
     accumulate: int | None = None
+    network: nn.Module | None = None
 
 
 class LightningRun:
@@ -70,6 +73,7 @@ class LightningRun:
             run=run_shape(trainer, data.batch_size, facts.seed, facts.method, facts.accumulate),
             rela=plan,
             device=trainer.strategy.root_device,
+            student=_student(facts, data),
         )
         # Rows are read by index from files: in a compiled module that is done outside of the graph.
         self._loss = torch.compiler.disable(accelerator.loss)
@@ -204,3 +208,12 @@ class LightningRun:
         self._global_step = int(checkpoint["global_step"])
         self._steps = int(state.get("steps") or self._global_step)
         return state
+
+
+def _student(facts: ModuleFacts, data: TrainingData) -> Student | None:
+    """The network as its own prior; None where it or the normalisation of its images is not known."""
+    own = getattr(getattr(data, "owner", None), "transform", None)
+    found = None if own is None else find_normalisation(own)
+    if facts.network is None or facts.views is None or found is None:
+        return None
+    return Student(facts.network, facts.views.crop_size, *found)

@@ -140,7 +140,7 @@ def _targets_against_images(trainer, module):
         data.transform = transform
     with torch.no_grad():
         wanted = torch.cat([prior(prior.transform(image)[None]) for image in images])
-    rows = module.rela.targets.rows(torch.arange(len(data))).float()
+    rows = module.rela.targets[0].rows(torch.arange(len(data))).float()
     return {"worst": float(torch.nn.functional.cosine_similarity(wanted, rows).min()), "samples": len(data)}
 
 

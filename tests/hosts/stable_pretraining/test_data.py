@@ -28,7 +28,7 @@ def joined(monkeypatch):
     own = Accelerator.loss
 
     def loss(self, features, indices):
-        met.append(self.targets.rows(indices))
+        met.append(self.targets[0].rows(indices))
         return own(self, features, indices)
 
     monkeypatch.setattr(Accelerator, "loss", loss)

@@ -46,7 +46,7 @@ def test_published_by_anybody_and_found_by_the_name_of_the_prior(
     index = json.dumps({"format": 1, "priors": {}, "embeddings": done.listing}).encode()
     writer.store.add("rela-zoo/registry", {"index.json": index}, kind="dataset")
     monkeypatch.delenv("HF_TOKEN")
-    targets = resolve_targets(plan_rela({"prior": NAME}), image_source(home.images), device=torch.device("cpu"))
+    targets = resolve_targets(plan_rela({"prior": NAME}).only, image_source(home.images), device=torch.device("cpu"))
     assert {one.kind: one.repo for one in targets.artefacts} == {"embeddings": "org/rows", "transport": "org/rows"}
     assert "published in org/rows" in str(said)
     assert targets.transport.max_dim == 4
