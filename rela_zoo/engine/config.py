@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, InstanceOf, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, ValidationInfo, field_validator
 
 from rela_zoo._io.fields import Fix, PathText, Problems, Section
 from rela_zoo._io.paths import packaged_configs
@@ -18,6 +18,7 @@ from rela_zoo.selection import SelectionConfig, read_selection
 
 _Names = Annotated[
     PathText | Annotated[tuple[PathText, ...], Field(min_length=1)] | None,
+    BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
     Field(description="a name, a path, a list of them, or null"),
     Fix("set {key}=null, or name one; `rela-zoo list` shows the priors"),
 ]

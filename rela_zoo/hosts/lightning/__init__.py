@@ -5,7 +5,7 @@ Works with Lightning 2.1 and newer. Everything that is not Lightning's public in
 
 from rela_zoo.hosts.lightning._finite import FiniteLosses
 from rela_zoo.hosts.lightning._trainer import next_epoch
-from rela_zoo.hosts.lightning.callback import RelaCallback, accelerating
+from rela_zoo.hosts.lightning.callback import RelaCallback, accelerating, mixing
 from rela_zoo.hosts.lightning.data import LoaderData, TrainingData
 from rela_zoo.hosts.lightning.run import LightningRun, ModuleFacts
 
@@ -17,5 +17,6 @@ __all__ = [
     "RelaCallback",
     "TrainingData",
     "accelerating",
+    "mixing",
     "next_epoch",
 ]

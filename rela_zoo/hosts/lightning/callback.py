@@ -41,6 +41,20 @@ def accelerating(module: LightningModule) -> LightningRun | None:
     return callback.run if callback is not None and callback.accelerated else None
 
 
+def mixing(module: LightningModule) -> LightningRun | None:
+    """The run of a module in its own stage, where `rela.mix` gives the accelerated loss a share; else None.
+
+    For one line at the end of `training_step`:
+
+        if rela := mixing(self):
+            loss = rela.mixed(loss, features)
+    """
+    callback = _TRAINING.get(module)
+    if callback is None or callback.accelerated or not callback.plan.config.mixes:
+        return None
+    return callback.run
+
+
 class RelaCallback(Callback):
     """Trains any LightningModule by a `rela` section: accelerated stage first, subsets throughout.
 

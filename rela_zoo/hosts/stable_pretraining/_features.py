@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,6 +32,24 @@ class Features:
             return _flat(self._made_by(module, images))
         backbone = self._backbone(module)
         return _flat(getattr(backbone, "forward_student", backbone)(images))
+
+    @contextmanager
+    def noted(self, module: Any) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Within it the module may compute features itself; the function given takes images, and gives their features.
+
+        Of images that went through the backbone as they are, it gives what came out then; others go through it again.
+        """
+        seen: dict[int, Tensor] = {}
+        handles = []
+        if not callable(self._made_by):
+            backbone = self._backbone(module)
+            network = getattr(backbone, "student", backbone)
+            handles.append(network.register_forward_hook(lambda _, given, made: _note(seen, given, made)))
+        try:
+            yield lambda images: seen[id(images)] if id(images) in seen else self(module, images)
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def embeddings(self, module: Any, images: Sequence[Tensor], features: Sequence[Tensor]) -> list[Tensor]:
         """What a module shows of each view: (B, m) without gradient; of a backbone with a teacher, the teacher's."""
@@ -67,6 +86,12 @@ class Features:
                 got=f"parts {children}",
                 fix="name it: accelerate(…, features=NAME), or give a function of module and images",
             ) from None
+
+
+def _note(seen: dict[int, Tensor], given: tuple[Any, ...], made: Any) -> None:
+    """Remember features by the images that they are of, in a forward with gradient."""
+    if len(given) == 1 and isinstance(given[0], Tensor) and torch.is_grad_enabled():
+        seen[id(given[0])] = _flat(made)
 
 
 def _flat(output: Any) -> Tensor:

@@ -44,7 +44,7 @@ class SptCallback(RelaCallback):
     def facts(self, trainer: Trainer, module: Any, data: DictionaryData) -> ModuleFacts:
         """What has to be known of a module, given what `data` gave."""
         dim = self._features_dim
-        if dim is None and self.plan.config.accelerates:
+        if dim is None and self.plan.config.has_targets:
             if data.gpu_transform is not None:
                 fix = "say it: accelerate(…, features_dim=…)"
                 raise ConfigError(
@@ -84,9 +84,19 @@ class SptCallback(RelaCallback):
             return self._accelerated(self.run, module, batch, stage)
         self._in_own = stage == "fit"
         try:
+            if self._in_own and self.run is not None and self.plan.config.mixes:
+                return self._mixed(self.run, module, batch, stage)
             return self._own(module, batch, stage)
         finally:
             self._in_own = False
+
+    def _mixed(self, run: LightningRun, module: Any, batch: Any, stage: str) -> Any:
+        """The module's own forward, its loss with a share of the accelerated one."""
+        images = [view[self._image] for view in large_views(batch, self._image).values()]
+        with self._features.noted(module) as features:
+            out = self._own(module, batch, stage)
+            out["loss"] = run.mixed(out["loss"], [features(one) for one in images])
+        return out
 
     def _accelerated(self, run: LightningRun, module: Any, batch: Any, stage: str) -> dict[str, Any]:
         views = list(large_views(batch, self._image).values())
