@@ -40,7 +40,9 @@ def list_command(
     text: Annotated[
         str | None, typer.Option(help="Only entries with this text in name, title, architecture or training data.")
     ] = None,
-    ready: Annotated[bool, typer.Option("--ready", help="Only those that load here and now, without a network.")] = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Only those that load here and now, without a network.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the priors known by name, and which of them are ready here and now."""
@@ -68,7 +70,9 @@ def list_command(
     state = {spec.id: readiness(spec) for spec in specs}
     specs = [spec for spec in specs if not ready or state[spec.id] == "yes"]
     if as_json:
-        typer.echo(json.dumps([{**_as_dict(spec), "ready": state[spec.id]} for spec in specs], indent=2, ensure_ascii=False))
+        typer.echo(
+            json.dumps([{**_as_dict(spec), "ready": state[spec.id]} for spec in specs], indent=2, ensure_ascii=False)
+        )
         return
     console = _console()
     if not specs:
@@ -96,8 +100,8 @@ def list_command(
         )
     console.print(table)
     console.print(
-        f"{len(specs)} priors. `ready`: whether it loads here and now, without a network; `rela-zoo show NAME` says what "
-        "it needs. `pin`: who vouches for the hash of the weights; `none` loads with a warning, and not "
+        f"{len(specs)} priors. `ready`: whether it loads here and now, without a network; `rela-zoo show NAME` says "
+        "more. `pin`: who vouches for the hash of the weights; `none` loads with a warning, and not "
         "at all when strict. Any timm architecture is also there untrained, as random-<architecture>.",
         style="dim",
     )

@@ -118,7 +118,9 @@ def read_checked(spec: PriorSpec, wanted: PackageFile, path: Path) -> dict[str, 
     try:
         state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a pickle can make the restricted unpickler raise
-        raise _no_state(path, f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}") from None
+        raise _no_state(
+            path, f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}"
+        ) from None
     if not isinstance(state, dict) or not state:
         raise _no_state(path, type(state).__name__)
     for name, value in state.items():

@@ -26,11 +26,12 @@ def to_timm_names(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Ten
     stages = getattr(network, "blocks", None)
     if "_conv_stem.weight" not in state or not isinstance(stages, nn.Sequential):
         return state
+    # "blocks.0.0", "blocks.1.0", "blocks.1.1", …, in order.
+    inner = [(f"blocks.{stage}.{name}", block) for stage, part in stages.named_children()
+             for name, block in part.named_children()]  # fmt: skip
     blocks = {
-        str(number): (f"blocks.{stage}.{place}", _WIDENING if hasattr(block, "conv_pwl") else _PLAIN)
-        for number, (stage, place, block) in enumerate(
-            (stage, place, block) for stage, part in enumerate(stages) for place, block in enumerate(part)
-        )
+        str(number): (name, _WIDENING if hasattr(block, "conv_pwl") else _PLAIN)
+        for number, (name, block) in enumerate(inner)
     }
     return {_renamed(key, blocks): value for key, value in state.items()}
 
