@@ -41,7 +41,7 @@ class Timm(Family):
         return (named,) if isinstance(named, str) else tuple(named)
 
     def to_own_names(self, network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """EfficientNet-PyTorch's names; then timm's own conversion (whole CLIP, other position grids), if it has one."""
+        """EfficientNet-PyTorch's names; then timm's own conversion (whole CLIP, other position grids) if it has one."""
         state = to_timm_names(network, state)
         module = sys.modules[type(network).__module__]
         convert: Callable[..., dict[str, Tensor]] | None = getattr(module, "checkpoint_filter_fn", None)
