@@ -13,6 +13,7 @@ from rela_zoo.remote import cached_file
 
 Readiness = Literal["yes", "needs download", "needs pip install", "needs a file", "needs code"]
 
+# Those of `families`, told here without importing torch.
 _BUILT_IN = ("timm", "cifar-resnet", "open-nsfw", "callable")
 _FAMILIES = "rela_zoo.priors"
 

@@ -81,7 +81,7 @@ def _load(site: Site, home: Path) -> dict[str, object]:
 
 
 def test_the_families_of_this_package() -> None:
-    assert set(FAMILIES.built_in) == {"timm", "cifar-resnet", "callable", "external"}
+    assert set(FAMILIES.built_in) == {"timm", "cifar-resnet", "open-nsfw", "callable", "external"}
 
 
 def test_a_family_of_another_package_loads_a_prior_by_name(site: Site, home: Path) -> None:
