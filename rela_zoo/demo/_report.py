@@ -106,7 +106,7 @@ def print_table(rows: Sequence[Row], prior: Scores, prior_name: str, draws: int)
     # Narrow enough for a terminal of 80 columns, where rich would otherwise cut words off.
     title = f"Held-out accuracy on digits, % (few labels: 10 a class, mean of {draws} draws)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("\nrun", no_wrap=True)
+    table.add_column("\nrun")
     headers = ("few\nlabels", "all\nlabels", "\n20-NN", "samples\nseen", "wall\ntime", "hand-\nover")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)

@@ -17,11 +17,12 @@ from rela_zoo.demo._bar import Bar
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._figure import draw
 from rela_zoo.demo._report import Row, environment, print_table, write_results
-from rela_zoo.demo._student import HeldOut, Scores, Watch, read_held_out, score
+from rela_zoo.demo._student import HeldOut, Watch, read_held_out, score, score_table
 from rela_zoo.embeddings import embed
 from rela_zoo.hosts.builtin.compose import compose
 from rela_zoo.hosts.builtin.train import initial_method, train
 from rela_zoo.prior import load_prior
+from rela_zoo.registry import prior_spec
 from rela_zoo.transport import fit_transport
 
 log = logger(__name__)
@@ -43,17 +44,26 @@ class Training:
     data_ratio: float
 
 
-TRAININGS = (
-    Training("rela-20", f"ReLA 20 %, {PRIOR}", PRIOR, 0.2),
-    Training("rela-random-20", "ReLA 20 %, random prior", "random", 0.2),
-    Training("byol-20", "BYOL 20 %", None, 0.2),
-    Training("byol-100", "BYOL 100 %", None, 1.0),
-)
+def trainings(prior: str) -> tuple[Training, ...]:
+    """What is compared. Those without the prior are the same whichever it is, and are kept from demo to demo.
+
+    Args:
+        prior: its id.
+    """
+    name = "rela-20" if prior == PRIOR else f"rela-20-{prior}"
+    control = Training("rela-random-20", "ReLA 20 %, random prior", "random", 0.2)
+    return (
+        Training(name, f"ReLA 20 %, {prior}", prior, 0.2),
+        *((control,) if prior != "random" else ()),
+        Training("byol-20", "BYOL 20 %", None, 0.2),
+        Training("byol-100", "BYOL 100 %", None, 1.0),
+    )
 
 
 def run_demo(
     output: Path,
     *,
+    prior: str = PRIOR,
     seed: int = 0,
     epochs: int | None = None,
     fresh: bool = False,
@@ -65,14 +75,21 @@ def run_demo(
 
     Args:
         output: folder to write to; made if missing.
+        prior: its name, whatever `prior_spec` takes; `cifar10-resnet20` is shipped with the package.
         seed: of students, subsets and views.
         epochs: of each training; None for those of the packaged configuration, for which it is tuned.
         fresh: throw away what an earlier call has trained.
 
     Returns:
         One row a run, the untrained student first.
+
+    Raises:
+        UnknownPriorError: nothing has this name.
+        WeightsError: the prior's weights are out of reach; the message says what it needs.
     """
     speak()
+    spec = prior_spec(prior)
+    planned = trainings(spec.id)
     started = time.monotonic()
     if fresh:
         shutil.rmtree(output / "runs", ignore_errors=True)
@@ -80,43 +97,49 @@ def run_demo(
     log.info(f"data: scikit-learn's digits, 1437 + 360 images of 32×32, in {train_folder.parent}")
     held_out = read_held_out(train_folder, val_folder)
     artefacts: Artefacts = {}
-    for prior in (PRIOR, "random"):
-        table = embed(prior, train_folder, output / "artefacts" / prior / "embeddings")
-        transport = output / "artefacts" / prior / "transport.safetensors"
+    for one in dict.fromkeys((spec.id, "random")):
+        network = load_prior(spec if one == spec.id else one)
+        folder = output / "artefacts" / one
+        table = embed(network, train_folder, folder / "embeddings")
+        if one == spec.id:
+            prior_scores = score_table(table, embed(network, val_folder, folder / "held-out"), draws=_DRAWS)
+        transport = folder / "transport.safetensors"
         fit_transport(table).save(transport)
-        artefacts[prior] = (table.path, transport)
+        artefacts[one] = (table.path, transport)
         log.info(
-            f"prior {prior}: {table.shape[0]} × {table.shape[1]} embeddings, transport fitted, in {transport.parent}"
+            f"prior {one}: {table.shape[0]} × {table.shape[1]} embeddings, transport fitted, in {transport.parent}"
         )
 
     configs = {
-        training.name: _config(training, artefacts, train_folder, output / "runs", seed, epochs)
-        for training in TRAININGS
+        training.name: _config(training, prior, artefacts, train_folder, output / "runs", seed, epochs)
+        for training in planned
     }
     untrained: Any = initial_method(configs["byol-100"]).backbone
     scores = score(untrained, held_out, draws=_DRAWS)
     rows = [Row.of_scores("untrained", "untrained student", None, 0.0, scores, seed)]
     features = {"untrained student": scores.features}
     curves: dict[str, list[tuple[int, float]]] = {}
-    for number, training in enumerate(TRAININGS, start=1):
+    for number, training in enumerate(planned, start=1):
         cfg = configs[training.name]
-        log.info(f"training {number} of {len(TRAININGS)}: {training.title}")
+        log.info(f"training {number} of {len(planned)}: {training.title}")
         row, cloud = _finished(training, cfg, output) or _train(training, cfg, output, held_out)
         rows.append(row)
         curves[training.title] = [(0, rows[0].few_label_accuracy), *((int(n), a) for n, a in row.curve)]
         features[training.title] = cloud
-    prior_scores = score(load_prior(PRIOR), read_held_out(train_folder, val_folder, prior=PRIOR), draws=_DRAWS)
-    _draw(output / "figure.png", curves, rows[0], features, prior_scores, held_out)
+    shown = {f"prior {spec.id}, {prior_scores.features.shape[1]}-D": prior_scores.features}
+    for title in ("untrained student", planned[0].title, planned[-1].title):
+        shown[title] = features[title]
+    draw(output / "figure.png", curves, rows[0].few_label_accuracy, shown, held_out.val_labels)
     settings = {key: cfg[key] for key in ("max_epochs", "optimizer", "momentum", "augmentations")}
-    write_results(output / "results.json", rows, {PRIOR: prior_scores}, environment(), settings)
-    print_table(rows, prior_scores, PRIOR, _DRAWS)
+    write_results(output / "results.json", rows, {spec.id: prior_scores}, environment(), settings)
+    print_table(rows, prior_scores, spec.id, _DRAWS)
     log.info(f"results: {output / 'results.json'}\nfigure:  {output / 'figure.png'}")
     log.info(f"done in {time.monotonic() - started:.0f} s; artefacts, checkpoints and data are in {output}")
     return rows
 
 
 def _config(
-    training: Training, artefacts: Artefacts, data: Path, runs: Path, seed: int, epochs: int | None
+    training: Training, prior: str, artefacts: Artefacts, data: Path, runs: Path, seed: int, epochs: int | None
 ) -> dict[str, Any]:
     """The configuration of `rela-zoo pretrain --config-name demo …`, as plain data."""
     from omegaconf import OmegaConf
@@ -128,7 +151,7 @@ def _config(
     if training.prior is None:
         overrides.append("rela=default")
     else:
-        overrides += [f"rela={training.prior}", "rela.augmentations=method"]
+        overrides += [f"rela={'random' if training.prior == 'random' else prior}", "rela.augmentations=method"]
         paths["rela.embeddings"], paths["rela.transport"] = artefacts[training.prior]
     overrides += [f"{key}='{path.resolve()}'" for key, path in paths.items()]
     return OmegaConf.to_container(compose("demo", None, overrides), resolve=True)  # type: ignore[return-value]
@@ -172,15 +195,3 @@ def _train(training: Training, cfg: dict[str, Any], output: Path, held_out: Held
         np.save(file, scores.features)
     atomic_write(path, (json.dumps({"config": cfg, "row": asdict(row)}, indent=1) + "\n").encode("utf-8"))
     return row, scores.features
-
-
-def _draw(
-    path: Path, curves: Any, untrained: Row, features: dict[str, np.ndarray], prior: Scores, held_out: HeldOut
-) -> None:
-    shown = {
-        f"prior {PRIOR}, 64-D": prior.features,
-        "untrained student": features["untrained student"],
-        TRAININGS[0].title: features[TRAININGS[0].title],
-        TRAININGS[3].title: features[TRAININGS[3].title],
-    }
-    draw(path, curves, untrained.few_label_accuracy, shown, held_out.val_labels)

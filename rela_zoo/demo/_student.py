@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from rela_zoo.analysis.evaluate import extract_features, few_label_probe, knn_accuracy, linear_probe
+from rela_zoo.embeddings import EmbeddingTable
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -28,17 +29,12 @@ class HeldOut:
     val_labels: np.ndarray
 
 
-def read_held_out(train: Path, val: Path, prior: str | None = None) -> HeldOut:
-    """Read both image folders, prepared for the student, or by a prior's own transform if one is named."""
+def read_held_out(train: Path, val: Path) -> HeldOut:
+    """Read both image folders, prepared for the student."""
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    if prior is None:
-        prepare: Any = transforms.Compose([transforms.ToTensor(), transforms.Normalize(_MEAN, _STD)])
-    else:
-        from rela_zoo.prior import load_prior
-
-        prepare = load_prior(prior).transform
+    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(_MEAN, _STD)])
     parts: list[Any] = []
     for folder in (train, val):
         dataset = ImageFolder(str(folder), transform=prepare)
@@ -63,8 +59,23 @@ def _features(network: nn.Module, images: Tensor, labels: np.ndarray) -> np.ndar
 
 def score(network: nn.Module, held_out: HeldOut, *, draws: int) -> Scores:
     """Probe a network: all labels, 10 labels a class (mean of several draws), and 20 nearest neighbours."""
-    x, y = _features(network, held_out.train, held_out.train_labels), held_out.train_labels
-    x_val, y_val = _features(network, held_out.val, held_out.val_labels), held_out.val_labels
+    x, x_val = (_features(network, *part) for part in ((held_out.train, held_out.train_labels),
+                                                       (held_out.val, held_out.val_labels)))  # fmt: skip
+    return score_features(x, held_out.train_labels, x_val, held_out.val_labels, draws=draws)
+
+
+def score_table(train: EmbeddingTable, val: EmbeddingTable, *, draws: int) -> Scores:
+    """Probe a prior by its embeddings of both image folders; the first part of a sample's id is its class."""
+    parts: list[np.ndarray] = []
+    names = sorted({one.split("/")[0] for one in train.ids})
+    for table in (train, val):
+        rows = table.rows(range(len(table.ids))).float().numpy()
+        parts += [rows, np.asarray([names.index(one.split("/")[0]) for one in table.ids])]
+    return score_features(*parts, draws=draws)
+
+
+def score_features(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, *, draws: int) -> Scores:
+    """The same from features (N, D) and labels (N,) of both parts."""
     few = few_label_probe(x, y, x_val, y_val, per_class=10, draws=draws)
     return Scores(
         probe=linear_probe(x, y, x_val, y_val),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rela_zoo.prior._build import build, feature_dim, load_into, timm_preprocessing
     from rela_zoo.prior._identity import entry_identity, prior_identity
     from rela_zoo.prior._load import Prior, load_prior
+    from rela_zoo.prior._places import Readiness, readiness
     from rela_zoo.prior._preprocessing import (
         PREPROCESSINGS,
         RELA_REFERENCE,
@@ -43,6 +44,8 @@ _EXPORTS = {
     "feature_dim": "_build",
     "load_into": "_build",
     "timm_preprocessing": "_build",
+    "Readiness": "_places",
+    "readiness": "_places",
     "ImageTransform": "_preprocessing",
     "PREPROCESSINGS": "_preprocessing",
     "RELA_REFERENCE": "_preprocessing",
@@ -65,6 +68,7 @@ __all__ = [
     "Identity",
     "ImageTransform",
     "Prior",
+    "Readiness",
     "UnpinnedWeightsWarning",
     "build",
     "check_same_prior",
@@ -77,6 +81,7 @@ __all__ = [
     "load_prior",
     "prior_identity",
     "read_weights",
+    "readiness",
     "reference_preprocessing",
     "state_digest",
     "timm_preprocessing",

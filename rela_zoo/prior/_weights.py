@@ -1,6 +1,7 @@
 """Weight files: where they are, whether they are the right ones, and reading them without running anything.
 
-Only safetensors is read, which holds tensors and text and no code. Pickles are refused wherever they come from.
+Only safetensors is read, which holds tensors and text and no code. Pickles are refused wherever they come from, but for
+files inside packages of the package index whose hash an entry pins (`_installed`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from rela_zoo._io import paths
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.safetensors_header import HeaderError, read_header
 from rela_zoo.errors import HubError, WeightsError
+from rela_zoo.prior._installed import weights_of_package
+from rela_zoo.prior._places import own_weights_path, supplied_path
 from rela_zoo.prior.families import FAMILIES
 from rela_zoo.registry import PriorSpec
 from rela_zoo.remote import fetch_file
@@ -35,7 +38,7 @@ class FoundWeights:
 
 
 def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
-    """The weight file of an entry: packaged, put there by the user, or from the Hub (its cache, else a download).
+    """The weight file of an entry: packaged, put there by the user, of another package, or from the Hub.
 
     Args:
         spec: the entry.
@@ -62,11 +65,11 @@ def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
             expected=packaged,
             fix="reinstall rela-zoo: pip install --force-reinstall rela-zoo",
         )
-    own = own_weights_path(spec)
-    beside = spec.folder / file if spec.folder is not None and spec.source == "local" else None
-    for path in (own, beside):
-        if path is not None and path.is_file():
-            return FoundWeights(path, spec.revision)
+    own, supplied = own_weights_path(spec), supplied_path(spec)
+    if supplied is not None:
+        return FoundWeights(supplied, spec.revision)
+    if spec.source == "package":
+        return FoundWeights(weights_of_package(spec), None)
     if spec.source == "local":
         raise WeightsError(
             f"the weights of {spec.id!r} are not on this machine, and can't be downloaded",
@@ -75,11 +78,6 @@ def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
             fix=_how_to_supply(spec, own),
         )
     return _from_hub(spec, file, own, download)
-
-
-def own_weights_path(spec: PriorSpec) -> Path:
-    """Where a user puts the weight file of an entry by hand."""
-    return paths.user_weights() / spec.id / (spec.file or "model.safetensors")
 
 
 def _hash_wanted(spec: PriorSpec) -> str:

@@ -3,7 +3,17 @@
 from rela_zoo.registry._hub_index import HUB_ENTRY_FILE, INDEX_VARIABLE, index_embeddings, index_names
 from rela_zoo.registry._lookup import list_priors, packaged_priors, prior_spec, user_priors
 from rela_zoo.registry._read import EntryError, parse_yaml, read_entry, read_folder
-from rela_zoo.registry._spec import Artefacts, HubFolder, Licence, Origin, Pin, Preprocessing, PriorSpec, Source
+from rela_zoo.registry._spec import (
+    Artefacts,
+    HubFolder,
+    Licence,
+    Origin,
+    PackageFile,
+    Pin,
+    Preprocessing,
+    PriorSpec,
+    Source,
+)
 
 __all__ = [
     "HUB_ENTRY_FILE",
@@ -13,6 +23,7 @@ __all__ = [
     "HubFolder",
     "Licence",
     "Origin",
+    "PackageFile",
     "Pin",
     "Preprocessing",
     "PriorSpec",

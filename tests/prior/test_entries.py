@@ -12,7 +12,7 @@ from rela_zoo.networks.cifar_resnet import with_cifar_stem
 from rela_zoo.prior import _build
 from rela_zoo.registry import packaged_priors
 
-SPECS = [spec for spec in packaged_priors() if spec.family in ("timm", "cifar-resnet")]
+SPECS = [spec for spec in packaged_priors() if spec.family in ("timm", "cifar-resnet", "open-nsfw")]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.id)

@@ -81,7 +81,7 @@ def _load(site: Site, home: Path) -> dict[str, object]:
 
 
 def test_the_families_of_this_package() -> None:
-    assert set(FAMILIES.built_in) == {"timm", "cifar-resnet", "callable", "external"}
+    assert set(FAMILIES.built_in) == {"timm", "cifar-resnet", "open-nsfw", "callable", "external"}
 
 
 def test_a_family_of_another_package_loads_a_prior_by_name(site: Site, home: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_family_that_nobody_builds(make_spec, family: str, hint: str) -> None:
     with pytest.raises(RegistryError, match="nothing here builds") as caught:
         load_prior(spec)
     assert hint in str(caught.value)
-    assert "callable, cifar-resnet, external or timm" in str(caught.value)
+    assert "callable, cifar-resnet, external, open-nsfw or timm" in str(caught.value)
 
 
 def test_an_untrained_network_must_say_how_images_are_prepared(make_spec) -> None:

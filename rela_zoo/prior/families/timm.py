@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rela_zoo.errors import RegistryError, UnknownPriorError
 from rela_zoo.networks.cifar_resnet import with_cifar_stem
 from rela_zoo.prior.families._base import Family
+from rela_zoo.prior.families._efficientnet_names import to_timm_names
 from rela_zoo.registry import Preprocessing, PriorSpec
 
 
@@ -40,7 +41,8 @@ class Timm(Family):
         return (named,) if isinstance(named, str) else tuple(named)
 
     def to_own_names(self, network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """timm's own conversion (whole CLIP, other position grids), which timm keeps beside the network."""
+        """EfficientNet-PyTorch's names; then timm's own conversion (whole CLIP, other position grids) if it has one."""
+        state = to_timm_names(network, state)
         module = sys.modules[type(network).__module__]
         convert: Callable[..., dict[str, Tensor]] | None = getattr(module, "checkpoint_filter_fn", None)
         if convert is None or not module.__name__.startswith("timm."):

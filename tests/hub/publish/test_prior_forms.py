@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rela_zoo.errors import RegistryError, WeightsError
 from rela_zoo.hub.publish import Details, prepare, publish
 from rela_zoo.hub.publish._prior_forms import from_checkpoint, from_entry, from_module, from_timm
 from rela_zoo.hub.publish._publishable_weights import write_safetensors
+from rela_zoo.networks.cifar_resnet import CifarResNet
 
 MINE = Details(id="mine", licence="mit", training_data="noise")
 VIT = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -36,6 +38,37 @@ def test_a_packaged_prior_needs_a_name_of_its_own(tmp_path: Path) -> None:
     source = from_entry("cifar10-resnet20", Details(id="renamed"), None, tmp_path)
     assert source.spec.sha256 == "2b7af01773ca59484b43f114d35f0664d47bda63ea772253c028f07600599ca0"
     assert source.spec.title.startswith("Supervised ResNet-20")
+
+
+def test_weights_of_a_package_are_published_as_the_safetensors_made_of_them(
+    weight_packages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELA_ZOO_HOME", str(tmp_path / "home"))
+    state = CifarResNet(8).state_dict()
+    torch.save(state, tmp_path / "net.pth")
+    save_file(state, tmp_path / "net.safetensors")
+    source, converted = (tmp_path / "net.pth").read_bytes(), (tmp_path / "net.safetensors").read_bytes()
+    weight_packages.install("net-weights", "net_weights/net.pth", source)
+    package = {"distribution": "net-weights", "version": "1.0", "file": "net_weights/net.pth"}
+    entry = {
+        "id": "mine",
+        "title": "Mine",
+        "source": "package",
+        "family": "cifar-resnet",
+        "architecture": "resnet8",
+        "dim": 64,
+        "file": "model.safetensors",
+        "pin": "confirmed",
+        "licence": "mit",
+        "sha256": hashlib.sha256(converted).hexdigest(),
+        "package": {**package, "sha256": hashlib.sha256(source).hexdigest()},
+        "preprocessing": {"input_size": 32, "resize": 32, "interpolation": "bilinear", "mean": 0.5, "std": 0.5},
+    }
+    (tmp_path / "mine.yaml").write_text(json.dumps(entry))
+    found = from_entry(str(tmp_path / "mine.yaml"), Details(id="theirs"), None, tmp_path)
+    assert (found.spec.source, found.spec.package, found.spec.sha256) == ("local", None, entry["sha256"])
+    assert found.weights is not None
+    assert found.weights.read_bytes() == converted
 
 
 def test_weights_that_stay_where_they_are_must_be_pinned(tmp_path: Path) -> None:
