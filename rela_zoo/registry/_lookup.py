@@ -127,6 +127,7 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
 
     Args:
         name: an id or alias; a path to a `.yaml` entry; `random-<timm architecture>`; `hf://org/name@<40-hex commit>`.
+            An id or alias followed by `@` and a number of pixels is that prior fed images of that size.
 
     Returns:
         the entry. That of `random-<timm architecture>` has no `dim` and no `preprocessing`: only timm knows them, so
@@ -149,6 +150,8 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
         return _from_path(Path(text).expanduser())
     known = list_priors()
     wanted = text.strip().lower()
+    if sized := re.fullmatch(r"(.+)@(\d{1,4})", wanted):
+        return at_size(prior_spec(sized[1]), int(sized[2]))
     _refuse_wrong_entry(wanted)
     for spec in known:
         if wanted == spec.id or wanted in spec.aliases:
@@ -156,6 +159,31 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
     if wanted.startswith(RANDOM_PREFIX):
         return random_spec(wanted)
     return _from_index(wanted, _unknown(text, known))
+
+
+def at_size(spec: PriorSpec, size: int) -> PriorSpec:
+    """The entry of a prior that is fed images of another size: smaller ones embed faster, and see less.
+
+    The share of the resized image that is cropped stays. It is another prior, with embeddings of its own, named
+    `<id>@<size>`. Convolutional networks take any size; others say so when they are loaded.
+
+    Args:
+        spec: the prior's own entry.
+        size: side of the network's input, in pixels.
+
+    Raises:
+        UnknownPriorError: the size can't be, or the entry does not say how its images are prepared.
+    """
+    own = spec.preprocessing
+    if own is None or not 8 <= size <= 4096:
+        got = f"{spec.id}@{size}"
+        fix = "name a size in [8, 4096], of an entry with `preprocessing`"
+        raise UnknownPriorError(f"{got!r} names no prior", expected="<name>@<pixels>", got=got, fix=fix)
+    resize = max(size, round(own.resize * size / own.input_size))
+    preprocessing = own.model_copy(update={"input_size": size, "resize": resize})
+    return spec.model_copy(
+        update={"id": f"{spec.id}@{size}", "aliases": (), "preprocessing": preprocessing, "artefacts": {}}
+    )
 
 
 def random_spec(name: str) -> PriorSpec:
