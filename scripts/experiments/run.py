@@ -69,6 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
     os.chdir(arguments.work)
     _grid.compose_all(runs)
     done = {row["run"] for row in _results.read(results)}
+    # The same run may be in two cells, said in another order.
+    runs = list({run.digest: run for run in reversed(runs)}.values())[::-1]
     missing = [run for run in runs if run.digest not in done]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} done, {len(missing)} to make → {results}", file=sys.stderr)
     if arguments.dry_run:
