@@ -38,7 +38,9 @@ def embed_command(
     data: Annotated[str, typer.Argument(help="An image folder, a parquet file, a folder of them, or a pattern.")],
     out: Annotated[Path, typer.Option(help="Folder to write. Run again after a stop, it goes on where it was.")],
     dtype: Annotated[RowType, typer.Option(help="How rows are stored.")] = RowType.float16,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once on the device.")] = 256,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images at once on the device; 256 on a GPU and 32 on a CPU by default.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode images. Default: 0 on a CPU, up to 8 on a GPU.")
     ] = None,

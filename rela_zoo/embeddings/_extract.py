@@ -11,6 +11,7 @@ import torch
 
 from rela_zoo._io.lock import locked
 from rela_zoo._io.log import logger
+from rela_zoo._io.memory import keep_freed_memory
 from rela_zoo._io.progress import Progress
 from rela_zoo.data import ImageSource, encode_ids, image_source
 from rela_zoo.embeddings._batches import embed_batch, image_loader, on_device, sort_out, stack
@@ -46,7 +47,7 @@ def embed(
     out: str | Path,
     *,
     dtype: Literal["float16", "float32"] = "float16",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     num_workers: int = 0,
     device: str | torch.device | None = None,
     shard_rows: int = _SHARD_ROWS,
@@ -63,7 +64,8 @@ def embed(
         data: whatever `image_source` accepts.
         out: the folder to write; new, empty, or of an earlier run for the same thing.
         dtype: of the stored rows. float16 holds magnitudes up to 65504.
-        batch_size: images at once on the device; at least 1.
+        batch_size: images at once on the device, at least 1; None takes 256 on a GPU, and 32 on a CPU, whose caches
+            hold no more.
         num_workers: processes that decode images; 0 decodes in this one.
         device: where the prior runs; None takes CUDA if there is one. The prior is put back afterwards.
         shard_rows: images a shard; part of what is made, so it must be the same when going on.
@@ -83,8 +85,13 @@ def embed(
         >>> table.shape, table.ids[0]
         ((240, 64), 'cat/000.png')
     """
+    where = _device(device)
+    if batch_size is None:
+        batch_size = 32 if where.type == "cpu" else 256
     _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error)
-    run = _Run(_device(device), batch_size, num_workers, on_error, progress)
+    if where.type == "cpu":
+        keep_freed_memory()
+    run = _Run(where, batch_size, num_workers, on_error, progress)
     source = image_source(data)
     prior = _loaded(prior)
     out = Path(out).expanduser()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import rela_zoo
 from experiments._grid import Run, embeddings_folder
-from experiments._watch import HeldOut, Watch, judged_epochs
+from experiments._watch import Deadline, HeldOut, Watch, judged_epochs
 from rela_zoo import embed, list_priors, load_prior
 from rela_zoo._io.files import atomic_write
 from rela_zoo._io.paths import user_weights
@@ -51,37 +52,52 @@ def embed_once(prior: str, data: str) -> dict[str, Any]:
     """Embed a data file in the work folder (the present one), and note what it cost; or read what it had cost.
 
     Returns:
-        `prior_seconds` and `prior_flops`.
+        `prior_seconds`, `prior_cpu_seconds` (on the machine that embedded, all threads) and `prior_flops`.
     """
     folder = Path(embeddings_folder(prior, data))
     note = folder.with_name(f"{folder.name}.cost.json")
     if not note.is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         source, network = image_source(data), load_prior(prior)
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), time.process_time()
         embed(network, source, folder)
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - spent
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(network.transform(source.image(0))[None])
-        cost = {"prior_seconds": round(seconds, 3), "prior_flops": counter.get_total_flops() * len(source)}
+        cost = {
+            "prior_seconds": round(seconds, 3),
+            "prior_cpu_seconds": round(cpu, 3),
+            "prior_flops": counter.get_total_flops() * len(source),
+        }
         atomic_write(note, json.dumps(cost).encode())
     return json.loads(note.read_text())
 
 
-def make(run: Run, times: int) -> Row:
+class TimeIsUp(Exception):
+    """A run has been stopped between two epochs; made again, it goes on from there."""
+
+
+def make(run: Run, times: int, until: float | None = None) -> Row:
     """Train and judge one student, in the work folder; returns its row.
 
     Args:
         run: of the grid.
         times: how often it is judged in training.
+        until: when to stop, by `time.monotonic()`; a run that has a time to stop at goes on from its last epoch.
+
+    Raises:
+        TimeIsUp: it has been stopped.
     """
     config = {**run.config, **QUIET}
+    if until is not None and not run.untrained:
+        kept = {"enabled": True, "dir": "checkpoints", "frequency": 1, "keep_prev": False}
+        config |= {"checkpoint": kept, "auto_resume": {"enabled": True}}
     data = check(config)
     mean, std = normalisation(resolve_config(config, len(data.train.classes)))
     judge = HeldOut(data.train, data.val, config["augmentations"][0]["crop_size"], mean, std)
     section = config.get("rela") or {}
     accelerates = section.get("prior") is not None and section["handover"] != 0.0
-    cost = {"prior_seconds": 0.0, "prior_flops": 0}
+    cost = {"prior_seconds": 0.0, "prior_cpu_seconds": 0.0, "prior_flops": 0}
     if section.get("prior") is not None:
         cost = embed_once(section["prior"], config["data"]["train_path"])
     epochs = set() if run.untrained else judged_epochs(config["max_epochs"], times)
@@ -91,7 +107,10 @@ def make(run: Run, times: int) -> Row:
         watch.curve.append({"epoch": 0, **none, **judge(initial_method(config).backbone)})
         online = None
     else:
-        history = train(config, callbacks=[watch]).history
+        deadline = Deadline(math.inf if until is None else until)
+        history = train(config, callbacks=[watch, deadline]).history
+        if deadline.reached:
+            raise TimeIsUp
         online = history[-1].get("val_acc1")
     last = watch.curve[-1]
     return {

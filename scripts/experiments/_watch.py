@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from rela_zoo.data.decoded import decode_images
 
 Judge = Callable[[nn.Module], dict[str, float]]
 _CHUNK = 1000
+# Of `Watch`, what outlives a stop between two epochs.
+_KEPT = ("_samples", "_flops", "_stage", "curve", "losses", "handover_step", "steps_per_epoch", "step_flops")
 
 
 def judged_epochs(epochs: int, times: int) -> set[int]:
@@ -93,6 +96,15 @@ class Watch(Callback):
         # From here on: what the run sets up, from decoding images to the policy's clusters, is paid by the user.
         self.start()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on from; Lightning keeps it in checkpoints."""
+        return {name: copy.copy(getattr(self, name)) for name in _KEPT} | {"spent": (self._wall, self._cpu)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name in _KEPT:
+            setattr(self, name, state_dict[name])
+        self._wall, self._cpu = state_dict["spent"]
+
     def start(self) -> None:
         """Let the clock run."""
         self._since = time.perf_counter(), time.process_time()
@@ -151,3 +163,21 @@ class Watch(Callback):
             "cpu_seconds": round(self._cpu, 3),
             "flops": self._flops,
         }
+
+
+class Deadline(Callback):
+    """Ends a training after the epoch in which the time is up; the checkpoint of that epoch is written all the same.
+
+    Args:
+        until: by `time.monotonic()`.
+
+    Attributes:
+        reached: whether it has ended one.
+    """
+
+    def __init__(self, until: float) -> None:
+        self._until, self.reached = until, False
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if time.monotonic() > self._until and trainer.current_epoch + 1 < trainer.max_epochs:
+            trainer.should_stop = self.reached = True

@@ -45,6 +45,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=None, help="of each run on the CPU")
     parser.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help="runs whose settings match")
     parser.add_argument(
+        "--stop-after",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="stop between two epochs when the time is up; the same command goes on from there",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="list the runs that would be made, and how to repeat them"
     )
     before = Path.cwd()
@@ -86,8 +93,11 @@ def _run(arguments: argparse.Namespace) -> int:
     for prior in dict.fromkeys(run.prior for run in missing if run.prior):
         _job.embed_once(prior, files[0])
     left, failed, started = sum(map(_work, missing)), 0, time.perf_counter()
-    whole = left
-    for run, row in _made(missing, grid.judged, arguments.jobs):
+    whole, until = left, None if arguments.stop_after is None else time.monotonic() + arguments.stop_after
+    for run, row in _made(missing, grid.judged, arguments.jobs, until):
+        if row is None:
+            print("the time is up; the same command goes on from here", file=sys.stderr)
+            return 0
         if isinstance(row, str):
             failed += 1
             print(f"failed: {run.label}: {row}", file=sys.stderr)
@@ -99,13 +109,13 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _made(runs: list[Run], times: int, jobs: int) -> Iterator[tuple[Run, _job.Row | str]]:
-    """Each run with its row, or with what went wrong, as they get ready."""
+def _made(runs: list[Run], times: int, jobs: int, until: float | None) -> Iterator[tuple[Run, _job.Row | str | None]]:
+    """Each run with its row, or with what went wrong, as they get ready; None when the time is up."""
     if jobs == 1:
-        yield from ((run, _try(run, times)) for run in runs)
+        yield from ((run, _try(run, times, until)) for run in runs)
         return
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        made = {pool.submit(_try, run, times): run for run in runs}
+        made = {pool.submit(_try, run, times, until): run for run in runs}
         try:
             for future in as_completed(made):
                 yield made[future], future.result()
@@ -113,10 +123,14 @@ def _made(runs: list[Run], times: int, jobs: int) -> Iterator[tuple[Run, _job.Ro
             pool.shutdown(cancel_futures=True)
 
 
-def _try(run: Run, times: int) -> _job.Row | str:
+def _try(run: Run, times: int, until: float | None = None) -> _job.Row | str | None:
+    if until is not None and time.monotonic() > until:
+        return None
     try:
         silence_lightning()
-        return _job.make(run, times)
+        return _job.make(run, times, until)
+    except _job.TimeIsUp:
+        return None
     except (ValueError, RelaZooError) as error:
         # The fault of this run, as when it diverges: the others need not suffer.
         return str(error)

@@ -112,6 +112,32 @@ def test_a_user_repeats_a_row(grid: Path, data: Path, monkeypatch: pytest.Monkey
     assert total == pytest.approx(row["losses"], abs=1e-4)
 
 
+@pytest.mark.slow
+def test_stopped_by_the_clock_and_called_again_it_ends_the_same(
+    tmp_path: Path, tiny: dict[str, Any], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = {"rela": "cifar10-resnet20", "rela.data_ratio": 0.5, "rela.handover": 0.5, "max_epochs": 4}
+    grid = _grid(tmp_path, tiny, [cell])
+    assert run.main(_arguments(grid, data)) == 0
+    (whole,) = _rows(grid)
+    (tmp_path / "r.jsonl").unlink()
+    clock = iter([0.0, 0.0, 0.0, *[99.0] * 99])  # the time is up after the second epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(_watch.time, "monotonic", lambda: next(clock))
+        assert run.main(_arguments(grid, data, "--stop-after", "10")) == 0
+    assert not (tmp_path / "r.jsonl").exists()
+    assert run.main(_arguments(grid, data, "--stop-after", "1000000")) == 0
+    (again,) = _rows(grid)
+    times = ("wall_seconds", "cpu_seconds")
+
+    def untimed(row: dict[str, Any]) -> dict[str, Any]:
+        curve = [{key: value for key, value in one.items() if key not in times} for one in row["curve"]]
+        return {**{key: value for key, value in row.items() if key not in times}, "curve": curve}
+
+    assert untimed(again) == untimed(whole)
+    assert again["cpu_seconds"] > 0
+
+
 def test_a_dry_run_trains_nothing(grid: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
     assert run.main(_arguments(grid, data, "--dry-run", "--jobs", "2")) == 0
     shown = capsys.readouterr().out

@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule
 from omegaconf import DictConfig
 
 from rela_zoo._io.log import logger
+from rela_zoo._io.memory import keep_freed_memory
 from rela_zoo.engine import RelaPlan, SubsetSampler
 from rela_zoo.hosts.builtin._callbacks import Chance, Ranks, seed_all
 from rela_zoo.hosts.builtin._images import prepare_images
@@ -164,6 +165,8 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         (3, 48)
     """
     data = check(cfg)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     given = fill_defaults(as_plain(cfg))
     whole = resolve_config(given, len(data.train.classes))
     _say_what_is_not_heeded(as_plain(cfg), as_plain(whole))
