@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rela_zoo.errors import RegistryError
+from rela_zoo.errors import RegistryError, TransportError
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.compare import Comparison
@@ -30,6 +31,10 @@ def compare_command(
     dataset: Annotated[
         str | None, typer.Option(help="An image folder, a parquet file, …; not needed for folders of embeddings.")
     ] = None,
+    transport: Annotated[
+        list[Path] | None,
+        typer.Option(help="A transport between two of the priors, pulled or made elsewhere, to judge beside them."),
+    ] = None,
     sample: Annotated[int, typer.Option(min=200, help="Samples for similarities; transports use all.")] = 5000,
     figure: Annotated[Path | None, typer.Option(help="Write heat maps and spectra here, *.png.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
@@ -48,6 +53,7 @@ def compare_command(
         if label in tables:
             raise RegistryError(f"{label!r} is given twice", expected="different priors", fix="leave one out")
         tables[label] = table
+    judged = [_judged(file, tables) for file in transport or ()]
     found = compare(tables, sample=sample, progress=True)
     if figure is not None or html is not None:
         image = render_figure(found)
@@ -58,12 +64,39 @@ def compare_command(
             html.parent.mkdir(parents=True, exist_ok=True)
             html.write_text(render_page(found, image, dataset or "the embedded samples"), encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=1))
+        typer.echo(json.dumps({**found.as_dict(), "given_transports": judged}, indent=1))
         return
     _print(found)
+    for one in judged:
+        direct = found.pairs["transport_r2"][found.names.index(one["source"])][found.names.index(one["target"])]
+        typer.echo(f"{one['path']}: {one['source']} → {one['target']}, R² {one['r2']:.3f}; fitted here {direct:.3f}")
     for path in (figure, html):
         if path is not None:
             typer.echo(f"written: {path}")
+
+
+def _judged(file: Path, tables: dict[str, EmbeddingTable]) -> dict[str, Any]:
+    """A transport of a file on the tables of the two priors that it belongs to."""
+    from rela_zoo.prior import identity_differences
+    from rela_zoo.transport import PriorTransport, judge
+
+    transport = PriorTransport.load(file)
+    ends = []
+    for side, dim in zip((transport.source, transport.target), transport.weight.shape, strict=True):
+        known = {**side.known, "dim": dim}
+        differ = {name: identity_differences(table.info.identity, known) for name, table in tables.items()}
+        fits = [name for name, fields in differ.items() if not fields]
+        if not fits:
+            name, fields = min(differ.items(), key=lambda one: len(one[1]))
+            raise TransportError(
+                f"{file} is of a prior that is not compared: {', '.join(fields)} differ{'s' * (len(fields) == 1)}",
+                expected=", ".join(f"{one} {tables[name].info.identity[one]}" for one in fields),
+                got=", ".join(f"{one} {known[one]}" for one in fields),
+                fix=f"name the prior {side.prior} among those to compare, or leave this transport out",
+            )
+        ends.append(fits[0])
+    quality = judge(transport, tables[ends[0]], tables[ends[1]])
+    return {"path": str(file), "source": ends[0], "target": ends[1], **asdict(quality)}
 
 
 def _table(name: str, dataset: str | None, device: str | None) -> tuple[str, EmbeddingTable]:

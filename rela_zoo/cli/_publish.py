@@ -82,7 +82,8 @@ def publish_command(
         list[str] | None, typer.Option(metavar="NAME=DIR", help="A data set's embeddings, by `rela-zoo embed`.")
     ] = None,
     transport: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE", help="Its transport, by `rela-zoo transport fit`.")
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A transport by `rela-zoo transport fit`; one to another prior, too."),
     ] = None,
     no_weights: Annotated[bool, typer.Option("--no-weights", help="Publish everything but the weights.")] = False,
     embeddings_repo: Annotated[

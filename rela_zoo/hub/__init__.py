@@ -1,5 +1,6 @@
 """Sharing: pull what others have published of a prior, and remember exactly what a run used."""
 
+from rela_zoo.hub._between import PulledBetween, pull_between
 from rela_zoo.hub._lockfile import LOCKED_VARIABLE, is_locked, write_lock
 from rela_zoo.hub._pull import (
     Artefact,
@@ -18,10 +19,12 @@ __all__ = [
     "Artefact",
     "Found",
     "Pulled",
+    "PulledBetween",
     "is_locked",
     "open_address",
     "published_artefacts",
     "pull",
+    "pull_between",
     "pull_ids",
     "pull_transport_address",
     "search",

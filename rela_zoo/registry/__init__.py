@@ -3,12 +3,25 @@
 from rela_zoo.registry._hub_index import HUB_ENTRY_FILE, INDEX_VARIABLE, index_embeddings, index_names
 from rela_zoo.registry._lookup import list_priors, packaged_priors, prior_spec, user_priors
 from rela_zoo.registry._read import EntryError, parse_yaml, read_entry, read_folder
-from rela_zoo.registry._spec import Artefacts, HubFolder, Licence, Origin, Pin, Preprocessing, PriorSpec, Source
+from rela_zoo.registry._spec import (
+    NAME_PATTERN,
+    Artefacts,
+    Between,
+    HubFolder,
+    Licence,
+    Origin,
+    Pin,
+    Preprocessing,
+    PriorSpec,
+    Source,
+)
 
 __all__ = [
     "HUB_ENTRY_FILE",
     "INDEX_VARIABLE",
+    "NAME_PATTERN",
     "Artefacts",
+    "Between",
     "EntryError",
     "HubFolder",
     "Licence",

@@ -143,11 +143,28 @@ class HubFolder(_Record):
     kind: Literal["model", "dataset"] | None = None
 
 
+class Between(HubFolder):
+    """A transport to another prior, a file of a repository.
+
+    Attributes:
+        identity: digest of what changes the numbers of the prior that it leads to, see `identity_digest`.
+    """
+
+    identity: Sha256
+
+
 class Artefacts(_Record):
-    """What was published for one data set: the prior's embeddings of it, and the target transport fitted on them."""
+    """What was published for one data set.
+
+    Attributes:
+        embeddings: the prior's, of this data set.
+        transport: the target transport fitted on them.
+        to: transports from this prior to others, fitted on this data set, by the name of the other.
+    """
 
     embeddings: HubFolder | None = None
     transport: HubFolder | None = None
+    to: dict[Name, Between] = Field(default_factory=dict)
 
 
 class PriorSpec(_Record):
