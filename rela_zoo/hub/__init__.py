@@ -1,7 +1,7 @@
 """Sharing: pull what others have published of a prior, and remember exactly what a run used."""
 
 from rela_zoo.hub._between import PulledBetween, pull_between
-from rela_zoo.hub._lockfile import LOCKED_VARIABLE, is_locked, write_lock
+from rela_zoo.hub._lockfile import LOCK_VARIABLE, LOCKED_VARIABLE, given_lock, is_locked, read_lock, write_lock
 from rela_zoo.hub._pull import (
     Artefact,
     Pulled,
@@ -16,10 +16,12 @@ from rela_zoo.hub._search import Found, search
 
 __all__ = [
     "LOCKED_VARIABLE",
+    "LOCK_VARIABLE",
     "Artefact",
     "Found",
     "Pulled",
     "PulledBetween",
+    "given_lock",
     "is_locked",
     "open_address",
     "published_artefacts",
@@ -27,6 +29,7 @@ __all__ = [
     "pull_between",
     "pull_ids",
     "pull_transport_address",
+    "read_lock",
     "search",
     "weights_artefact",
     "write_lock",
