@@ -68,7 +68,11 @@ def publish_command(
         ),
     ] = None,
     module: Annotated[
-        str | None, typer.Option(help="module:callable that returns the network.", rich_help_panel=_SOURCE)
+        str | None,
+        typer.Option(
+            help="package.module:callable, or path/to/module.py:callable, which returns the network.",
+            rich_help_panel=_SOURCE,
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,

@@ -63,11 +63,11 @@ def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
             fix="reinstall rela-zoo: pip install --force-reinstall rela-zoo",
         )
     own = own_weights_path(spec)
-    beside = spec.folder / file if spec.folder is not None and spec.source == "local" else None
+    beside = spec.folder / file if spec.folder is not None and spec.source in ("local", "callable") else None
     for path in (own, beside):
         if path is not None and path.is_file():
             return FoundWeights(path, spec.revision)
-    if spec.source == "local":
+    if spec.source in ("local", "callable"):
         raise WeightsError(
             f"the weights of {spec.id!r} are not on this machine, and can't be downloaded",
             expected=f"a safetensors file at {own}" + _hash_wanted(spec),

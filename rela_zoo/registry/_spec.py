@@ -186,7 +186,7 @@ class PriorSpec(_Record):
         dim: features an image, D; None where it is only known once the network is built (`random-*`, `callable`).
         repo: repository on the Hub.
         revision: full commit there; None if unknown.
-        file: weight file, safetensors.
+        file: weight file, safetensors; of `callable` only where the code itself brings no weights.
         sha256: of that file; None if unknown.
         pin: who vouches for `sha256`: `confirmed` (seen at the source), `third-party` (somebody's record), `none`.
         seed: of the initialisation of a `random` prior.
