@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
+    from rela_zoo.selection.record import ReplayedSubset
 
 subset_app = typer.Typer(help="Which samples each epoch trains on, as files.", no_args_is_help=True)
 
@@ -99,7 +100,7 @@ def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: in
     if config.selection.needs_embeddings:
         targets = resolve_targets(plan, source, device=device)
     subset = run_subset(config, n=len(source), seed=seed, epochs=epochs, source=source, targets=targets, device=device)
-    writer = SubsetWriter(out, source.ids, subset)
+    writer = SubsetWriter(out, source.ids, subset, source)
     seen = torch.zeros(len(source), dtype=torch.bool)
     sizes = []
     with Progress("drawing", epochs, unit="epochs") as bar:
@@ -169,9 +170,9 @@ def _sizes(counted: dict[str, Any]) -> str:
 
 def _count(subsets: Path, epochs: int, source: ImageSource | None) -> dict[str, Any]:
     """Sizes, different samples, and whether there are weights; refuses samples that the data set has not."""
-    from rela_zoo.selection.record import ReplayedSubset, read_epoch
+    from rela_zoo.selection.record import read_epoch
 
-    replayed = None if source is None else ReplayedSubset(subsets, source.ids)
+    replayed = _replayed(subsets, source) if source is not None else None
     seen: set[Any] = set()
     sizes, weighted = [], False
     for epoch in range(epochs):
@@ -188,13 +189,22 @@ def _count(subsets: Path, epochs: int, source: ImageSource | None) -> dict[str, 
     return {"smallest": min(sizes), "largest": max(sizes), "distinct": len(seen), "weighted": weighted}
 
 
+def _replayed(subsets: Path, source: ImageSource) -> ReplayedSubset:
+    """Recorded subsets of this data set; refuses those of other pictures."""
+    from rela_zoo.selection.record import ReplayedSubset
+
+    found = ReplayedSubset(subsets, source.ids)
+    found.check_pictures(source)
+    return found
+
+
 def _print_epoch(subsets: Path, epoch: int, source: ImageSource | None, as_json: bool) -> None:
-    from rela_zoo.selection.record import ReplayedSubset, read_epoch
+    from rela_zoo.selection.record import read_epoch
 
     samples: list[Any]
     samples, weights = read_epoch(subsets, epoch)
     if source is not None:
-        samples = ReplayedSubset(subsets, source.ids).draw(epoch).indices.tolist()
+        samples = _replayed(subsets, source).draw(epoch).indices.tolist()
     if as_json:
         key = "ids" if source is None else "indices"
         typer.echo(json.dumps({"epoch": epoch, key: samples, "weights": weights.tolist()}))
