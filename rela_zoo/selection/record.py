@@ -1,7 +1,8 @@
 """Subsets on disk: a folder with the sample ids of each epoch, to be replayed here or read by anything else.
 
-`subsets.json` says how they were drawn, and has digests of up to 64 of the pictures; `epoch-00000.parquet`, … hold one row a sample, in the order of training: `id`
-(string), `index` (int64, its position in the data set they were drawn from), `weight` (float32, 1 without weights).
+`subsets.json` says how they were drawn, and has digests of up to 64 of the pictures; `epoch-00000.parquet`, … hold one
+row a sample, in the order of training: `id` (string), `index` (int64, its position in the data set they were drawn
+from), `weight` (float32, 1 without weights).
 """
 
 from __future__ import annotations
@@ -103,9 +104,10 @@ class SubsetWriter:
 
 def _differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two folders can't be one; those from before there were digests have none to compare."""
-    return any(
-        one.get(key) != other.get(key) for key in {*one, *other} if key != "samples" or (key in one and key in other)
-    )
+    keys = {*one, *other}
+    if "samples" not in one or "samples" not in other:
+        keys.discard("samples")
+    return any(one.get(key) != other.get(key) for key in keys)
 
 
 class RecordedSubset:
