@@ -262,7 +262,10 @@ def _print(done: Publication, dry_run: bool, as_json: bool) -> None:
     typer.echo(f"{done.name}" + (f"  ({done.tag})" if done.tag else ""))
     if done.listing is None:
         typer.echo(f"to train with it: rela-zoo pretrain … rela.prior={done.name}")
+        typer.echo(f"to be found by its id: rela-zoo index add {done.name} --repo INDEX --pr")
         return
-    typer.echo("to train with them: rela.embeddings=" + f"{done.name}/" + next(iter(next(iter(done.listing.values())))))
-    typer.echo("to be found without it, under `embeddings` of the index's index.json:")
+    rows = [name for sets in done.listing.values() for name, held in sets.items() if "embeddings" in held]
+    if rows:
+        typer.echo(f"to train with them: rela.embeddings={done.name}/{rows[0]}")
+    typer.echo("to be found without it: rela-zoo index add --listing FILE --repo INDEX --pr, with this in FILE:")
     typer.echo(json.dumps(done.listing, indent=1))
