@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rela_zoo.cli._images import SkipUndecodable, open_images
 from rela_zoo.errors import RegistryError, TransportError
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.compare import Comparison
+    from rela_zoo.data import ImageSource
     from rela_zoo.embeddings import EmbeddingTable
 
 _TABLES = ("linear_cka", "transport_r2")
@@ -39,6 +43,7 @@ def compare_command(
     figure: Annotated[Path | None, typer.Option(help="Write heat maps and spectra here, *.png.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
     device: Annotated[str | None, typer.Option(help="Where priors run. Default: a GPU if there is one.")] = None,
+    skip_undecodable: SkipUndecodable = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare priors on the same images: similarities, transports between all pairs, spectra, dimensions."""
@@ -46,8 +51,9 @@ def compare_command(
     from rela_zoo.prior import identity_differences
 
     tables: dict[str, EmbeddingTable] = {}
+    images = cache(lambda: open_images(str(dataset), skip_undecodable))  # opened once, and only if a name needs them
     for name in priors:
-        label, table = _table(name, dataset, device)
+        label, table = _table(name, images if dataset is not None else None, device)
         if label in tables and identity_differences(tables[label].info.identity, table.info.identity):
             label = f"{label} ({name})"  # of one name, and another prior or preprocessing
         if label in tables:
@@ -99,23 +105,22 @@ def _judged(file: Path, tables: dict[str, EmbeddingTable]) -> dict[str, Any]:
     return {"path": str(file), "source": ends[0], "target": ends[1], **asdict(quality)}
 
 
-def _table(name: str, dataset: str | None, device: str | None) -> tuple[str, EmbeddingTable]:
+def _table(name: str, images: Callable[[], ImageSource] | None, device: str | None) -> tuple[str, EmbeddingTable]:
     """A prior's label and its embeddings: of a folder, or of the data set from the cache, made there when missing."""
-    from rela_zoo.data import image_source
     from rela_zoo.embeddings import cached_embeddings, open_embeddings
     from rela_zoo.prior import load_prior
 
     if (Path(name) / "index.json").is_file():
         table = open_embeddings(name)
         return str(table.info.prior.get("id", name)), table
-    if dataset is None:
+    if images is None:
         raise RegistryError(
             f"{name!r} is not a folder of embeddings, and no data set is given",
             expected="--dataset DIR",
             fix="add --dataset, or give folders written by `rela-zoo embed`",
         )
     prior = load_prior(name)
-    return prior.spec.id, cached_embeddings(prior, image_source(dataset), device=device)
+    return prior.spec.id, cached_embeddings(prior, images(), device=device)
 
 
 def _print(found: Comparison) -> None:

@@ -107,8 +107,8 @@ def fetch_command(
         return
     from omegaconf import OmegaConf
 
-    data = OmegaConf.select(cfg, "data.train_path")
-    for line in fetch_for_run(plan_rela(section), data):
+    data, on_error = OmegaConf.select(cfg, "data.train_path"), OmegaConf.select(cfg, "data.on_error")
+    for line in fetch_for_run(plan_rela(section), data, "skip" if on_error == "skip" else "raise"):
         typer.echo(line)
 
 

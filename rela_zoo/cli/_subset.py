@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rela_zoo.cli._images import SkipUndecodable, open_images
+
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
     from rela_zoo.selection.record import ReplayedSubset
@@ -37,6 +39,7 @@ def export_command(
     ] = None,
     transport: Annotated[str | None, typer.Option(help="Their transport. Default: found, or fitted.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws; `rela.seed` of a run.")] = 0,
+    skip_undecodable: SkipUndecodable = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw the samples of each epoch as a run would, and write their ids.
@@ -52,7 +55,8 @@ def export_command(
         "transport": transport,
     }
     try:
-        info = _export({key: value for key, value in section.items() if value is not None}, data, out, epochs, seed)
+        given = {key: value for key, value in section.items() if value is not None}
+        info = _export(given, data, out, epochs, seed, skip_undecodable)
     except KeyboardInterrupt:
         typer.echo("stopped; finished epochs are kept, and the same command writes the rest", err=True)
         raise typer.Exit(130) from None
@@ -79,12 +83,12 @@ def _parsed(selection: str) -> Any:
         raise ConfigError([Problem("--selection", expected, repr(selection), fix)]) from None
 
 
-def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: int) -> dict[str, Any]:
+def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: int, skip: bool) -> dict[str, Any]:
     import torch
 
     from rela_zoo._io.progress import Progress
-    from rela_zoo.data import image_source
-    from rela_zoo.engine import plan_rela, resolve_targets, run_subset
+    from rela_zoo.data import without
+    from rela_zoo.engine import left_out_of, plan_rela, resolve_targets, run_subset
     from rela_zoo.errors import ConfigError, Problem, SelectionError
     from rela_zoo.selection.record import SubsetWriter, read_info
 
@@ -94,7 +98,7 @@ def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: in
         expected = "a policy that doesn't look at losses, which only a training has"
         fix = "train with rela.selection={name: loss, record: FOLDER}, which writes the same files"
         raise ConfigError([Problem("--selection", expected, config.selection.name, fix)])
-    source = image_source(data)
+    source = without(open_images(data, skip), left_out_of(config))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     targets = None
     if config.selection.needs_embeddings:
@@ -130,18 +134,18 @@ def replay_command(
     data: Annotated[
         str | None, typer.Option(help="Check that all samples are in this data set; print positions in it, not ids.")
     ] = None,
+    skip_undecodable: SkipUndecodable = False,
     as_json: AsJson = False,
 ) -> None:
     """Read recorded subsets: what they are, or the samples of an epoch, a line each (id or position, then its weight).
 
     To train on them: rela.selection={name: replay, path: FOLDER}, and the data_ratio shown here.
     """
-    from rela_zoo.data import image_source
     from rela_zoo.errors import SelectionError
     from rela_zoo.selection.record import read_info
 
     info = read_info(subsets)
-    source = None if data is None else image_source(data)
+    source = None if data is None else open_images(data, skip_undecodable)
     if epoch is not None:
         if epoch >= info["epochs"]:
             raise SelectionError(

@@ -11,7 +11,7 @@ from rela_zoo.engine.accelerator import Accelerator, Step, to_device
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.objective import AdaptiveHandover, ConstantHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
-from rela_zoo.engine.targets import Targets, resolve_targets
+from rela_zoo.engine.targets import Targets, left_out_of, resolve_targets
 
 __all__ = [
     "Accelerator",
@@ -26,6 +26,7 @@ __all__ = [
     "Targets",
     "ViewShape",
     "fetch_for_run",
+    "left_out_of",
     "plan_rela",
     "preflight",
     "resolve_targets",

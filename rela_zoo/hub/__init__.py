@@ -9,6 +9,7 @@ from rela_zoo.hub._pull import (
     published_artefacts,
     pull,
     pull_ids,
+    pull_index,
     pull_transport_address,
     weights_artefact,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "pull",
     "pull_between",
     "pull_ids",
+    "pull_index",
     "pull_transport_address",
     "read_lock",
     "search",

@@ -167,14 +167,29 @@ def open_address(address: str, *, progress: bool | Literal["always"] = True) -> 
         HubError: as `pull`; or the repository has no manifest at this commit.
     """
     from rela_zoo.embeddings import open_embeddings
+
+    whole = _vouched_for(address)
+    folder, _ = _pull_embeddings(whole, None, _WORKERS, progress)
+    return open_embeddings(folder), _artefact("embeddings", whole, "dataset")
+
+
+def pull_index(address: str) -> Path:
+    """Only the index of embeddings, by address; the folder for `rela_zoo.embeddings.read_index`.
+
+    Raises:
+        HubError: as `open_address`.
+    """
+    return _fetch_index(_vouched_for(address))
+
+
+def _vouched_for(address: str) -> HubFolder:
+    """Embeddings by address, with the hash of their index from the repository's manifest."""
     from rela_zoo.registry import HubFolder
 
     place = parse_address(address)
     manifest = fetch_manifest(place.repo, place.revision, "dataset")
     record = manifest.record(_join(place.path, "index.json"), place.repo)
-    whole = HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
-    folder, _ = _pull_embeddings(whole, None, _WORKERS, progress)
-    return open_embeddings(folder), _artefact("embeddings", whole, "dataset")
+    return HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
 
 
 def pull_transport_address(address: str) -> tuple[Path, Artefact]:
