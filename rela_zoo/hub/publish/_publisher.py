@@ -217,7 +217,11 @@ class _Publisher:
             return Plan(None, change, self._private(rows), self.pr)
         model = read_state(self.api, self.given.repo, "model")
         before = read_published_entry(model)
-        self.given = given = keep_published(self.given, before.spec if before else None, model.card)
+        of_rows = self.given.dataset_repo
+        self.given = given = keep_published(
+            self.given, before.spec if before else None, model.card,
+            rows_card=lambda: read_state(self.api, of_rows, "dataset").card,
+        )  # fmt: skip
         dataset = read_state(self.api, given.dataset_repo, "dataset") if given.embedded else None
         private = self._private(model, dataset)
         self._refuse_missing(model, dataset)
