@@ -43,9 +43,9 @@ def tables(photos: str, work: Path) -> None:
 
 def train(photos: str, work: Path) -> None:
     from rela_zoo.hosts.builtin.compose import compose
-    from rela_zoo.hosts.builtin import train as host
+    from rela_zoo.hosts.builtin.train import train as fit
 
-    result = host.train(
+    result = fit(
         compose(
             "demo",
             None,
