@@ -45,6 +45,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_training",
     "_solo_learn",
     "_hub",
+    "_index",
 )
 
 for _module in _COMMAND_MODULES:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rela_zoo.errors import RegistryError
+from rela_zoo.cli._images import SkipUndecodable, open_images
+from rela_zoo.errors import RegistryError, TransportError
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.compare import Comparison
+    from rela_zoo.data import ImageSource
     from rela_zoo.embeddings import EmbeddingTable
 
 _TABLES = ("linear_cka", "transport_r2")
@@ -30,10 +35,15 @@ def compare_command(
     dataset: Annotated[
         str | None, typer.Option(help="An image folder, a parquet file, …; not needed for folders of embeddings.")
     ] = None,
+    transport: Annotated[
+        list[Path] | None,
+        typer.Option(help="A transport between two of the priors, pulled or made elsewhere, to judge beside them."),
+    ] = None,
     sample: Annotated[int, typer.Option(min=200, help="Samples for similarities; transports use all.")] = 5000,
     figure: Annotated[Path | None, typer.Option(help="Write heat maps and spectra here, *.png.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
     device: Annotated[str | None, typer.Option(help="Where priors run. Default: a GPU if there is one.")] = None,
+    skip_undecodable: SkipUndecodable = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare priors on the same images: similarities, transports between all pairs, spectra, dimensions."""
@@ -41,13 +51,15 @@ def compare_command(
     from rela_zoo.prior import identity_differences
 
     tables: dict[str, EmbeddingTable] = {}
+    images = cache(lambda: open_images(str(dataset), skip_undecodable))  # opened once, and only if a name needs them
     for name in priors:
-        label, table = _table(name, dataset, device)
+        label, table = _table(name, images if dataset is not None else None, device)
         if label in tables and identity_differences(tables[label].info.identity, table.info.identity):
             label = f"{label} ({name})"  # of one name, and another prior or preprocessing
         if label in tables:
             raise RegistryError(f"{label!r} is given twice", expected="different priors", fix="leave one out")
         tables[label] = table
+    judged = [_judged(file, tables) for file in transport or ()]
     found = compare(tables, sample=sample, progress=True)
     if figure is not None or html is not None:
         image = render_figure(found)
@@ -58,31 +70,57 @@ def compare_command(
             html.parent.mkdir(parents=True, exist_ok=True)
             html.write_text(render_page(found, image, dataset or "the embedded samples"), encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=1))
+        typer.echo(json.dumps({**found.as_dict(), "given_transports": judged}, indent=1))
         return
     _print(found)
+    for one in judged:
+        direct = found.pairs["transport_r2"][found.names.index(one["source"])][found.names.index(one["target"])]
+        typer.echo(f"{one['path']}: {one['source']} → {one['target']}, R² {one['r2']:.3f}; fitted here {direct:.3f}")
     for path in (figure, html):
         if path is not None:
             typer.echo(f"written: {path}")
 
 
-def _table(name: str, dataset: str | None, device: str | None) -> tuple[str, EmbeddingTable]:
+def _judged(file: Path, tables: dict[str, EmbeddingTable]) -> dict[str, Any]:
+    """A transport of a file on the tables of the two priors that it belongs to."""
+    from rela_zoo.prior import identity_differences
+    from rela_zoo.transport import PriorTransport, judge
+
+    transport = PriorTransport.load(file)
+    ends = []
+    for side, dim in zip((transport.source, transport.target), transport.weight.shape, strict=True):
+        known = {**side.known, "dim": dim}
+        differ = {name: identity_differences(table.info.identity, known) for name, table in tables.items()}
+        fits = [name for name, fields in differ.items() if not fields]
+        if not fits:
+            name, fields = min(differ.items(), key=lambda one: len(one[1]))
+            raise TransportError(
+                f"{file} is of a prior that is not compared: {', '.join(fields)} differ{'s' * (len(fields) == 1)}",
+                expected=", ".join(f"{one} {tables[name].info.identity[one]}" for one in fields),
+                got=", ".join(f"{one} {known[one]}" for one in fields),
+                fix=f"name the prior {side.prior} among those to compare, or leave this transport out",
+            )
+        ends.append(fits[0])
+    quality = judge(transport, tables[ends[0]], tables[ends[1]])
+    return {"path": str(file), "source": ends[0], "target": ends[1], **asdict(quality)}
+
+
+def _table(name: str, images: Callable[[], ImageSource] | None, device: str | None) -> tuple[str, EmbeddingTable]:
     """A prior's label and its embeddings: of a folder, or of the data set from the cache, made there when missing."""
-    from rela_zoo.data import image_source
     from rela_zoo.embeddings import cached_embeddings, open_embeddings
     from rela_zoo.prior import load_prior
 
     if (Path(name) / "index.json").is_file():
         table = open_embeddings(name)
         return str(table.info.prior.get("id", name)), table
-    if dataset is None:
+    if images is None:
         raise RegistryError(
             f"{name!r} is not a folder of embeddings, and no data set is given",
             expected="--dataset DIR",
             fix="add --dataset, or give folders written by `rela-zoo embed`",
         )
     prior = load_prior(name)
-    return prior.spec.id, cached_embeddings(prior, image_source(dataset), device=device)
+    return prior.spec.id, cached_embeddings(prior, images(), device=device)
 
 
 def _print(found: Comparison) -> None:

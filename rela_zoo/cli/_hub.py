@@ -25,6 +25,9 @@ def register(app: typer.Typer) -> None:
 def pull_command(
     prior: Annotated[str, typer.Argument(help="A name, or hf://org/name@<commit>.")],
     dataset: Annotated[str | None, typer.Option(help="Whose embeddings and transport; `rela-zoo show` lists.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="PRIOR", help="The transport to this other prior, and nothing else.")
+    ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="The prior's weights too.")] = False,
     shard: Annotated[list[int] | None, typer.Option(help="Only this shard of the embeddings; may be repeated.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 4,
@@ -36,6 +39,11 @@ def pull_command(
     """
     from rela_zoo.hub import pull
 
+    if to is not None:
+        if weights or shard:
+            raise typer.BadParameter("expected no --weights and no --shard beside it", param_hint="--to")
+        _pull_between(prior, to, dataset, as_json)
+        return
     what: Any = ("embeddings", "transport", "weights") if weights else ("embeddings", "transport")
     pulled = pull(prior, dataset, what=what, shards=shard or None, workers=workers, progress=not as_json)
     facts = {
@@ -54,6 +62,27 @@ def pull_command(
         if facts[key]:
             typer.echo(f"{key:10} {facts[key]}")
     typer.echo(f"{format_bytes(pulled.bytes)} of {pulled.spec.id}, every file checked by sha256")
+
+
+def _pull_between(source: str, target: str, dataset: str | None, as_json: bool) -> None:
+    from rela_zoo.hub import pull_between
+
+    pulled = pull_between(source, target, dataset)
+    quality = pulled.transport.quality
+    if as_json:
+        facts = {
+            "source": pulled.transport.source.prior,
+            "target": pulled.transport.target.prior,
+            "dataset": pulled.dataset,
+            "between": str(pulled.path),
+            "r2": quality.r2 if quality is not None else None,
+            "artefacts": [asdict(pulled.artefact)],
+        }
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    typer.echo(f"between    {pulled.path}")
+    held_out = f", held-out R² {quality.r2:.3f}" if quality is not None else ""
+    typer.echo(f"{pulled.transport.source.prior} → {pulled.transport.target.prior}, {pulled.dataset}{held_out}")
 
 
 def fetch_command(
@@ -78,8 +107,8 @@ def fetch_command(
         return
     from omegaconf import OmegaConf
 
-    data = OmegaConf.select(cfg, "data.train_path")
-    for line in fetch_for_run(plan_rela(section), data):
+    data, on_error = OmegaConf.select(cfg, "data.train_path"), OmegaConf.select(cfg, "data.on_error")
+    for line in fetch_for_run(plan_rela(section), data, "skip" if on_error == "skip" else "raise"):
         typer.echo(line)
 
 

@@ -68,7 +68,11 @@ def publish_command(
         ),
     ] = None,
     module: Annotated[
-        str | None, typer.Option(help="module:callable that returns the network.", rich_help_panel=_SOURCE)
+        str | None,
+        typer.Option(
+            help="package.module:callable, or path/to/module.py:callable, which returns the network.",
+            rich_help_panel=_SOURCE,
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
@@ -82,7 +86,8 @@ def publish_command(
         list[str] | None, typer.Option(metavar="NAME=DIR", help="A data set's embeddings, by `rela-zoo embed`.")
     ] = None,
     transport: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE", help="Its transport, by `rela-zoo transport fit`.")
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A transport by `rela-zoo transport fit`; one to another prior, too."),
     ] = None,
     no_weights: Annotated[bool, typer.Option("--no-weights", help="Publish everything but the weights.")] = False,
     embeddings_repo: Annotated[
@@ -257,7 +262,10 @@ def _print(done: Publication, dry_run: bool, as_json: bool) -> None:
     typer.echo(f"{done.name}" + (f"  ({done.tag})" if done.tag else ""))
     if done.listing is None:
         typer.echo(f"to train with it: rela-zoo pretrain … rela.prior={done.name}")
+        typer.echo(f"to be found by its id: rela-zoo index add {done.name} --repo INDEX --pr")
         return
-    typer.echo("to train with them: rela.embeddings=" + f"{done.name}/" + next(iter(next(iter(done.listing.values())))))
-    typer.echo("to be found without it, under `embeddings` of the index's index.json:")
+    rows = [name for sets in done.listing.values() for name, held in sets.items() if "embeddings" in held]
+    if rows:
+        typer.echo(f"to train with them: rela.embeddings={done.name}/{rows[0]}")
+    typer.echo("to be found without it: rela-zoo index add --listing FILE --repo INDEX --pr, with this in FILE:")
     typer.echo(json.dumps(done.listing, indent=1))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rela_zoo._io.text import format_bytes
+from rela_zoo.cli._images import SkipUndecodable, open_images
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.recommend import Assessment
@@ -21,6 +22,7 @@ defaults:
   - _self_
 data:
   train_path: {data}
+  on_error: {on_error}
 rela:
   prior: {prior}
   data_ratio: 0.2
@@ -41,18 +43,22 @@ def recommend_command(
     sample: Annotated[int, typer.Option(min=100, help="Images to judge by.")] = 1000,
     config: Annotated[Path | None, typer.Option(help="Write a configuration with the best prior here, *.yaml.")] = None,
     seed: Annotated[int, typer.Option(help="Of the augmented views.")] = 0,
+    skip_undecodable: SkipUndecodable = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Rank priors for a data set before any training, and say what embedding all of it would cost."""
     from rela_zoo.analysis.recommend import recommend
-    from rela_zoo.data import image_source
 
-    source = image_source(dataset)
+    source = open_images(dataset, skip_undecodable)
     found = recommend(source, priors or None, sample=sample, labelled=labels, seed=seed, progress=True)
     if config is not None:
         config.parent.mkdir(parents=True, exist_ok=True)
         text = _CONFIG.format(
-            folder=config.parent, name=config.stem, data=json.dumps(dataset), prior=json.dumps(found[0][0].prior)
+            folder=config.parent,
+            name=config.stem,
+            data=json.dumps(dataset),
+            on_error="skip" if skip_undecodable else "raise",
+            prior=json.dumps(found[0][0].prior),
         )
         config.write_text(text, encoding="utf-8")
     if as_json:

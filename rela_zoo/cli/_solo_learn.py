@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from rela_zoo.cli._locks import LockFile, insist_on
 from rela_zoo.errors import RelaZooError
 
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
 def run(
     context: typer.Context,
     script: Annotated[Path, typer.Argument(help="A script of solo-learn: main_pretrain.py, main_linear.py, …")],
+    lock: LockFile = None,
 ) -> None:
     """Run a script of solo-learn with the plugin active, even where Hydra does not discover it.
 
@@ -40,6 +42,7 @@ def run(
             "there is no such script", expected="a script of solo-learn", got=f"{script}", fix="check the path"
         )
     require_solo_learn(script)
+    insist_on(lock)
     environment = {**os.environ, launch.SCRIPT_VARIABLE: str(script.resolve())}
     root = Path(__file__).resolve().parent.parent.parent
     if root.name not in ("site-packages", "dist-packages"):

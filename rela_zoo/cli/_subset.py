@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rela_zoo.cli._images import SkipUndecodable, open_images
+
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
+    from rela_zoo.selection.record import ReplayedSubset
 
 subset_app = typer.Typer(help="Which samples each epoch trains on, as files.", no_args_is_help=True)
 
@@ -36,6 +39,7 @@ def export_command(
     ] = None,
     transport: Annotated[str | None, typer.Option(help="Their transport. Default: found, or fitted.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws; `rela.seed` of a run.")] = 0,
+    skip_undecodable: SkipUndecodable = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw the samples of each epoch as a run would, and write their ids.
@@ -51,7 +55,8 @@ def export_command(
         "transport": transport,
     }
     try:
-        info = _export({key: value for key, value in section.items() if value is not None}, data, out, epochs, seed)
+        given = {key: value for key, value in section.items() if value is not None}
+        info = _export(given, data, out, epochs, seed, skip_undecodable)
     except KeyboardInterrupt:
         typer.echo("stopped; finished epochs are kept, and the same command writes the rest", err=True)
         raise typer.Exit(130) from None
@@ -78,12 +83,12 @@ def _parsed(selection: str) -> Any:
         raise ConfigError([Problem("--selection", expected, repr(selection), fix)]) from None
 
 
-def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: int) -> dict[str, Any]:
+def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: int, skip: bool) -> dict[str, Any]:
     import torch
 
     from rela_zoo._io.progress import Progress
-    from rela_zoo.data import image_source
-    from rela_zoo.engine import plan_rela, resolve_targets, run_subset
+    from rela_zoo.data import without
+    from rela_zoo.engine import left_out_of, plan_rela, resolve_targets, run_subset
     from rela_zoo.errors import ConfigError, Problem, SelectionError
     from rela_zoo.selection.record import SubsetWriter, read_info
 
@@ -93,13 +98,13 @@ def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: in
         expected = "a policy that doesn't look at losses, which only a training has"
         fix = "train with rela.selection={name: loss, record: FOLDER}, which writes the same files"
         raise ConfigError([Problem("--selection", expected, config.selection.name, fix)])
-    source = image_source(data)
+    source = without(open_images(data, skip), left_out_of(config))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     targets = None
     if config.selection.needs_embeddings:
         targets = resolve_targets(plan.only, source, device=device)
     subset = run_subset(config, n=len(source), seed=seed, epochs=epochs, source=source, targets=targets, device=device)
-    writer = SubsetWriter(out, source.ids, subset)
+    writer = SubsetWriter(out, source.ids, subset, source)
     seen = torch.zeros(len(source), dtype=torch.bool)
     sizes = []
     with Progress("drawing", epochs, unit="epochs") as bar:
@@ -129,18 +134,18 @@ def replay_command(
     data: Annotated[
         str | None, typer.Option(help="Check that all samples are in this data set; print positions in it, not ids.")
     ] = None,
+    skip_undecodable: SkipUndecodable = False,
     as_json: AsJson = False,
 ) -> None:
     """Read recorded subsets: what they are, or the samples of an epoch, a line each (id or position, then its weight).
 
     To train on them: rela.selection={name: replay, path: FOLDER}, and the data_ratio shown here.
     """
-    from rela_zoo.data import image_source
     from rela_zoo.errors import SelectionError
     from rela_zoo.selection.record import read_info
 
     info = read_info(subsets)
-    source = None if data is None else image_source(data)
+    source = None if data is None else open_images(data, skip_undecodable)
     if epoch is not None:
         if epoch >= info["epochs"]:
             raise SelectionError(
@@ -169,9 +174,9 @@ def _sizes(counted: dict[str, Any]) -> str:
 
 def _count(subsets: Path, epochs: int, source: ImageSource | None) -> dict[str, Any]:
     """Sizes, different samples, and whether there are weights; refuses samples that the data set has not."""
-    from rela_zoo.selection.record import ReplayedSubset, read_epoch
+    from rela_zoo.selection.record import read_epoch
 
-    replayed = None if source is None else ReplayedSubset(subsets, source.ids)
+    replayed = _replayed(subsets, source) if source is not None else None
     seen: set[Any] = set()
     sizes, weighted = [], False
     for epoch in range(epochs):
@@ -188,13 +193,22 @@ def _count(subsets: Path, epochs: int, source: ImageSource | None) -> dict[str, 
     return {"smallest": min(sizes), "largest": max(sizes), "distinct": len(seen), "weighted": weighted}
 
 
+def _replayed(subsets: Path, source: ImageSource) -> ReplayedSubset:
+    """Recorded subsets of this data set; refuses those of other pictures."""
+    from rela_zoo.selection.record import ReplayedSubset
+
+    found = ReplayedSubset(subsets, source.ids)
+    found.check_pictures(source)
+    return found
+
+
 def _print_epoch(subsets: Path, epoch: int, source: ImageSource | None, as_json: bool) -> None:
-    from rela_zoo.selection.record import ReplayedSubset, read_epoch
+    from rela_zoo.selection.record import read_epoch
 
     samples: list[Any]
     samples, weights = read_epoch(subsets, epoch)
     if source is not None:
-        samples = ReplayedSubset(subsets, source.ids).draw(epoch).indices.tolist()
+        samples = _replayed(subsets, source).draw(epoch).indices.tolist()
     if as_json:
         key = "ids" if source is None else "indices"
         typer.echo(json.dumps({"epoch": epoch, key: samples, "weights": weights.tolist()}))

@@ -10,6 +10,8 @@ import typer
 
 from rela_zoo._io import ranks
 from rela_zoo._io.log import speak
+from rela_zoo.cli._locks import LockFile, insist_on
+from rela_zoo.errors import RelaZooError
 from rela_zoo.hosts.builtin.compose import compose, packaged_names, silence_lightning
 
 _HELP = """Train a student network on your images, with or without a prior.
@@ -51,6 +53,7 @@ def pretrain(
     locked: Annotated[
         bool, typer.Option("--locked", help="Insist on the artefacts that the run's rela.lock names.")
     ] = False,
+    lock: LockFile = None,
     multirun: Annotated[bool, typer.Option("--multirun", "-m", hidden=True)] = False,
 ) -> None:
     if multirun:
@@ -62,7 +65,13 @@ def pretrain(
 
         # The environment reaches the other processes of a run too.
         os.environ[LOCKED_VARIABLE] = "1"
+    insist_on(lock)
     cfg = compose(config_name, config_path, list(overrides or ()))
+    if lock is not None and cfg.get("rela") is None:
+        raise RelaZooError(
+            "this run has no `rela` section, so it uses nothing that could be locked", expected="rela=PRIOR",
+            got=f"--lock {lock}", fix="add it, or leave out --lock",
+        )  # fmt: skip
     if print_config:
         from omegaconf import OmegaConf
 

@@ -12,7 +12,7 @@ from rela_zoo.data._folders import FileSource, relative_ids
 from rela_zoo.data._open import image_source
 from rela_zoo.data._parquet import ParquetSource
 from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique, content_digest, encode_ids, pixel_digest
-from rela_zoo.data._undecodable import undecodable, without
+from rela_zoo.data._undecodable import readable, undecodable, without
 
 __all__ = [
     "FileSource",
@@ -28,6 +28,7 @@ __all__ = [
     "encode_ids",
     "image_source",
     "pixel_digest",
+    "readable",
     "relative_ids",
     "undecodable",
     "without",

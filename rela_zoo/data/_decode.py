@@ -52,7 +52,8 @@ def decode(encoded: bytes, name: object) -> Image:
             f"the image {_named(name)} can't be decoded",
             expected="a picture that Pillow opens",
             got=f"{len(encoded)} bytes; {type(error).__name__}: {error}",
-            fix="repair or remove it, or leave such images out with on_error='skip' (--skip-undecodable)",
+            fix="repair or remove it, or leave such images out with on_error='skip' (--skip-undecodable; "
+            "data.on_error=skip)",
         ) from error
 
 

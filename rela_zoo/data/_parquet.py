@@ -135,7 +135,7 @@ class ParquetSource(ImageSource):
                 expected=f"encoded bytes in {self._column}.bytes",
                 got="null",
                 fix="embed the images into the file (datasets: `embed_external_files=True`), or leave such rows out "
-                "with on_error='skip' (--skip-undecodable)",
+                "with on_error='skip' (--skip-undecodable; data.on_error=skip)",
             )
         return bytes(found)
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo._io.progress import Progress
 from rela_zoo.data._source import ImageSource
+from rela_zoo.data.packed import pack, unpack
 from rela_zoo.errors import RelaZooError
 
 _BLOCK = 256 * 1024 * 1024  # bytes; so that memory grows with the images, and no copy of all of them is made
@@ -136,7 +137,7 @@ def decode_images(source: ImageSource, *, num_workers: int = 0) -> DecodedImages
         _Pixels(source),
         batch_size=_CHUNK,
         num_workers=num_workers,
-        collate_fn=list,
+        collate_fn=pack,
         # A generator of its own: a training that holds its images is the same training.
         generator=torch.Generator(),
     )
@@ -152,11 +153,11 @@ def decode_images(source: ImageSource, *, num_workers: int = 0) -> DecodedImages
         waiting, waiting_bytes = [], 0
 
     with Progress("decoding images", len(source), unit="images") as progress:
-        for chunk in loader:
+        for chunk in map(unpack, loader):
             for one in chunk:
                 if waiting_bytes + one.numel() > _BLOCK:
                     close()
-                # A tensor from a worker lies in shared memory of its own, of which a process may not have many.
+                # What a worker hands over lies in shared memory, of which a process may not have many pieces.
                 waiting.append(one.clone() if num_workers else one)
                 waiting_bytes += one.numel()
                 sizes.append((int(one.shape[0]), int(one.shape[1])))

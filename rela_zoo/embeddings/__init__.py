@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from rela_zoo.embeddings._cache import cache_folder, cached_embeddings, find_cached
 from rela_zoo.embeddings._extract import embed
-from rela_zoo.embeddings._format import INDEX, Index, read_index
+from rela_zoo.embeddings._format import INDEX, Index, SampleRecord, read_index
 from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
-from rela_zoo.embeddings._samples import PicturesCheck, check_pictures, check_same_pictures
+from rela_zoo.embeddings._samples import (
+    PicturesCheck,
+    check_pictures,
+    check_same_pictures,
+    compare_pictures,
+    sample_records,
+)
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.embeddings._write_rows import write_rows
 
@@ -19,15 +25,18 @@ __all__ = [
     "EmbeddingTable",
     "Index",
     "PicturesCheck",
+    "SampleRecord",
     "cache_folder",
     "cached_embeddings",
     "check_pictures",
     "check_same_pictures",
+    "compare_pictures",
     "embed",
     "find_cached",
     "open_embeddings",
     "open_ids",
     "read_index",
     "refuse_other_content",
+    "sample_records",
     "write_rows",
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rela_zoo.data import ImageSource, UndecodableImageError
+from rela_zoo.data.packed import Packed, pack, unpack
 from rela_zoo.embeddings._format import EmbedPlan
 from rela_zoo.embeddings._pictures import digest_of
 from rela_zoo.errors import EmbeddingsError
@@ -106,8 +107,23 @@ class _Images(torch.utils.data.Dataset[Item]):
         return position, self._transform(image), digest
 
 
-def _as_list(items: list[Item]) -> list[Item]:
-    return items
+class Batch(NamedTuple):
+    """Images as a worker hands them over: all pixels in one tensor, and in their places None in `items`."""
+
+    items: list[tuple[int, EmbeddingsError | None, bytes]]
+    pixels: Packed
+
+
+def _packed(items: list[Item]) -> Batch:
+    pixels = [item for _, item, _ in items if isinstance(item, Tensor)]
+    rest = [(position, None if isinstance(item, Tensor) else item, digest) for position, item, digest in items]
+    return Batch(rest, pack(pixels))
+
+
+def items_of(batch: Batch) -> list[Item]:
+    """The images of a batch one by one."""
+    pixels = iter(unpack(batch.pixels))
+    return [(position, next(pixels) if error is None else error, digest) for position, error, digest in batch.items]
 
 
 def image_loader(
@@ -117,7 +133,7 @@ def image_loader(
         _Images(source, transform, digests),
         batch_sampler=batches,
         num_workers=min(num_workers, len(batches)),
-        collate_fn=_as_list,
+        collate_fn=_packed,
         # A generator of its own: the loader would otherwise draw a seed from the global one, and computing missing
         # embeddings at the start of a training would change that training.
         generator=torch.Generator(),

@@ -14,7 +14,7 @@ from rela_zoo._io.log import logger
 from rela_zoo._io.memory import keep_freed_memory
 from rela_zoo._io.progress import Progress
 from rela_zoo.data import ImageSource, encode_ids, image_source
-from rela_zoo.embeddings._batches import embed_batch, image_loader, on_device, sort_out, stack
+from rela_zoo.embeddings._batches import embed_batch, image_loader, items_of, on_device, sort_out, stack
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, EmbedPlan, SourceRecord
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._pictures import changed_pictures, digest_of, refuse_changed, write_record
@@ -225,7 +225,7 @@ def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run:
             pieces: list[np.ndarray] = []
             left_out: list[int] = []
             for _ in range(0, len(ranges[number]), run.batch_size):
-                batch = next(loader)
+                batch = items_of(next(loader))
                 good, bad = sort_out(batch, run.on_error)
                 digests.update((position, digest) for position, _, digest in batch)
                 left_out += bad

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -63,7 +63,11 @@ def check_pictures(table: EmbeddingTable, source: ImageSource) -> PicturesCheck:
         table: its rows need not be there.
         source: the images, of ids that the table has.
     """
-    samples = table.info.samples
+    return compare_pictures(table.info.samples, source)
+
+
+def compare_pictures(samples: Mapping[str, SampleRecord] | None, source: ImageSource) -> PicturesCheck:
+    """The same, of digests kept by `sample_records`; None where there are none, or where the ids name the pixels."""
     if not samples:
         named = [one for one in _spread(source.ids) if _NAMES_PIXELS.fullmatch(one)]
         return PicturesCheck(len(named), ())  # joined by id, so the pixels agree

@@ -11,7 +11,7 @@ from rela_zoo.engine.accelerator import Accelerator, Step, to_device
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, PlateauHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
-from rela_zoo.engine.targets import Student, Targets, resolve_targets, student_targets
+from rela_zoo.engine.targets import Student, Targets, left_out_of, resolve_targets, student_targets
 
 __all__ = [
     "Accelerator",
@@ -29,6 +29,7 @@ __all__ = [
     "Targets",
     "ViewShape",
     "fetch_for_run",
+    "left_out_of",
     "plan_rela",
     "preflight",
     "resolve_targets",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rela_zoo._io import ranks
 from rela_zoo._io.log import logger
@@ -114,12 +114,13 @@ def _unused(spec: PriorSpec, name: str, error: RelaZooError) -> str:
     return f"rela_zoo: published embeddings of {name} by {spec.id} are not used: {error.what} ({error.got})"
 
 
-def fetch_for_run(plan: RelaPlan, data: str | None) -> list[str]:
+def fetch_for_run(plan: RelaPlan, data: str | None, on_error: Literal["raise", "skip"] = "raise") -> list[str]:
     """Fetch what a run with this section needs, for a machine without a network.
 
     Args:
         plan: of the run.
         data: the training images, if they are in reach: then only published embeddings of exactly these are fetched.
+        on_error: `skip` if the run leaves out images that can't be decoded.
 
     Returns:
         Lines for the user: what was fetched.
@@ -129,11 +130,11 @@ def fetch_for_run(plan: RelaPlan, data: str | None) -> list[str]:
     """
     if not plan.priors:
         return ["this run has no prior: it needs nothing"]
-    return [line for prior in plan.priors if prior is not None for line in _fetch_for_prior(prior, data)]
+    return [line for prior in plan.priors if prior is not None for line in _fetch_for_prior(prior, data, on_error)]
 
 
-def _fetch_for_prior(plan: PriorPlan, data: str | None) -> list[str]:
-    from rela_zoo.data import image_source
+def _fetch_for_prior(plan: PriorPlan, data: str | None, on_error: Literal["raise", "skip"]) -> list[str]:
+    from rela_zoo.data import image_source, readable
     from rela_zoo.hub import open_address, published_artefacts, pull, pull_transport_address
 
     config, spec = plan.config, plan.spec
@@ -145,7 +146,7 @@ def _fetch_for_prior(plan: PriorPlan, data: str | None) -> list[str]:
             table, _ = open_address(plan.embeddings)
             lines.append(f"embeddings {table.path}")
     elif data is not None and Path(data).expanduser().exists():
-        fits = find_published(plan, image_source(data)) is not None
+        fits = find_published(plan, readable(image_source(data), on_error)) is not None
     else:
         for name in sorted(published_artefacts(spec, config.preprocessing)):
             pulled = pull(spec, name)

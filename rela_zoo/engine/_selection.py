@@ -39,7 +39,7 @@ def run_subset(
 
     Raises:
         ConfigError: a curriculum without a number of epochs, or recorded subsets that don't fit.
-        SelectionError: the folder to record to holds other subsets.
+        SelectionError: the folder to record to holds other subsets, or those to replay are of other pictures.
     """
     from rela_zoo.selection import build_subset
 
@@ -68,9 +68,11 @@ def run_subset(
     except ValueError as error:
         fix = "raise rela.data_ratio"
         raise ConfigError([Problem("rela.data_ratio", "at least one sample an epoch", str(error), fix)]) from error
-    if selection.record is not None and ranks.is_first():
-        from rela_zoo.selection.record import RecordedSubset, SubsetWriter
+    from rela_zoo.selection.record import RecordedSubset, ReplayedSubset, SubsetWriter
 
+    if isinstance(subset, ReplayedSubset) and source is not None and config.verify != 0:
+        subset.check_pictures(source, required=config.verify == "required")
+    if selection.record is not None and ranks.is_first():
         assert ids is not None
-        return RecordedSubset(subset, SubsetWriter(selection.record, ids, subset))
+        return RecordedSubset(subset, SubsetWriter(selection.record, ids, subset, source))
     return subset

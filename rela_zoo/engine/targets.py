@@ -19,6 +19,7 @@ from rela_zoo._io.paths import artefact_cache
 from rela_zoo.engine._plan import PriorPlan
 from rela_zoo.engine._published import Published, find_published
 from rela_zoo.engine._verify import verify_rows
+from rela_zoo.engine.config import RelaConfig
 from rela_zoo.errors import EmbeddingsError, RelaZooError
 
 if TYPE_CHECKING:
@@ -121,6 +122,22 @@ def resolve_targets(plan: PriorPlan, source: ImageSource, *, device: torch.devic
     _by_the_first(verify)
     transport, moved = _transport(plan, table, published)
     return Targets(table, transport, positions, (rows, *moved, *used))
+
+
+def left_out_of(config: RelaConfig) -> tuple[str, ...]:
+    """Ids of images that could not be decoded when `rela.embeddings` were made: a run leaves them out, too.
+
+    Of embeddings on the Hub their index is fetched. Empty where the embeddings are not named.
+
+    Raises:
+        EmbeddingsError, HubError: they are damaged, or out of reach.
+    """
+    from rela_zoo.embeddings import read_index
+    from rela_zoo.hub import pull_index
+
+    given = [rows for _, rows, _ in config.by_prior if rows is not None]
+    folders = [pull_index(rows) if rows.startswith("hf:") else Path(rows).expanduser() for rows in given]
+    return tuple(dict.fromkeys(one for folder in folders for one in read_index(folder).skipped))
 
 
 def _cached_embeddings(

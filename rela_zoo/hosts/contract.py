@@ -324,16 +324,17 @@ def _remade(method_class: type, host: Host) -> Any:
 
 
 def _record_artefacts(accelerator: Accelerator, folder: Path | None) -> None:
-    """Write `rela.lock` into the run's folder; with --locked, compare with it instead.
+    """Write `rela.lock` into the run's folder; with --locked or --lock, compare with a lock file first.
 
     Raises:
         HubError: locked, and the run would use other artefacts, or has no folder.
     """
-    from rela_zoo.hub import is_locked, write_lock
+    from rela_zoo.hub import given_lock, is_locked, write_lock
 
-    if not accelerator.targets:
+    named = given_lock()
+    if not accelerator.targets and named is None:
         return
-    if folder is not None:
+    if folder is not None or named is not None:
         write_lock(folder, accelerator.artefacts)
     elif is_locked():
         fix = "set checkpoint.enabled=true"

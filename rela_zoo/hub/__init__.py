@@ -1,6 +1,7 @@
 """Sharing: pull what others have published of a prior, and remember exactly what a run used."""
 
-from rela_zoo.hub._lockfile import LOCKED_VARIABLE, is_locked, write_lock
+from rela_zoo.hub._between import PulledBetween, pull_between
+from rela_zoo.hub._lockfile import LOCK_VARIABLE, LOCKED_VARIABLE, given_lock, is_locked, read_lock, write_lock
 from rela_zoo.hub._pull import (
     Artefact,
     Pulled,
@@ -8,6 +9,7 @@ from rela_zoo.hub._pull import (
     published_artefacts,
     pull,
     pull_ids,
+    pull_index,
     pull_transport_address,
     weights_artefact,
 )
@@ -15,15 +17,21 @@ from rela_zoo.hub._search import Found, search
 
 __all__ = [
     "LOCKED_VARIABLE",
+    "LOCK_VARIABLE",
     "Artefact",
     "Found",
     "Pulled",
+    "PulledBetween",
+    "given_lock",
     "is_locked",
     "open_address",
     "published_artefacts",
     "pull",
+    "pull_between",
     "pull_ids",
+    "pull_index",
     "pull_transport_address",
+    "read_lock",
     "search",
     "weights_artefact",
     "write_lock",

@@ -1,4 +1,4 @@
-"""`rela.lock`: exactly which artefacts a run used, written into its folder; `--locked` insists on the same."""
+"""`rela.lock`: exactly which artefacts a run used, written into its folder; `--locked` and `--lock` insist on it."""
 
 from __future__ import annotations
 
@@ -13,41 +13,57 @@ from rela_zoo.errors import HubError
 from rela_zoo.hub._pull import Artefact
 
 LOCK_FILE = "rela.lock"
+# The first insists on the lock file in the run's own folder; the second on a file anywhere, for a run whose folder is
+# new each time.
 LOCKED_VARIABLE = "RELA_ZOO_LOCKED"
+LOCK_VARIABLE = "RELA_ZOO_LOCK"
 _FORMAT = 1
 _MAX_BYTES = 1 << 20
 
 
 def is_locked() -> bool:
-    """Whether the environment insists on the lock file."""
+    """Whether the environment insists on the lock file of the run's folder."""
     return os.environ.get(LOCKED_VARIABLE, "") not in ("", "0")
 
 
-def write_lock(folder: Path, artefacts: Sequence[Artefact]) -> None:
-    """Write the lock file of a run; with `RELA_ZOO_LOCKED` set, insist that it is there and says the same.
+def given_lock() -> Path | None:
+    """The lock file that the environment names, wherever the run's folder is."""
+    named = os.environ.get(LOCK_VARIABLE, "")
+    return Path(named).expanduser() if named else None
+
+
+def write_lock(folder: Path | None, artefacts: Sequence[Artefact]) -> None:
+    """Compare with the lock file that was named, or with that of the run's folder if that is asked for; write its own.
+
+    Args:
+        folder: of the run; None for one without.
+        artefacts: that it uses.
 
     Raises:
-        HubError: locked, and the run has no lock file or would use other artefacts.
+        HubError: the lock file is missing or damaged, or the run would use other artefacts.
     """
-    path = folder / LOCK_FILE
-    if is_locked():
-        _check_lock(path, artefacts)
+    named = given_lock()
+    if named is not None:
+        _check_lock(named, artefacts)
+    elif is_locked() and folder is not None:
+        _check_lock(folder / LOCK_FILE, artefacts)
         return
-    content = {"format": _FORMAT, "artefacts": [asdict(one) for one in artefacts]}
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, (json.dumps(content, indent=1) + "\n").encode())
+    if folder is not None:
+        content = {"format": _FORMAT, "artefacts": [asdict(one) for one in artefacts]}
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / LOCK_FILE, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:
-    """Compare with a lock file.
+def read_lock(path: Path) -> list[Artefact]:
+    """What a lock file names.
 
     Raises:
-        HubError: no lock file, a damaged one, or other artefacts; says which differ.
+        HubError: no such file, or a damaged one.
     """
     if not path.is_file():
         raise HubError(
             "the run is to use locked artefacts, but has no lock file", expected=path, got="nothing there",
-            fix="run once without --locked, or copy the lock file of the run to be repeated",
+            fix="run once without --locked, or name the lock file of the run to be repeated: --lock FILE",
         )  # fmt: skip
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -55,19 +71,31 @@ def _check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:
         raw = json.loads(path.read_bytes())
         if raw["format"] != _FORMAT:
             raise ValueError(f"format {raw['format']}")
-        before = [Artefact(**one) for one in raw["artefacts"]]
+        return [Artefact(**one) for one in raw["artefacts"]]
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise HubError(f"{path} is damaged", expected="a lock file", got=error, fix="delete it and run once") from error
-    then, now = {one.kind: one for one in before}, {one.kind: one for one in artefacts}
-    changed = sorted(kind for kind in {*then, *now} if then.get(kind) != now.get(kind))
+
+
+def _check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:
+    """Compare with a lock file, by sha256: where the same bytes are published, and at which commit, plays no part.
+
+    Raises:
+        HubError: no lock file, a damaged one, or other artefacts; says which differ.
+    """
+    then, now = {one.kind: one for one in read_lock(path)}, {one.kind: one for one in artefacts}
+    changed = sorted(kind for kind in {*then, *now} if _bytes_of(then.get(kind)) != _bytes_of(now.get(kind)))
     if changed:
         kind = changed[0]
         raise HubError(
             f"this run would use other {', '.join(changed)} than the lock file says",
             expected=_words(then.get(kind)),
             got=_words(now.get(kind)),
-            fix="restore what the lock file names, or run without --locked to write a new one",
+            fix="restore what the lock file names, or run without --locked and --lock to write a new one",
         )
+
+
+def _bytes_of(artefact: Artefact | None) -> str | None:
+    return artefact.sha256 if artefact is not None else None
 
 
 def _words(artefact: Artefact | None) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 What = Literal["embeddings", "transport", "weights"]
+Kind = Literal[What, "between"]
 _MAX_JSON_BYTES = 64 * 1024 * 1024
 _WORKERS = 4
 
@@ -30,7 +31,7 @@ class Artefact:
     """One thing that a run used: exactly which.
 
     Attributes:
-        kind: `embeddings`, `transport` or `weights`.
+        kind: `embeddings`, `transport`, `weights`, or `between` (a transport from one prior to another).
         repo: repository on the Hub; None for something made on this machine.
         repo_type: `model` or `dataset`; None for something made on this machine.
         revision: full commit there.
@@ -39,7 +40,7 @@ class Artefact:
             made on this machine, its digest.
     """
 
-    kind: What
+    kind: Kind
     repo: str | None
     repo_type: str | None
     revision: str | None
@@ -106,8 +107,8 @@ def pull(
     """
     spec = prior if isinstance(prior, PriorSpec) else prior_spec(prior)
     wanted = set(what)
-    published_of: Mapping[str, Artefacts] = spec.artefacts
-    if wanted != {"weights"} and (not spec.artefacts or (dataset is not None and dataset not in spec.artefacts)):
+    published_of = _of_rows(spec.artefacts)
+    if wanted != {"weights"} and (not published_of or (dataset is not None and dataset not in published_of)):
         published_of = published_artefacts(spec)  # not asked for what the entry names itself
     if "weights" in wanted and dataset is None and not published_of:
         wanted = {"weights"}
@@ -166,14 +167,29 @@ def open_address(address: str, *, progress: bool | Literal["always"] = True) -> 
         HubError: as `pull`; or the repository has no manifest at this commit.
     """
     from rela_zoo.embeddings import open_embeddings
+
+    whole = _vouched_for(address)
+    folder, _ = _pull_embeddings(whole, None, _WORKERS, progress)
+    return open_embeddings(folder), _artefact("embeddings", whole, "dataset")
+
+
+def pull_index(address: str) -> Path:
+    """Only the index of embeddings, by address; the folder for `rela_zoo.embeddings.read_index`.
+
+    Raises:
+        HubError: as `open_address`.
+    """
+    return _fetch_index(_vouched_for(address))
+
+
+def _vouched_for(address: str) -> HubFolder:
+    """Embeddings by address, with the hash of their index from the repository's manifest."""
     from rela_zoo.registry import HubFolder
 
     place = parse_address(address)
     manifest = fetch_manifest(place.repo, place.revision, "dataset")
     record = manifest.record(_join(place.path, "index.json"), place.repo)
-    whole = HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
-    folder, _ = _pull_embeddings(whole, None, _WORKERS, progress)
-    return open_embeddings(folder), _artefact("embeddings", whole, "dataset")
+    return HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
 
 
 def pull_transport_address(address: str) -> tuple[Path, Artefact]:
@@ -187,7 +203,16 @@ def pull_transport_address(address: str) -> tuple[Path, Artefact]:
     place = parse_address(address)
     record = fetch_manifest(place.repo, place.revision, "model").record(place.path, place.repo)
     whole = HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
-    return _pull_file(whole), _artefact("transport", whole, "model")
+    return pull_placed(whole, "transport")
+
+
+def pull_placed(place: HubFolder, kind: Literal["transport", "between"]) -> tuple[Path, Artefact]:
+    """One file of a model repository, or of the one that its place names.
+
+    Raises:
+        HubError: as `pull`.
+    """
+    return _pull_file(place), _artefact(kind, place, "model")
 
 
 def _published(spec: PriorSpec, found: Mapping[str, Artefacts], dataset: str | None) -> tuple[str, Artefacts]:
@@ -222,7 +247,7 @@ def published_artefacts(spec: PriorSpec, preprocessing: str = "upstream") -> dic
     found = dict(spec.artefacts)
     identity = prior_identity(spec, preprocessing)
     if identity is None:
-        return found
+        return _of_rows(found)
     try:
         listed = index_embeddings(identity_digest(identity))
     except RelaZooError as error:
@@ -234,10 +259,15 @@ def published_artefacts(spec: PriorSpec, preprocessing: str = "upstream") -> dic
             found[name] = one
         elif known != one and one.embeddings is not None:
             found[f"{name} of {one.embeddings.repo}"] = one
-    return found
+    return _of_rows(found)
 
 
-def _artefact(kind: What, place: HubFolder, repo_type: str) -> Artefact:
+def _of_rows(found: Mapping[str, Artefacts]) -> dict[str, Artefacts]:
+    """Without data sets of which only transports to other priors are published."""
+    return {name: one for name, one in found.items() if one.embeddings is not None or one.transport is not None}
+
+
+def _artefact(kind: Kind, place: HubFolder, repo_type: str) -> Artefact:
     return Artefact(kind, place.repo, place.kind or repo_type, place.revision, place.path, _pinned(place))
 
 

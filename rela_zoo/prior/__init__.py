@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 # Name → module, resolved on first use: reading one entry must not load timm.
 _EXPORTS = {
     "Prior": "_load",
+    "load_exactly": "_load",
     "load_prior": "_load",
+    "own_network": "_load",
     "entry_identity": "_identity",
     "prior_identity": "_identity",
     "FAMILIES": "families",
@@ -77,8 +79,10 @@ __all__ = [
     "find_weights",
     "identity_differences",
     "identity_digest",
+    "load_exactly",
     "load_into",
     "load_prior",
+    "own_network",
     "prior_identity",
     "read_weights",
     "readiness",

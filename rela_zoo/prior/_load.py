@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -171,7 +172,7 @@ def load_prior(
         network = within_float16(network, _input_size(spec))
         sha256 = state_digest(network.state_dict())
     elif spec.source == "callable":
-        network = build(spec)
+        network = own_network(spec)
         spec, sha256 = _filled(spec, network), state_digest(network.state_dict())
     else:
         weights = find_weights(spec)
@@ -191,6 +192,35 @@ def load_prior(
     assert spec.preprocessing is not None  # demanded of every entry, or filled in
     chosen = spec.preprocessing if preprocessing == UPSTREAM else reference_preprocessing(spec.preprocessing)
     return Prior(network, spec, ImageTransform(chosen), preprocessing, revision, sha256).to(device)
+
+
+def own_network(spec: PriorSpec) -> nn.Module:
+    """The network of an entry of somebody's own code, with the weights of the file that the entry names, if it does.
+
+    Raises:
+        RegistryError: the code gives no network.
+        WeightsError: the file is out of reach, unsafe, or does not fit exactly.
+    """
+    network = build(spec)
+    if spec.file is not None:
+        path = find_weights(spec).path
+        verify_sha256(spec, path)
+        load_exactly(network, path)
+    return network
+
+
+def load_exactly(network: nn.Module, path: Path) -> None:
+    """Load all tensors of a file into a network that has exactly these.
+
+    Raises:
+        WeightsError: unsafe, damaged, or with other tensors.
+    """
+    try:
+        network.load_state_dict(read_weights(path), strict=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{path} does not hold the weights of this network", expected="exactly its tensors", got=str(error)
+        ) from error
 
 
 def _input_size(spec: PriorSpec) -> int:

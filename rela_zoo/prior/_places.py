@@ -25,7 +25,7 @@ def own_weights_path(spec: PriorSpec) -> Path:
 
 def supplied_path(spec: PriorSpec) -> Path | None:
     """The weight file that a user has put there, or beside a private entry; None without one."""
-    beside = spec.folder / spec.file if spec.folder and spec.file and spec.source == "local" else None
+    beside = spec.folder / spec.file if spec.folder and spec.file and spec.source in ("local", "callable") else None
     return next((path for path in (own_weights_path(spec), beside) if path is not None and path.is_file()), None)
 
 

@@ -70,7 +70,7 @@ def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
         return FoundWeights(supplied, spec.revision)
     if spec.source == "package":
         return FoundWeights(weights_of_package(spec), None)
-    if spec.source == "local":
+    if spec.source in ("local", "callable"):
         raise WeightsError(
             f"the weights of {spec.id!r} are not on this machine, and can't be downloaded",
             expected=f"a safetensors file at {own}" + _hash_wanted(spec),

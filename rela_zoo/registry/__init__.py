@@ -1,10 +1,19 @@
 """The registry: one YAML entry a prior, found by name. Reading it needs no deep-learning library."""
 
-from rela_zoo.registry._hub_index import HUB_ENTRY_FILE, INDEX_VARIABLE, index_embeddings, index_names
+from rela_zoo.registry._hub_index import (
+    HUB_ENTRY_FILE,
+    INDEX_FILE,
+    INDEX_VARIABLE,
+    index_document,
+    index_embeddings,
+    index_names,
+)
 from rela_zoo.registry._lookup import list_priors, packaged_priors, prior_spec, user_priors
-from rela_zoo.registry._read import EntryError, parse_yaml, read_entry, read_folder
+from rela_zoo.registry._read import SUFFIXES, EntryError, parse_yaml, read_entry, read_folder
 from rela_zoo.registry._spec import (
+    NAME_PATTERN,
     Artefacts,
+    Between,
     HubFolder,
     Licence,
     Origin,
@@ -17,8 +26,12 @@ from rela_zoo.registry._spec import (
 
 __all__ = [
     "HUB_ENTRY_FILE",
+    "INDEX_FILE",
     "INDEX_VARIABLE",
+    "NAME_PATTERN",
+    "SUFFIXES",
     "Artefacts",
+    "Between",
     "EntryError",
     "HubFolder",
     "Licence",
@@ -28,6 +41,7 @@ __all__ = [
     "Preprocessing",
     "PriorSpec",
     "Source",
+    "index_document",
     "index_embeddings",
     "index_names",
     "list_priors",

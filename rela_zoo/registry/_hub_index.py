@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -80,26 +81,32 @@ def index_names() -> dict[str, tuple[str, str]]:
         return {}
     repo, commit = found
     whole = _whole(repo, commit)
-    found_names = {}
     if whole is not None:
-        names = list(whole.priors)
-    elif is_offline():
-        return {}
-    else:
-        files = with_retries(
-            lambda: client().list_repo_files(repo, revision=commit, repo_type="dataset"),
-            f"the index {repo} can't be read",
-        )
-        names = [file[len("priors/") : -len(".yaml")] for file in files if re.fullmatch(r"priors/[^/]+\.yaml", file)]
+        return _good(list(whole.priors), lambda name: whole.place(name, repo))
+    return {} if is_offline() else _pointers(repo, commit)
+
+
+def _pointers(repo: str, commit: str) -> dict[str, tuple[str, str]]:
+    """Of an index with a file an entry."""
+    files = with_retries(
+        lambda: client().list_repo_files(repo, revision=commit, repo_type="dataset"), f"the index {repo} can't be read"
+    )
+    names = [file[len("priors/") : -len(".yaml")] for file in files if re.fullmatch(r"priors/[^/]+\.yaml", file)]
+    return _good(names, lambda name: _pointer(repo, commit, name))
+
+
+def _good(names: list[str], place: Callable[[str], tuple[str, str] | None]) -> dict[str, tuple[str, str]]:
+    """The places of names; one malformed entry hides no other."""
+    found = {}
     for name in sorted(name for name in names if re.fullmatch(NAME_PATTERN, name)):
         try:
-            place = whole.place(name, repo) if whole is not None else _pointer(repo, commit, name)
-        except (RegistryError, HubError) as error:  # one malformed pointer hides no other prior
+            at = place(name)
+        except (RegistryError, HubError) as error:
             log.warning("%s (%s)", error.what, error.got)
             continue
-        if place is not None:
-            found_names[name] = place
-    return found_names
+        if at is not None:
+            found[name] = at
+    return found
 
 
 def index_embeddings(identity: str) -> dict[str, Artefacts]:
@@ -116,6 +123,20 @@ def index_embeddings(identity: str) -> dict[str, Artefacts]:
     return whole.of_identity(identity) if whole is not None else {}
 
 
+def index_document(repo: str, commit: str) -> dict[str, Any]:
+    """What `index.json` of an index holds at a commit, malformed entries too; of an older layout, what it would hold.
+
+    Raises:
+        HubError: out of reach.
+        RegistryError: malformed as a whole.
+    """
+    whole = _fetch_whole(repo, commit)
+    if whole is not None:
+        return whole.raw
+    priors = {name: {"repo": place[0], "revision": place[1]} for name, place in _pointers(repo, commit).items()}
+    return {"format": 1, "priors": priors, "embeddings": {}}
+
+
 class _Whole:
     """The parsed `index.json`: each entry is checked when it is asked for, so that one bad one hides no other.
 
@@ -123,6 +144,7 @@ class _Whole:
     """
 
     def __init__(self, raw: dict[str, Any]) -> None:
+        self.raw = raw
         self.priors: dict[str, Any] = raw["priors"] if isinstance(raw.get("priors"), dict) else {}
         self._embeddings: dict[str, Any] = raw["embeddings"] if isinstance(raw.get("embeddings"), dict) else {}
 

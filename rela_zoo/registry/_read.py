@@ -95,18 +95,21 @@ def _own_artefacts(raw: dict[str, Any], hub: tuple[str, str]) -> dict[str, Any]:
     datasets = raw.get("artefacts")
     if not isinstance(datasets, dict):
         return raw
-    filled = {
-        name: {
-            kind: {"repo": hub[0], "revision": hub[1], **place}
-            if isinstance(place, dict) and "repo" not in place and "revision" not in place
-            else place
-            for kind, place in kinds.items()
-        }
-        if isinstance(kinds, dict)
-        else kinds
+
+    def placed_here(place: Any) -> Any:
+        named = not isinstance(place, dict) or "repo" in place or "revision" in place
+        return place if named else {"repo": hub[0], "revision": hub[1], **place}
+
+    def filled(kind: str, place: Any) -> Any:
+        if kind == "to" and isinstance(place, dict):
+            return {target: placed_here(one) for target, one in place.items()}
+        return placed_here(place)
+
+    found = {
+        name: {kind: filled(kind, place) for kind, place in kinds.items()} if isinstance(kinds, dict) else kinds
         for name, kinds in datasets.items()
     }
-    return {**raw, "artefacts": filled}
+    return {**raw, "artefacts": found}
 
 
 def _raw(path: Path, problems: list[tuple[str, str]]) -> dict[str, Any] | None:

@@ -185,11 +185,28 @@ class HubFolder(_Record):
     kind: Literal["model", "dataset"] | None = None
 
 
+class Between(HubFolder):
+    """A transport to another prior, a file of a repository.
+
+    Attributes:
+        identity: digest of what changes the numbers of the prior that it leads to, see `identity_digest`.
+    """
+
+    identity: Sha256
+
+
 class Artefacts(_Record):
-    """What was published for one data set: the prior's embeddings of it, and the target transport fitted on them."""
+    """What was published for one data set.
+
+    Attributes:
+        embeddings: the prior's, of this data set.
+        transport: the target transport fitted on them.
+        to: transports from this prior to others, fitted on this data set, by the name of the other.
+    """
 
     embeddings: HubFolder | None = None
     transport: HubFolder | None = None
+    to: dict[Name, Between] = Field(default_factory=dict)
 
 
 class PriorSpec(_Record):
@@ -212,7 +229,7 @@ class PriorSpec(_Record):
         dim: features an image, D; None where it is only known once the network is built (`random-*`, `callable`).
         repo: repository on the Hub.
         revision: full commit there; None if unknown.
-        file: weight file, safetensors.
+        file: weight file, safetensors; of `callable` only where the code itself brings no weights.
         package: where the weights of a `package` prior come from; the safetensors are made from it once.
         sha256: of that file; None if unknown.
         pin: who vouches for `sha256`: `confirmed` (seen at the source), `third-party` (somebody's record), `none`.

@@ -36,7 +36,7 @@ def build_subset(
 
     Raises:
         ValueError: if `ratio` is outside (0, 1], or the subset would be empty.
-        SelectionError: if what the policy needs is not given, or it cannot fill an epoch.
+        SelectionError: if what the policy needs is not given, is of another data set, or it cannot fill an epoch.
     """
     policy = config.policy
     for needed, given, what in (
@@ -48,6 +48,12 @@ def build_subset(
             raise SelectionError(
                 f"selection {config.name} needs {what}", expected=what, got="none", fix="choose selection uniform"
             )
+    held = getattr(space, "n", n)
+    if held != n:
+        raise SelectionError(
+            "the prior's space is that of another data set", expected=f"{n} samples", got=f"{held}",
+            fix="give the embeddings of the data set that is drawn from",
+        )  # fmt: skip
     # Of several phases that look at losses the first one's average serves all.
     losses = next((part.running_losses(n) for part in policy.parts() if part.needs_losses), None)
     return policy.subset(Context(n, ratio, seed, epochs, space=space, ids=ids, losses=losses))

@@ -1,7 +1,8 @@
 """Subsets on disk: a folder with the sample ids of each epoch, to be replayed here or read by anything else.
 
-`subsets.json` says how they were drawn; `epoch-00000.parquet`, … hold one row a sample, in the order of training: `id`
-(string), `index` (int64, its position in the data set they were drawn from), `weight` (float32, 1 without weights).
+`subsets.json` says how they were drawn, and has digests of up to 64 of the pictures; `epoch-00000.parquet`, … hold one
+row a sample, in the order of training: `id` (string), `index` (int64, its position in the data set they were drawn
+from), `weight` (float32, 1 without weights).
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rela_zoo._io.files import atomic_write
+from rela_zoo._io.log import logger
+from rela_zoo.embeddings import SampleRecord, compare_pictures, sample_records
 from rela_zoo.errors import SelectionError
 from rela_zoo.selection.subset import Draw, Subset
+
+if TYPE_CHECKING:
+    from rela_zoo.data import ImageSource
+
+log = logger(__name__)
 
 FORMAT, VERSION = "rela_zoo.subsets", 1
 _INFO = "subsets.json"
@@ -44,12 +52,15 @@ class SubsetWriter:
         folder: made if missing; may hold epochs of the same subsets, which are written again or kept.
         ids: sample id of each position of the data set.
         subset: whose draws will be written.
+        source: the pictures themselves, some of which are kept as digests; None where only their ids are known.
 
     Raises:
-        SelectionError: the folder holds other subsets.
+        SelectionError: the folder holds other subsets, or subsets of other pictures.
     """
 
-    def __init__(self, folder: str | Path, ids: Sequence[str], subset: Subset) -> None:
+    def __init__(
+        self, folder: str | Path, ids: Sequence[str], subset: Subset, source: ImageSource | None = None
+    ) -> None:
         self.folder, self._ids = Path(folder).expanduser(), ids
         from rela_zoo.data import encode_ids
 
@@ -62,8 +73,11 @@ class SubsetWriter:
             "seed": subset.seed,
             "selection": subset.described,
         }
+        samples = None if source is None else sample_records(source, range(len(source)))
+        if samples is not None:
+            info["samples"] = {name: one.model_dump() for name, one in samples.items()}
         path = self.folder / _INFO
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(info)):
+        if path.exists() and _differ(json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(info))):
             raise SelectionError(
                 f"{self.folder} holds other subsets",
                 expected="an empty folder, or one with subsets drawn in the same way",
@@ -86,6 +100,14 @@ class SubsetWriter:
         pq.write_table(table, buffer, compression="zstd")
         _write(path, buffer.getbuffer())
         return path
+
+
+def _differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two folders can't be one; those from before there were digests have none to compare."""
+    keys = {*one, *other}
+    if "samples" not in one or "samples" not in other:
+        keys.discard("samples")
+    return any(one.get(key) != other.get(key) for key in keys)
 
 
 class RecordedSubset:
@@ -141,6 +163,18 @@ def read_info(folder: str | Path) -> dict[str, Any]:
     return {**info, "epochs": len(epochs)}
 
 
+def _read_samples(folder: Path) -> dict[str, SampleRecord] | None:
+    """Digests of some of the pictures; None where there are none."""
+    raw = json.loads((folder / _INFO).read_text(encoding="utf-8")).get("samples")
+    try:
+        return None if raw is None else {name: SampleRecord.model_validate(one) for name, one in raw.items()}
+    except (ValueError, AttributeError) as error:
+        raise SelectionError(
+            f"{folder / _INFO} has malformed digests", expected="id → {pixels, bytes}", got=str(error).splitlines()[0],
+            fix="draw anew: `rela-zoo subset export`",
+        ) from error  # fmt: skip
+
+
 def read_epoch(folder: str | Path, epoch: int) -> tuple[list[str], np.ndarray]:
     """Sample ids of an epoch in the order of training, and their weights (k,) float32.
 
@@ -185,6 +219,35 @@ class ReplayedSubset:
         self._counts = tuple(int(pq.read_metadata(file).num_rows) for file in files)
         self.counts = None if len(set(self._counts)) == 1 else self._counts
         self.epochs = info["epochs"]
+        self._samples = _read_samples(self._folder)
+
+    def check_pictures(self, source: ImageSource, *, required: bool = False) -> int:
+        """Refuse other pictures under the same names; how many could be compared, by digest.
+
+        Args:
+            source: the pictures to train on.
+            required: refuse, too, if none could be compared.
+
+        Raises:
+            SelectionError: with the number of pictures that differ, and one of them.
+        """
+        found = compare_pictures(self._samples, source)
+        if found.different:
+            raise SelectionError(
+                f"the subsets in {self._folder} are of other pictures with the same names",
+                expected=f"the {found.checked} pictures compared by digest to be the same",
+                got=f"{len(found.different)} others, such as {found.different[0]!r}",
+                fix="replay on the data that they were drawn from, or draw anew: `rela-zoo subset export`",
+            )
+        if not found.checked:
+            said = f"whether the subsets in {self._folder} are of these pictures can't be verified"
+            if required:
+                raise SelectionError(
+                    said, expected="digests of the pictures", got="none: drawn by an older rela-zoo, or from ids alone",
+                    fix="draw them anew: `rela-zoo subset export`",
+                )  # fmt: skip
+            log.warning("not verified: %s; they are joined by name", said)
+        return found.checked
 
     def __len__(self) -> int:
         return sum(self._counts) // len(self._counts)

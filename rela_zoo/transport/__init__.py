@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
-from rela_zoo.transport._pair_fit import chain, fit_both_ways, fit_prior_transport
+from rela_zoo.transport._pair_fit import chain, fit_both_ways, fit_prior_transport, judge
 from rela_zoo.transport._pair_maps import PairMoments, RidgePath, r_squared, split_moments
 from rela_zoo.transport._prior_transport import PriorTransport, Quality, Side, read_in
 from rela_zoo.transport._target_fit import fit_transport, transport_from_moments
@@ -35,6 +35,7 @@ __all__ = [
     "fit_prior_transport",
     "fit_transport",
     "invert",
+    "judge",
     "merge_moments",
     "r_squared",
     "read_in",

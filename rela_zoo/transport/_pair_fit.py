@@ -168,6 +168,37 @@ def chain(
     ):
         check_same_prior(ours.known, theirs.known, f"these do not form a chain: {what}", error=TransportError)
     weight, bias = compose(first.affine, second.affine)
+    quality = _judged(Affine(weight, bias), source, target, chunk)
+    rows = min(first.rows_fitted, second.rows_fitted)
+    return PriorTransport(weight, bias, first.source, second.target, "composed", None, rows, quality)
+
+
+def judge(transport: PriorTransport, source: EmbeddingTable, target: EmbeddingTable, chunk: int = 8192) -> Quality:
+    """How well a transport that was made elsewhere does on the held-out samples of these tables.
+
+    Where it was fitted on the same data set, these samples had no part in that fit either.
+
+    Args:
+        transport: of these two priors.
+        source: rows (N, D).
+        target: rows (M, E) of the same samples.
+        chunk: rows at once.
+
+    Raises:
+        TransportError: tables of other priors, or too few samples in common.
+    """
+    ends = (transport.source, source, "from"), (transport.target, target, "to")
+    for (side, table, which), dim in zip(ends, transport.weight.shape, strict=True):
+        check_same_prior(
+            table.info.identity,
+            {**side.known, "dim": dim},
+            f"the transport does not lead {which} the prior of {table.path}",
+            error=TransportError,
+        )
+    return _judged(transport.affine, source, target, chunk)
+
+
+def _judged(mapping: Affine, source: EmbeddingTable, target: EmbeddingTable, chunk: int) -> Quality:
     pairs, parts = _joined(source, target)
     held = np.flatnonzero(parts == _HELD_OUT)
     bank = _bank(parts[held])
@@ -178,10 +209,8 @@ def chain(
         moments = one if moments is None else merge_moments(moments, one)
         kept.take(at, x, y)
     assert moments is not None
-    mapping = Affine(weight.double(), bias.double())
-    quality = _quality(mapping, split_moments(moments, source.shape[1]), kept.x, kept.y)
-    rows = min(first.rows_fitted, second.rows_fitted)
-    return PriorTransport(weight, bias, first.source, second.target, "composed", None, rows, quality)
+    exact = Affine(mapping.weight.double(), mapping.bias.double())
+    return _quality(exact, split_moments(moments, source.shape[1]), kept.x, kept.y)
 
 
 def _solve(method: FitMethod, fit: PairMoments, choose: PairMoments, both: PairMoments) -> tuple[Affine, float | None]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from rela_zoo.cli import app
-from rela_zoo.errors import RelaZooError
+from rela_zoo.errors import RelaZooError, SelectionError
 from rela_zoo.selection.subset import EpochSubset
 
 N = 40
@@ -97,4 +98,62 @@ def test_subsets_of_other_data_are_refused(folder: Path, tmp_path: Path) -> None
     for path in folder.rglob("*.png"):
         path.rename(path.with_name(f"new-{path.name}"))
     with pytest.raises(RelaZooError, match="not in this data set"):
+        _run("replay", out, "--data", folder)
+
+
+def _swap(folder: Path) -> None:
+    """Other pictures under the same names: two trade places."""
+    one, other = sorted(folder.rglob("*.png"))[:2]
+    ours, theirs = one.read_bytes(), other.read_bytes()
+    one.write_bytes(theirs)
+    other.write_bytes(ours)
+
+
+def test_subsets_of_other_pictures_with_the_same_names_are_refused(folder: Path, tmp_path: Path) -> None:
+    from rela_zoo.data import image_source
+    from rela_zoo.engine import plan_rela, run_subset
+
+    out = tmp_path / "subsets"
+    _run("export", folder, "--out", out, "--epochs", 2)
+    samples = json.loads((out / "subsets.json").read_text())["samples"]
+    assert len(samples) == N
+    section = {"data_ratio": 0.2, "selection": {"name": "replay", "path": str(out)}}
+
+    def replay(**more: object) -> object:
+        config = plan_rela({**section, **more}).config
+        source = image_source(str(folder))
+        device = torch.device("cpu")
+        return run_subset(config, n=N, seed=0, epochs=2, source=source, targets=None, device=device)
+
+    assert _run("replay", out, "--data", folder)
+    assert replay()
+    _swap(folder)
+    refused = pytest.raises(
+        SelectionError, match=r"(?s)other pictures with the same names.*2 others, such as 'a/00.png'"
+    )
+    with refused:
+        _run("replay", out, "--data", folder)
+    with refused:
+        _run("replay", out, "--data", folder, "--epoch", 1)
+    with refused:
+        replay()
+    with pytest.raises(SelectionError, match="holds other subsets"):
+        _run("export", folder, "--out", out, "--epochs", 2)
+    assert replay(verify=0), "whoever says so joins by name"
+    _swap(folder)
+    assert replay(verify="required")
+
+
+def test_subsets_from_before_there_were_digests(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "subsets"
+    _run("export", folder, "--out", out, "--epochs", 2)
+    info = json.loads((out / "subsets.json").read_text())
+    del info["samples"]
+    (out / "subsets.json").write_text(json.dumps(info))
+    assert "all of them are in" in _run("replay", out, "--data", folder)
+    assert "not verified" in caplog.text
+    _run("export", folder, "--out", out, "--epochs", 3)  # goes on, and notes them
+    assert len(json.loads((out / "subsets.json").read_text())["samples"]) == N
+    (out / "subsets.json").write_text(json.dumps({**info, "samples": {"a/00.png": {"bytes": 1}}}))
+    with pytest.raises(SelectionError, match="malformed digests"):
         _run("replay", out, "--data", folder)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from typer.testing import CliRunner
 
 from rela_zoo.cli import app
 from rela_zoo.embeddings import EmbeddingTable, write_rows
-from rela_zoo.engine import plan_rela
+from rela_zoo.engine import Targets, plan_rela, run_subset
 from rela_zoo.engine.targets import _check_prior, _transport
 from rela_zoo.errors import ConfigError, EmbeddingsError, RelaZooError, TransportError
 from rela_zoo.prior import check_same_prior, entry_identity, identity_differences, identity_digest, prior_identity
 from rela_zoo.registry import prior_spec
+from rela_zoo.selection.geometry import principal_points
+from rela_zoo.selection.geometry.space import TableSpace
 from rela_zoo.transport import PriorTransport, TargetTransport, chain, fit_prior_transport, fit_transport, read_in
 
 NAME, ROWS, DIM = "cifar10-resnet20", 120, 64
@@ -140,3 +145,60 @@ def test_names_count_only_where_weights_are_not_known() -> None:
     with pytest.raises(TransportError, match="id differs"):
         check_same_prior(OWN, {**bare, "id": "another"}, "x", error=TransportError)
     check_same_prior(OWN, {**OWN, "id": "another"}, "x", error=TransportError)
+
+
+KINDS: dict[str, Any] = {
+    "clusters": lambda space: space.clusters(6, 8),
+    "centres": lambda space: space.cells(6, 8),
+    "duplicates": lambda space: space.duplicates(0.9, 6, 8),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_geometry_of_one_prior_is_never_that_of_another(
+    own: EmbeddingTable, tmp_path: Path, field: str, kind: str
+) -> None:
+    """Though the rows are equal to the bit: a file of one, put where the other's belongs, is refused."""
+    twin = rows_by(tmp_path / "twin", **{field: OTHERS[field]})
+    assert torch.equal(own.rows(range(ROWS)), twin.rows(range(ROWS)))
+    everything, paths = np.arange(ROWS), {}
+    for name, table in {"own": own, "twin": twin}.items():
+        KINDS[kind](TableSpace(table, fit_transport(table), everything, cache=tmp_path / f"{name}-cache"))
+        for file in (tmp_path / f"{name}-cache").glob("*.safetensors"):
+            with safe_open(file, "numpy") as opened:
+                paths[name, json.loads(opened.metadata()["rela_zoo"])["kind"]] = file
+    assert paths["own", kind].name != paths["twin", kind].name
+    paths["twin", kind].write_bytes(paths["own", kind].read_bytes())
+    with pytest.raises(EmbeddingsError, match=r"(?s)not the geometry that is wanted.*table"):
+        KINDS[kind](TableSpace(twin, fit_transport(twin), everything, cache=tmp_path / "twin-cache"))
+
+
+def test_the_space_of_a_selection_is_of_one_prior(
+    own: EmbeddingTable, other: EmbeddingTable, field: str, tmp_path: Path
+) -> None:
+    everything, strange = np.arange(ROWS), fit_transport(other)
+    with refused(field):
+        TableSpace(own, strange, everything, cache=tmp_path)
+    with refused(field):
+        principal_points(own, everything, strange, 8)
+    targets = Targets(own, strange, everything)
+    config = plan_rela({"prior": NAME, "embeddings": str(own.path), "selection": "balanced"}).config
+    cpu = torch.device("cpu")
+    with refused(field):
+        run_subset(config, n=ROWS, seed=0, epochs=1, source=None, targets=targets, device=cpu)
+
+
+def test_geometry_of_another_data_set(own: EmbeddingTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same table; a part of it, or another order, is another data set."""
+    monkeypatch.setenv("RELA_ZOO_HOME", str(tmp_path / "home"))
+    transport = fit_transport(own)
+    everything = np.arange(ROWS)
+    files = set()
+    for positions in (everything, everything[::-1].copy(), everything[: ROWS // 2]):
+        TableSpace(own, transport, positions, cache=tmp_path / "cache").clusters(6, 8)
+        files = {path.name for path in (tmp_path / "cache").glob("*.safetensors")}
+    assert len(files) == 3
+    config = plan_rela({"prior": NAME, "embeddings": str(own.path), "selection": "balanced"}).config
+    part = Targets(own, transport, everything[: ROWS // 2])
+    with pytest.raises(ConfigError, match=r"(?s)120 samples, got 60.*another data set"):
+        run_subset(config, n=ROWS, seed=0, epochs=1, source=None, targets=part, device=torch.device("cpu"))

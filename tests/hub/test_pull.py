@@ -18,7 +18,7 @@ import yaml
 
 import rela_zoo
 from rela_zoo.embeddings import open_embeddings
-from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
+from rela_zoo.errors import HubError, RegistryError, RelaZooError, UnknownPriorError
 from rela_zoo.hub import pull, search
 from rela_zoo.registry import prior_spec
 from rela_zoo.remote import MANIFEST
@@ -201,14 +201,15 @@ def test_an_address_needs_a_manifest(zoo):
         open_address(f"hf://org/half@{zoo.commit_of('org/half', 'dataset')}/toy")
 
 
-def _train(zoo, prior: str, epochs: int = 1):
+def _train(zoo, prior: str | None, epochs: int = 1):
     from omegaconf import OmegaConf
 
     from rela_zoo.hosts.builtin.compose import compose
     from rela_zoo.hosts.builtin.train import train
 
     overrides = [
-        "rela=default", f"rela.prior='{prior}'", "rela.data_ratio=0.5", f"max_epochs={epochs}", "rela.handover=1.0",
+        "rela=default", "rela.prior=null" if prior is None else f"rela.prior='{prior}'", "rela.data_ratio=0.5",
+        f"max_epochs={epochs}", "rela.handover=1.0",
         "optimizer.batch_size=8", f"data.train_path='{zoo.images / 'train'}'", f"checkpoint.dir='{zoo.work}'",
         "auto_resume.enabled=false",
     ]  # fmt: skip
@@ -233,6 +234,54 @@ def test_training_uses_what_is_published_and_never_loads_the_prior(zoo, monkeypa
     (result.folder / "rela.lock").write_text(json.dumps(lock))
     with pytest.raises(HubError, match=r"(?s)other embeddings than the lock file"):
         _train(zoo, zoo.name)
+
+
+def test_a_lock_file_of_another_run_is_compared_by_sha256_wherever_the_new_folder_is(zoo, monkeypatch, tmp_path):
+    result = _train(zoo, zoo.name)
+    lock = tmp_path / "elsewhere" / "rela.lock"
+    lock.parent.mkdir()
+    before = json.loads((result.folder / "rela.lock").read_text())
+    monkeypatch.setenv("RELA_ZOO_LOCK", str(lock))
+
+    def trained_with(prior: str | None = zoo.name, **changes: str):
+        changed = [{**one, **changes} for one in before["artefacts"]]
+        lock.write_text(json.dumps({**before, "artefacts": changed}))
+        zoo.work = tmp_path / "another"  # the folder of the run, too
+        return _train(zoo, prior)
+
+    # The same bytes, published again: another commit, another repository.
+    again = trained_with(revision="1" * 40, repo="org/moved")
+    assert again.folder != result.folder
+    assert json.loads((again.folder / "rela.lock").read_text()) == before
+    # The same commit with other bytes.
+    with pytest.raises(HubError, match=rf"(?s)other embeddings, transport than the lock.*expected.*sha256 {'2' * 64}"):
+        trained_with(sha256="2" * 64)
+    # Rows that are made here instead, and a run without a prior.
+    for prior in ("cifar10-resnet20", None):
+        with pytest.raises(HubError, match=r"(?s)would use other embeddings"):
+            trained_with(prior)
+    lock.unlink()
+    with pytest.raises(HubError, match=r"(?s)no lock file.*elsewhere.*--lock FILE"):
+        _train(zoo, zoo.name)
+
+
+def test_the_lock_file_is_read_before_the_work(zoo, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from rela_zoo.cli import app
+
+    monkeypatch.setenv("RELA_ZOO_LOCK", "")  # what the command sets ends with the test
+    lock = tmp_path / "some.lock"
+    command = ["pretrain", "--config-name", "demo", "--lock", str(lock), f"data.train_path={zoo.images / 'train'}"]
+    with pytest.raises(HubError, match="no lock file"):
+        CliRunner().invoke(app, [*command, f"rela.prior={zoo.name}"], catch_exceptions=False)
+    lock.write_text("[")
+    with pytest.raises(HubError, match="is damaged"):
+        CliRunner().invoke(app, [*command, f"rela.prior={zoo.name}"], catch_exceptions=False)
+    lock.write_text('{"format": 1, "artefacts": []}')
+    with pytest.raises(RelaZooError, match="nothing that could be locked"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not zoo.work.exists()
 
 
 def test_a_transport_of_other_rows_is_neither_used_nor_locked(zoo, tmp_path):

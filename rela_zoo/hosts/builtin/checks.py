@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ from rela_zoo._io.log import logger
 from rela_zoo._io.validation import placed, validate
 from rela_zoo.data import ParquetSource, undecodable
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
-from rela_zoo.engine import RelaPlan
-from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.engine import RelaPlan, left_out_of
+from rela_zoo.errors import ConfigError, HubError, Problem
 from rela_zoo.hosts.builtin._surroundings import launcher, method_values, places, trainer_values
 from rela_zoo.hosts.builtin.config import as_plain, count_devices, fill_defaults
 from rela_zoo.hosts.builtin.methods import METHODS
@@ -167,11 +168,9 @@ class _Check:
         """The training set without what can't be decoded, where that may be left out, or was when it was embedded."""
         listed: tuple[str, ...] = ()
         given = [] if self.plan is None else [rows for _, rows, _ in self.plan.config.by_prior]
-        for rows in given:
-            if rows is not None and not rows.startswith("hf:"):
-                from rela_zoo.embeddings import open_embeddings
-
-                listed += tuple(open_embeddings(rows).info.skipped)
+        if self.plan is not None:
+            with suppress(HubError):  # out of reach: the run itself says so, after all that is wrong here
+                listed = left_out_of(self.plan.config)
         broken = undecodable(train.without(listed).source) if self.get("data.on_error") == "skip" else []
         smaller = train.without([*listed, *broken])
         count = len(train) - len(smaller)

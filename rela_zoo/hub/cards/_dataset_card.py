@@ -38,8 +38,22 @@ def size_category(rows: int) -> str:
     return next((label for limit, label in _SIZES if rows < limit), "10M<n<100M")
 
 
+def _transport(path: str) -> str:
+    *_, folder, file = path.split("/")
+    name = file.removesuffix(".safetensors")
+    if folder == "transports":
+        return f"`{path}`: targets of students, fitted on `{name}`"
+    return f"`{path}`: to the space of `{folder}`, fitted on `{name}`; `rela-zoo pull PRIOR --to {folder}`"
+
+
 def dataset_card(
-    spec: PriorSpec, tables: Sequence[DatasetFacts], *, repo: str, model_repo: str, sources: Sequence[str] = ()
+    spec: PriorSpec,
+    tables: Sequence[DatasetFacts],
+    *,
+    repo: str,
+    model_repo: str,
+    sources: Sequence[str] = (),
+    transports: Sequence[str] = (),
 ) -> str:
     """A data-set card in Markdown.
 
@@ -49,6 +63,7 @@ def dataset_card(
         repo: repository of the embeddings.
         model_repo: repository of the prior; empty for one that comes with rela-zoo.
         sources: data sets of the Hub that the rows come from.
+        transports: paths of transports in this repository.
     """
     head = DatasetCardData(
         **licence_fields(spec),
@@ -88,5 +103,6 @@ def dataset_card(
         "The licence is that of the prior's weights. Whether embeddings are derivatives of the images, and what the "
         "licence of those asks, is for whoever uses them to judge.",
         "",
+        *(["## Transports", "", *(f"- {_transport(one)}" for one in sorted(transports)), ""] if transports else []),
     ]
     return front_matter(head) + "\n" + "\n".join(text)

@@ -120,6 +120,7 @@ def _weights(spec: PriorSpec) -> str:
 def _artefact(spec: PriorSpec, data: str) -> str:
     held = spec.artefacts[data]
     kinds = [kind for kind in ("embeddings", "transport") if getattr(held, kind) is not None]
+    kinds += [f"transport to `{target}`" for target in sorted(held.to)]
     return f"{data} ({', '.join(kinds)})"
 
 

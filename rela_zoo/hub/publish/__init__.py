@@ -4,5 +4,6 @@ from rela_zoo.hub.publish._changes import Plan, Publication, RepoChange
 from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._prepare import prepare
 from rela_zoo.hub.publish._publisher import publish
+from rela_zoo.hub.publish._send_index import SentIndex, send_index
 
-__all__ = ["Details", "Plan", "Publication", "RepoChange", "prepare", "publish"]
+__all__ = ["Details", "Plan", "Publication", "RepoChange", "SentIndex", "prepare", "publish", "send_index"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,12 @@ from rela_zoo.errors import EmbeddingsError, TransportError
 from rela_zoo.hub.cards import DatasetFacts
 from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.prior import UPSTREAM, check_same_prior, entry_identity
-from rela_zoo.transport import TargetTransport, transport_kind
+from rela_zoo.registry import NAME_PATTERN
+from rela_zoo.transport import PriorTransport, TargetTransport, transport_kind
+
+# By data set, with the file; those to other priors by data set and the name of the other.
+Targets = dict[str, tuple[TargetTransport, Path]]
+Betweens = dict[tuple[str, str], tuple[PriorTransport, Path]]
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,6 @@ def check_transport(name: str, path: Path, source: LocalPrior, table: EmbeddingT
     Raises:
         TransportError: damaged, of another kind, width or source.
     """
-    check_name(name)
-    if transport_kind(path) != "target":
-        raise TransportError(
-            f"{path} is a map between two priors", expected="a target transport of this prior's embeddings",
-            fix="rela-zoo transport fit EMBEDDINGS --out FILE",
-        )  # fmt: skip
     found = TargetTransport.load(path)
     theirs = {**found.stats.known, "dim": found.dim}
     check_same_prior(
@@ -117,14 +117,88 @@ def check_transport(name: str, path: Path, source: LocalPrior, table: EmbeddingT
         f"{path} is for another prior",
         error=TransportError,
     )
-    if table is not None and found.stats.source_digest != table.digest:
+    _check_fitted_on(name, path, found.stats.source_digest, table, f"rela-zoo transport fit {table and table.path}")
+    return found
+
+
+def check_between(name: str, path: Path, source: LocalPrior, table: EmbeddingTable | None) -> PriorTransport:
+    """Read a transport from this prior to another, and make sure that it begins here and says where it leads.
+
+    Raises:
+        TransportError: damaged, from another prior, fitted on other rows, or to a prior whose weights it does not know.
+    """
+    found = PriorTransport.load(path)
+    theirs = {**found.source.known, "dim": found.weight.shape[0]}
+    check_same_prior(
+        _identity(source, found.source.preprocessing or UPSTREAM, str(theirs.get("weights_sha256", ""))),
+        theirs,
+        f"{path} does not begin at the prior that is published",
+        error=TransportError,
+        fix="publish it with the prior that it begins at, or fit it the other way round",
+    )
+    known = found.target.known
+    missing = [one for one in ("weights_sha256", "layer", "preprocessing_digest") if not known.get(one)]
+    if missing:
         raise TransportError(
-            f"{path} was not fitted on the embeddings of {name!r}", expected=f"digest {table.digest}",
-            got=found.stats.source_digest, fix=f"rela-zoo transport fit {table.path} --out {path}",
+            f"{path} does not say which prior it leads to: {', '.join(missing)} missing",
+            expected="a transport fitted on embeddings that `rela-zoo embed` made", got=found.target.prior,
+            fix="embed with that prior, and fit it again: `rela-zoo transport fit`",
+        )  # fmt: skip
+    target = found.target.prior or ""
+    if not re.fullmatch(NAME_PATTERN, target) or len(target) > 96:
+        raise TransportError(f"{path} leads to a prior without a proper name", expected="an id", got=repr(target))
+    if known.get("dim", found.weight.shape[1]) != found.weight.shape[1]:
+        raise TransportError(
+            f"{path} is not as wide as the prior that it leads to", expected=f"{known['dim']} features",
+            got=found.weight.shape[1], fix="fit it again: `rela-zoo transport fit`",
+        )  # fmt: skip
+    again = f"rela-zoo transport fit {table and table.path} THE-OTHER"
+    _check_fitted_on(name, path, found.source.digest, table, again)
+    return found
+
+
+def _check_fitted_on(name: str, path: Path, digest: str | None, table: EmbeddingTable | None, again: str) -> None:
+    if table is not None and digest != table.digest:
+        raise TransportError(
+            f"{path} was not fitted on the embeddings of {name!r}", expected=f"digest {table.digest}", got=digest,
+            fix=f"{again} --out {path}",
         )  # fmt: skip
     if os.path.getsize(path) == 0 or path.is_symlink():
         raise TransportError(f"{path} is a link", expected="a file")
-    return found
+
+
+def check_transports(
+    pairs: Iterable[str] | Mapping[str, str | os.PathLike[str]], source: LocalPrior, embedded: Mapping[str, Embedded]
+) -> tuple[Targets, Betweens]:
+    """Read all transports that are given: target transports, and those to other priors.
+
+    Args:
+        pairs: data set and file; of each data set one target transport, and one to each other prior.
+        source: the prior.
+        embedded: embeddings that are given, by data set.
+
+    Raises:
+        TransportError: as `check_transport` and `check_between`; or two of the same.
+    """
+    targets: Targets = {}
+    betweens: Betweens = {}
+    for name, path in named_pairs(pairs):
+        check_name(name)
+        table = embedded[name].table if name in embedded else None
+        if transport_kind(path) == "target":
+            twice = name in targets
+            targets[name] = check_transport(name, path, source, table), path
+        else:
+            found = check_between(name, path, source, table)
+            key = name, str(found.target.prior)
+            twice = key in betweens
+            betweens[key] = found, path
+        if twice:
+            raise TransportError(
+                f"{name!r} is given two transports of the same kind", expected="one, and one to each other prior",
+                got=path, fix="leave one out",
+            )  # fmt: skip
+    return targets, betweens
 
 
 def parse_named(pairs: Iterable[str] | Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
@@ -133,14 +207,28 @@ def parse_named(pairs: Iterable[str] | Mapping[str, str | os.PathLike[str]]) -> 
     Raises:
         EmbeddingsError: no name, or one twice.
     """
+    named = named_pairs(pairs)
+    found = dict(named)
+    if len(found) < len(named):
+        raise EmbeddingsError(
+            "an artefact is given with the name of its data set, each once", expected="NAME=PATH",
+            got=", ".join(f"{name}={path}" for name, path in named),
+        )  # fmt: skip
+    return found
+
+
+def named_pairs(pairs: Iterable[str] | Mapping[str, str | os.PathLike[str]]) -> list[tuple[str, Path]]:
+    """`NAME=PATH` of the command line, or a mapping → pairs, in which a name may come twice.
+
+    Raises:
+        EmbeddingsError: without a name, or without a path.
+    """
     if isinstance(pairs, Mapping):
-        return {name: Path(path).expanduser() for name, path in pairs.items()}
-    found: dict[str, Path] = {}
+        return [(name, Path(path).expanduser()) for name, path in pairs.items()]
+    found = []
     for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not equals or not path or name in found:
-            raise EmbeddingsError(
-                "an artefact is given with the name of its data set, each once", expected="NAME=PATH", got=pair
-            )
-        found[name] = Path(path).expanduser()
+        name, _, path = pair.partition("=")
+        if not path:
+            raise EmbeddingsError("an artefact is given with the name of its data set", expected="NAME=PATH", got=pair)
+        found.append((name, Path(path).expanduser()))
     return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rela_zoo._io.log import logger
 from rela_zoo.hub.cards import Measurement
 from rela_zoo.hub.publish._details import make_spec
+from rela_zoo.hub.publish._older_card import read_older_card
 from rela_zoo.registry import PriorSpec
 
 if TYPE_CHECKING:
@@ -37,13 +38,16 @@ def facts_comment(
     return _MARK + text.replace("<", "\\u003c").replace(">", "\\u003e") + _END  # nothing in it ends the comment
 
 
-def keep_published(given: Contribution, old: PriorSpec | None, card: str | None) -> Contribution:
+def keep_published(
+    given: Contribution, old: PriorSpec | None, card: str | None, rows_card: Callable[[], str | None]
+) -> Contribution:
     """A contribution with all that was published of the same prior before and is not given now.
 
     Args:
         given: by this call.
         old: the entry in force; None where there is none.
         card: the model card in force.
+        rows_card: reads the card of the embeddings in force; asked where the model card is an older one.
     """
     source = given.source
     if given.replace or old is None or old.id != source.spec.id:
@@ -56,7 +60,7 @@ def keep_published(given: Contribution, old: PriorSpec | None, card: str | None)
         log.info("kept from before: %s", ", ".join(sorted(kept)))
         spec = make_spec({**source.spec.model_dump(), **kept})
         source = replace(source, spec=spec)
-    facts = _read_facts(card)
+    facts = _read_facts(card) or (read_older_card(card, old, rows_card()) if card is not None else None)
     if facts is None:
         log.warning(
             "the card of %s does not say what it was made of: --notes, --results, --base-model and --source-dataset "

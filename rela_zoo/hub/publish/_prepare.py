@@ -14,11 +14,14 @@ import yaml
 
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.files import atomic_path, atomic_write
+from rela_zoo._io.log import logger
 from rela_zoo.errors import RegistryError
 from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._prior_forms import LocalPrior, from_checkpoint, from_entry, from_module, from_timm
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
-from rela_zoo.registry import prior_spec
+from rela_zoo.registry import PriorSpec, prior_spec
+
+log = logger(__name__)
 
 _PREFIX = "rela_zoo_publish_"
 
@@ -153,9 +156,11 @@ def prepare(
         source = choice.read(details or Details(), work)
         folder.mkdir(parents=True, exist_ok=True)
         spec = source.local or source.spec
-        if source.weights is not None and source.local is None:
+        if spec.source == "callable":
+            _link_code(spec, folder)
+        if source.weights is not None and spec.file is not None:
             target = folder / WEIGHTS_FILE
-            if target.exists() and file_sha256(target) != source.spec.sha256:
+            if target.exists() and file_sha256(target) != spec.sha256:
                 raise RegistryError(
                     f"{target} holds other weights", expected="a new folder, or that of this prior",
                     fix="give another folder",
@@ -166,3 +171,20 @@ def prepare(
         raw = spec.model_dump(mode="json", exclude_defaults=True)
         atomic_write(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110).encode())
     return path
+
+
+def _link_code(spec: PriorSpec, folder: Path) -> None:
+    """Let the entry find its module beside itself, wherever it is used from; the module stays where it is."""
+    assert spec.folder is not None
+    first = spec.architecture.partition(":")[0].partition(".")[0]
+    for name in (f"{first}.py", first):
+        code, link = (spec.folder / name).resolve(), folder / name
+        if not code.exists() or link.resolve() == code:
+            continue
+        if link.exists() and not link.is_symlink():
+            raise RegistryError(f"{link} is other code", expected="a folder without it", fix="give another folder")
+        link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(code, target_is_directory=code.is_dir())
+        except OSError:  # a file system without links: the code is found on the Python path, or from its own folder
+            log.info("%s is not reached from %s: put its folder on the Python path", code, folder)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rela_zoo._io.digest import file_sha256
 from rela_zoo.errors import RegistryError, WeightsError
 from rela_zoo.hub.publish._details import Details, make_spec
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE, pin_timm_weights, write_safetensors
@@ -18,7 +19,9 @@ from rela_zoo.prior import (
     build,
     feature_dim,
     find_weights,
+    load_exactly,
     load_into,
+    own_network,
     read_weights,
     state_digest,
     timm_preprocessing,
@@ -153,10 +156,17 @@ def from_timm(name: str, details: Details, weights: Path | None) -> LocalPrior:
 def from_module(name: str, details: Details, weights: Path | None, work: Path) -> LocalPrior:
     """From `module:callable` of the user's, whose code is never published: only its weights and its artefacts are.
 
+    Args:
+        name: `package.module:callable`, of the current folder or the Python path, or `path/to/module.py:callable`.
+        details: at least the input size.
+        weights: a file whose tensors go into the network.
+        work: folder for files made here.
+
     Raises:
         RegistryError: not importable, no network, or facts missing.
         WeightsError: `weights` don't fit the network exactly.
     """
+    name, folder = _module_and_folder(name)
     spec = make_spec(
         {
             "id": re.sub(r"[^a-z0-9._-]", "-", name.replace(":", "-").lower()).strip("._-") or "module",
@@ -169,15 +179,34 @@ def from_module(name: str, details: Details, weights: Path | None, work: Path) -
             **details.words(),
         }
     )
-    return _from_callable(spec.found_in(Path.cwd()), details, weights, work)
+    return _from_callable(spec.found_in(folder), details, weights, work)
+
+
+def _module_and_folder(name: str) -> tuple[str, Path]:
+    """`module:callable` as an entry has it, and the folder of the module where it is told by its path."""
+    module, colon, attribute = name.rpartition(":")
+    path, folder = Path(module).expanduser(), Path.cwd()
+    if module.endswith(".py") or len(path.parts) > 1:
+        if not path.is_file():
+            raise RegistryError(
+                f"--module {name}: there is no such file", expected="path/to/module.py:callable", got=f"{path}",
+                fix="check the path, or name an importable module: package.module:callable",
+            )  # fmt: skip
+        module, folder = path.stem, path.resolve().parent
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", f"{module}:{attribute}") or not colon:
+        raise RegistryError(
+            f"--module {name} names no function or class that returns the network",
+            expected="package.module:callable, or path/to/module.py:callable", got=name,
+        )  # fmt: skip
+    return f"{module}:{attribute}", folder
 
 
 def _from_callable(spec: PriorSpec, details: Details, weights: Path | None, work: Path) -> LocalPrior:
     assert spec.preprocessing is not None  # demanded of every such entry
     preprocessing = details.preprocessing(spec.preprocessing)
-    network = build(spec)
+    network = own_network(spec) if weights is None else build(spec)
     if weights is not None:
-        _load_exactly(network, weights)
+        load_exactly(network, weights)
     dim = feature_dim(network, preprocessing.input_size)
     state = network.state_dict()
     fields = {
@@ -189,20 +218,25 @@ def _from_callable(spec: PriorSpec, details: Details, weights: Path | None, work
         "preprocessing": preprocessing.model_dump(),
         "artefacts": {},
     }
-    local = make_spec({**spec.model_dump(), **details.words(), "preprocessing": preprocessing.model_dump()})
+    own = {**spec.model_dump(), **details.words(), "preprocessing": preprocessing.model_dump()}
     note = (
         f"Built by its author's own code, `{spec.architecture}`, which no repository of the Hub can run on your "
         "machine: train from its published embeddings."
     )
     fields["notes"] = (*(one for one in spec.notes if one != note), note)
-    if not state:
-        return LocalPrior(_named(fields, spec), None, frozenset({state_digest(state)}), details.base_model, local)
-    path = work / WEIGHTS_FILE
-    write_safetensors(path, state)
-    sha256 = verify_sha256(spec, path)
-    fields |= {"file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}
-    digests = frozenset({sha256, state_digest(state)})
-    return LocalPrior(_named(fields, spec), path, digests, details.base_model, local)
+    digest, path = state_digest(state), None
+    digests = frozenset({digest})
+    if state:
+        path = work / WEIGHTS_FILE
+        write_safetensors(path, state)
+        sha256 = file_sha256(path)
+        # Beside the local entry, too: code that initialises at random gives other weights each time.
+        for one in (fields, own):
+            one |= {"file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}
+        digests |= {sha256}
+    local = make_spec(own)
+    folder = spec.folder or Path.cwd()
+    return LocalPrior(_named(fields, spec), path, digests, details.base_model, local.found_in(folder))
 
 
 def from_checkpoint(path: Path, details: Details, work: Path) -> LocalPrior:
@@ -253,15 +287,6 @@ def _local(fields: dict[str, Any], weights: Path, base_model: str | None) -> Loc
         {"licence": "unstated", **fields, "source": "local", "file": WEIGHTS_FILE, "sha256": sha256, "pin": "confirmed"}
     )
     return LocalPrior(_free(spec), weights, frozenset({sha256}), base_model)
-
-
-def _load_exactly(network: nn.Module, weights: Path) -> None:
-    try:
-        network.load_state_dict(read_weights(weights), strict=True)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{weights} does not hold the weights of this network", expected="exactly its tensors", got=str(error)
-        ) from error
 
 
 def _known(sha256: str | None) -> set[str]:

@@ -14,7 +14,7 @@ from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RegistryError
 from rela_zoo.hub.cards import Measurement
 from rela_zoo.hub.publish._changes import Plan, Publication, RepoChange, compare_repo
-from rela_zoo.hub.publish._check_artefacts import check_embeddings, check_transport, parse_named
+from rela_zoo.hub.publish._check_artefacts import check_embeddings, check_transports, named_pairs, parse_named
 from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._kept import keep_published
 from rela_zoo.hub.publish._prepare import PriorChoice, work_folder
@@ -76,7 +76,8 @@ def publish(
         weights: a safetensors file for `entry`, `timm` or `module`.
         upload_weights: False publishes everything but the weight file.
         embeddings: data set → folder written by `rela-zoo embed`.
-        transports: data set → file written by `rela-zoo transport fit`.
+        transports: data set → file written by `rela-zoo transport fit`: the target transport, or one to another prior;
+            as `NAME=FILE`, a data set may have one and several.
         embeddings_repo: data-set repository; `<repo>-embeddings` by default.
         details: facts that go over those of the source.
         notes: Markdown for the model card.
@@ -119,20 +120,18 @@ def publish(
         dataset_repo = embeddings_repo or (repo if source.packaged else f"{repo}-embeddings")
         if source.packaged:
             repo = dataset_repo
-            _check_rows_only(source.spec.id, embeddings, measured, notes)
+            _check_rows_only(source.spec.id, (*parse_named(embeddings), *named_pairs(transports)), measured, notes)
         if source.weights is not None and upload_weights:
             check_may_publish(source.spec, details.redistribute)
         embedded = {name: check_embeddings(name, path, source) for name, path in parse_named(embeddings).items()}
-        fitted = {
-            name: (check_transport(name, path, source, embedded[name].table if name in embedded else None), path)
-            for name, path in parse_named(transports).items()
-        }
+        fitted, between = check_transports(transports, source, embedded)
         given = Contribution(
             repo=repo,
             dataset_repo=dataset_repo,
             source=source,
             embedded=embedded,
             transports=fitted,
+            between=between,
             notes=notes,
             measured=tuple(measured),
             source_datasets=details.source_datasets,
@@ -149,12 +148,12 @@ def publish(
         return publisher.carry_out(plan, tag)
 
 
-def _check_rows_only(prior: str, embeddings: _Pairs, measured: Sequence[Measurement], notes: str) -> None:
-    if not parse_named(embeddings):
+def _check_rows_only(prior: str, artefacts: Sequence[object], measured: Sequence[Measurement], notes: str) -> None:
+    if not artefacts:
         raise RegistryError(
             f"{prior!r} is the name of a prior of the registry: everybody who has rela-zoo has it already",
-            expected="embeddings by it, which anybody may publish, or a prior under a name of its own",
-            got="no embeddings", fix="--embeddings NAME=DIR, or --id NAME",
+            expected="embeddings by it, or transports, which anybody may publish; or a prior under a name of its own",
+            got="no embeddings", fix="--embeddings NAME=DIR, --transport NAME=FILE, or --id NAME",
         )  # fmt: skip
     if measured or notes:
         raise RegistryError(
@@ -218,7 +217,11 @@ class _Publisher:
             return Plan(None, change, self._private(rows), self.pr)
         model = read_state(self.api, self.given.repo, "model")
         before = read_published_entry(model)
-        self.given = given = keep_published(self.given, before.spec if before else None, model.card)
+        of_rows = self.given.dataset_repo
+        self.given = given = keep_published(
+            self.given, before.spec if before else None, model.card,
+            rows_card=lambda: read_state(self.api, of_rows, "dataset").card,
+        )  # fmt: skip
         dataset = read_state(self.api, given.dataset_repo, "dataset") if given.embedded else None
         private = self._private(model, dataset)
         self._refuse_missing(model, dataset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
 from rela_zoo.prior import identity_digest
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
 from rela_zoo.remote import ManifestEntry
-from rela_zoo.transport import TargetTransport, fit_transport
+from rela_zoo.transport import PriorTransport, TargetTransport, fit_transport
 
 FIGURE, EXAMPLE = "figure.png", "example.py"
 _NOWHERE = "0" * 40  # stands for a commit that is not made yet
@@ -34,6 +34,11 @@ _NOWHERE = "0" * 40  # stands for a commit that is not made yet
 def transport_path(name: str) -> str:
     """Of a data set's transport in the model repository."""
     return f"transports/{name}.safetensors"
+
+
+def between_path(name: str, target: str) -> str:
+    """Of a transport to another prior, fitted on a data set, in the model repository."""
+    return f"transports/to/{target}/{name}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Contribution:
         source: the prior.
         embedded: embeddings, by data set.
         transports: target transports with their files, by data set.
+        between: transports to other priors with their files, by data set and the other's name.
         notes: Markdown for the card.
         measured: numbers for the card; those on a data set of the Hub become its `model-index`.
         source_datasets: data sets of the Hub that the embeddings were made of.
@@ -58,11 +64,17 @@ class Contribution:
     source: LocalPrior
     embedded: Mapping[str, Embedded]
     transports: Mapping[str, tuple[TargetTransport, Path]]
+    between: Mapping[tuple[str, str], tuple[PriorTransport, Path]] = field(default_factory=dict)
     notes: str = ""
     measured: Sequence[Measurement] = ()
     source_datasets: Sequence[str] = ()
     upload_weights: bool = True
     replace: bool = False
+
+    def transport_files(self) -> list[Upload]:
+        """All transports, where they go."""
+        found = [Upload(transport_path(name), path) for name, (_, path) in sorted(self.transports.items())]
+        return found + [Upload(between_path(*key), path) for key, (_, path) in sorted(self.between.items())]
 
     @cached_property
     def figure(self) -> bytes | None:
@@ -91,7 +103,7 @@ def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo
         for file in one.files
     ]
     if given.source.packaged:
-        files += [Upload(transport_path(name), path) for name, (_, path) in sorted(given.transports.items())]
+        files += given.transport_files()
     listed = {name: dataset_facts(name, one.table.info) for name, one in given.embedded.items()}
     kept: dict[str, ManifestEntry] = {}
     old = remote.manifest.files if remote.manifest and not given.replace else {}
@@ -117,6 +129,7 @@ def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo
         repo=remote.repo,
         model_repo="" if given.source.packaged else given.repo,
         sources=given.source_datasets,
+        transports=[path for path in (*kept, *(one.path for one in files)) if path.startswith("transports/")],
     )
     return DesiredRepo(remote.repo, "dataset", files, seal_card(card), kept)
 
@@ -143,7 +156,16 @@ def index_listing(given: Contribution, commit: str) -> dict[str, Any]:
             sha256 = file_sha256(given.transports[name][1])
             held["transport"] = {**place, "path": transport_path(name), "sha256": sha256, "kind": "dataset"}
         found.setdefault(identity_digest(one.table.info.identity), {})[name] = held
+    for (name, target), (between, path) in sorted(given.between.items()):
+        at = {**place, **_between_place(name, target, between, path), "kind": "dataset"}
+        begins = found.setdefault(identity_digest(between.source.known), {}).setdefault(name, {})
+        begins.setdefault("to", {})[target] = at
     return found
+
+
+def _between_place(name: str, target: str, between: PriorTransport, path: Path) -> dict[str, Any]:
+    leads_to = identity_digest(between.target.known)
+    return {"path": between_path(name, target), "sha256": file_sha256(path), "identity": leads_to}
 
 
 @dataclass(frozen=True)
@@ -188,8 +210,12 @@ def merge_artefacts(given: Contribution, old: PublishedEntry | None, commit: str
                 "sha256": one.index_sha256,
             }
             held.pop("transport", None)  # fitted on other rows
+            held.pop("to", None)
     for name, (_, path) in given.transports.items():
         found.setdefault(name, {})["transport"] = {"path": transport_path(name), "sha256": file_sha256(path)}
+    for (name, target), (between, path) in sorted(given.between.items()):
+        held = found.setdefault(name, {})
+        held["to"] = {**held.get("to", {}), target: _between_place(name, target, between, path)}
     return {name: found[name] for name in sorted(found) if found[name]}
 
 
@@ -247,9 +273,10 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
     files = [Upload(HUB_ENTRY_FILE, data)]
     if source.weights is not None and given.upload_weights:
         files.append(Upload(WEIGHTS_FILE, source.weights))
-    files += [Upload(transport_path(name), path) for name, (_, path) in sorted(given.transports.items())]
+    files += given.transport_files()
     there = remote.manifest.files if remote.manifest and not given.replace else {}
-    named = {transport_path(name) for name, one in held.items() if one.get("transport")}
+    places = [at for one in held.values() for at in (one.get("transport"), *(one.get("to") or {}).values()) if at]
+    named = {at.get("path") for at in places}
     kept = {
         path: record
         for path, record in there.items()
@@ -312,6 +339,8 @@ def _listing(given: Contribution, held: Mapping[str, Mapping[str, Any]], with_fi
             )
         if at := one.get("transport"):
             lines.append(f"- target transport for `{name}`: `{at['path']}`")
+        for target, at in sorted(one.get("to", {}).items()):
+            lines.append(f"- transport to the space of `{target}`, fitted on `{name}`: `{at['path']}`")
     lines += [
         f"- `{HUB_ENTRY_FILE}`: the registry entry, with hashes and the commits of everything above",
         f"- `{EXAMPLE}`: a worked example; `python {EXAMPLE}` runs as it is",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo.embeddings import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
-
-if TYPE_CHECKING:
-    from rela_zoo.embeddings import EmbeddingTable
-    from rela_zoo.transport import TargetTransport
+from rela_zoo.transport import TargetTransport, check_target_fits
 
 _CHUNK = 8192
 
@@ -47,7 +44,10 @@ def principal_points(
 
     Raises:
         EmbeddingsError: rows of another width than the transport's, a value that is not finite, dims below 1.
+        TransportError: a table by another prior than the transport's.
     """
+    if isinstance(rows, EmbeddingTable):
+        check_target_fits(transport, rows, "the transport that spans the space of a selection")
     if dims < 1:
         raise EmbeddingsError("no principal component is asked for", expected="at least 1 dimension", got=dims)
     total, width = rows.shape

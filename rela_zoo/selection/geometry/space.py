@@ -21,10 +21,10 @@ from rela_zoo.selection.geometry._geometry import (
     transport_digest,
 )
 from rela_zoo.selection.geometry._principal import principal_points
+from rela_zoo.transport import TargetTransport, check_target_fits
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable
-    from rela_zoo.transport import TargetTransport
 
 # Cells say nothing about a run, so they have a seed of their own and serve every seed of the draws.
 _SEED = 0
@@ -34,6 +34,11 @@ class _PriorSpace:
     """What policies ask, of n samples; a subclass finds the geometry."""
 
     _n: int
+
+    @property
+    def n(self) -> int:
+        """N, the samples that every answer is of."""
+        return self._n
 
     def clusters(self, count: int | None, dims: int) -> tuple[np.ndarray, np.ndarray]:
         """k-means: labels (N,) int32 and distances (N,) float32 to the own centroid; None takes √N clusters."""
@@ -84,6 +89,9 @@ class TableSpace(_PriorSpace):
         positions: (N,) int64, the row of `table` for each sample of the data set.
         device: where products are made; the numbers may differ between devices, so files made on one serve all.
         cache: folder of the files; None takes `selection` among this machine's artefacts.
+
+    Raises:
+        TransportError: the transport is of another prior than the table.
     """
 
     def __init__(
@@ -95,6 +103,8 @@ class TableSpace(_PriorSpace):
         device: str | torch.device | None = None,
         cache: Path | None = None,
     ) -> None:
+        # Before a file is looked for: one of this pair may be there from a version that did not ask.
+        check_target_fits(transport, table, "the transport that spans the space of a selection")
         self._table, self._transport, self._positions = table, transport, positions
         self._device, self._cache = device, cache
         self._n = len(positions)
