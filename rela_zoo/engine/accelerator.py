@@ -56,6 +56,7 @@ class Accelerator:
         run: how long the training is.
         rela: keys of the `rela` section (documented in `rela_zoo/conf/rela/default.yaml`), or a plan made of one.
         device: where features, head and targets live.
+        num_workers: processes that decode images while missing embeddings are computed; 0 decodes in this one.
 
     Attributes:
         config: the checked section.
@@ -89,6 +90,7 @@ class Accelerator:
         run: RunShape,
         rela: Mapping[str, Any] | RelaConfig | RelaPlan,
         device: str | torch.device = "cpu",
+        num_workers: int = 0,
     ) -> None:
         speak()
         plan = rela if isinstance(rela, RelaPlan) else plan_rela(rela)
@@ -105,7 +107,7 @@ class Accelerator:
             source = image_source(data)
         self.targets: Targets | None = None
         if self.config.needs_embeddings:
-            self.targets = resolve_targets(plan, source, device=self.device)
+            self.targets = resolve_targets(plan, source, device=self.device, num_workers=num_workers)
         subset = run_subset(
             self.config,
             n=len(data if source is None else source),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -55,11 +56,17 @@ class Targets:
         return self.table.rows(self.positions[indices.numpy()])
 
 
-def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device) -> Targets:
+def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device, num_workers: int = 0) -> Targets:
     """Find or make embeddings and transport for `source`, and join them to it by sample id.
 
     Missing artefacts are made by one process of each machine into the cache; other ranks and jobs wait for it. The
     prior's weights are needed only where rows are missing, or to check stored ones.
+
+    Args:
+        plan: of the run.
+        source: the images in the order of their indices.
+        device: where the prior runs, should it have to.
+        num_workers: processes that decode images, should rows have to be made.
 
     Raises:
         EmbeddingsError: rows are missing for some samples, or belong to other images.
@@ -79,7 +86,7 @@ def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device
         if config.embeddings is not None:
             table = open_embeddings(config.embeddings)
         else:
-            table, weights, fresh = _cached_embeddings(plan, source, device)
+            table, weights, fresh = _cached_embeddings(plan, source, device, num_workers)
             used += weights
         rows = Artefact("embeddings", None, None, None, "", table.digest)
     _check_prior(plan, table)
@@ -95,7 +102,7 @@ def resolve_targets(plan: RelaPlan, source: ImageSource, *, device: torch.device
 
 
 def _cached_embeddings(
-    plan: RelaPlan, source: ImageSource, device: torch.device
+    plan: RelaPlan, source: ImageSource, device: torch.device, num_workers: int
 ) -> tuple[EmbeddingTable, list[Artefact], bool]:
     """Embeddings of `source` from the cache, made there when missing; by which weights; and whether just now."""
     from rela_zoo.embeddings import INDEX, cache_folder, embed, open_embeddings
@@ -112,7 +119,9 @@ def _cached_embeddings(
     def make() -> None:
         network = prior or load_prior(spec, preprocessing=preprocessing)
         log.info(f"rela_zoo: embedding {len(source)} images with {spec.id} → {folder}")
-        embed(network, source, folder, device=str(device))
+        # On stderr, and only where such messages are wanted: a million images take their time.
+        progress: Literal["always", False] = "always" if log.isEnabledFor(logging.INFO) else False
+        embed(network, source, folder, device=device, num_workers=num_workers, progress=progress)
 
     lock = folder.with_name(f".{folder.name}.lock")
     fresh = made_once(folder / INDEX, make, what="embeddings", lock=lock)

@@ -69,6 +69,7 @@ class LightningRun:
             run=run_shape(trainer, data.batch_size, facts.seed, facts.method, facts.accumulate),
             rela=plan,
             device=trainer.strategy.root_device,
+            num_workers=data.num_workers,
         )
         # Rows are read by index from files: in a compiled module that is done outside of the graph.
         self._loss = torch.compiler.disable(accelerator.loss)

@@ -133,6 +133,7 @@ class Job:
     small_data_sets: bool = False
     cuda_is_cpu: bool = False
     check_targets: bool = False
+    watch_reading: bool = False
 
 
 @dataclass
@@ -144,6 +145,7 @@ class Outcome:
     seconds: float
     output: str
     ranks: list[list[dict[str, Any]]] = field(default_factory=list)
+    read_by_workers: set[int] = field(default_factory=set)
 
     def rows(self, kind: str, rank: int = 0) -> list[dict[str, Any]]:
         return [row for row in self.ranks[rank] if row["kind"] == kind] if self.ranks else []
@@ -308,6 +310,7 @@ class SoloRunner:
                 "small_data_sets": job.small_data_sets,
                 "cuda_is_cpu": job.cuda_is_cpu,
                 "check_targets": job.check_targets,
+                "watch_reading": job.watch_reading,
                 **({"record": str(folder / f"{i}.record")} if job.record else {}),
                 **({"kill_at": list(job.kill_at)} if job.kill_at else {}),
             }
@@ -339,6 +342,9 @@ class SoloRunner:
                 [json.loads(line) for line in path.read_text().splitlines()]
                 for path in sorted(folder.glob(f"{i}.record.rank*"))
             ]
+            log = folder / f"{i}.record.read"
+            read = {int(line) for line in log.read_text().split()} if log.exists() else set()
             error = result["error"] + "\n" + result.get("trace", "")
-            outcomes.append(Outcome(result["ok"], error, result["seconds"], part if began else done.stdout, ranks))
+            output = part if began else done.stdout
+            outcomes.append(Outcome(result["ok"], error, result["seconds"], output, ranks, read))
         return outcomes
