@@ -198,7 +198,7 @@ def page(cells: dict[str, dict[str, Cell]], checkout: str, date: str) -> str:
         "| --- |" + " --- |" * (len(COLUMNS) + 1),
     ]
     for name, row in cells.items():
-        lines.append(f"| {name} | {' | '.join(shown(row[one]) for one in COLUMNS)} | {SUPPORT[name].note} |")
+        lines.append(f"| {name} | {' | '.join(shown(row[one]) for one in COLUMNS)} | {SUPPORT[name]} |")
     if reasons:
         lines += ["", "What failed:", "", *(f"{i}. `{reason}`" for i, reason in enumerate(reasons, 1))]
     return "\n".join(lines) + "\n"
