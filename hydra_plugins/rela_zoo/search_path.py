@@ -18,6 +18,13 @@ class RelaZooSearchPathPlugin(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Leaves the search path as it is: the group's entries live in Hydra's ConfigStore."""
         if "solo.methods" in sys.modules:
-            from rela_zoo.hosts.solo_learn import activate
+            from rela_zoo.errors import RelaZooError
+            from rela_zoo.hosts.solo_learn import activate, refuse_arguments
 
+            try:
+                refuse_arguments(sys.argv[1:])
+            except RelaZooError as error:
+                # Hydra catches no error of a plugin: it would end in a traceback.
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(2)
             activate()

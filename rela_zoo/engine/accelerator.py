@@ -58,6 +58,7 @@ class Accelerator:
         rela: keys of the `rela` section (documented in `rela_zoo/conf/rela/default.yaml`), or a plan made of one.
         device: where features, head and targets live.
         student: the network to be trained, for `rela.prior=self`.
+        num_workers: processes that decode images while missing embeddings are computed; 0 decodes in this one.
 
     Attributes:
         config: the checked section.
@@ -93,6 +94,7 @@ class Accelerator:
         rela: Mapping[str, Any] | RelaConfig | RelaPlan,
         device: str | torch.device = "cpu",
         student: Student | None = None,
+        num_workers: int = 0,
     ) -> None:
         speak()
         plan = rela if isinstance(rela, RelaPlan) else plan_rela(rela)
@@ -109,7 +111,7 @@ class Accelerator:
             source = image_source(data)
         self.targets: tuple[Targets, ...] = ()
         if self.config.needs_embeddings:
-            self.targets = tuple(self._resolve(prior, source, student) for prior in plan.priors)
+            self.targets = tuple(self._resolve(prior, source, student, num_workers) for prior in plan.priors)
         subset = run_subset(
             self.config,
             n=len(data if source is None else source),
@@ -163,13 +165,13 @@ class Accelerator:
             kept = min(kept, wanted) if isinstance(wanted, int) else transport.dim_for(wanted)
         return min(features_dim, kept)
 
-    def _resolve(self, prior: PriorPlan | None, source: Any, student: Student | None) -> Targets:
+    def _resolve(self, prior: PriorPlan | None, source: Any, student: Student | None, num_workers: int) -> Targets:
         if prior is not None:
-            return resolve_targets(prior, source, device=self.device)
+            return resolve_targets(prior, source, device=self.device, num_workers=num_workers)
         if student is None:
             fix = "give `student`, or name a prior, such as `random`"
             raise ConfigError([Problem("rela.prior", "a host that knows its student, for self", "none", fix)])
-        return student_targets(student, source, device=self.device)
+        return student_targets(student, source, device=self.device, num_workers=num_workers)
 
     # ── what a loop is built from ─────────────────────────────────────────────────────────────────────────────────
 

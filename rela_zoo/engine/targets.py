@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -73,24 +74,30 @@ class Student:
     std: Sequence[float]
 
 
-def student_targets(student: Student, source: ImageSource, *, device: torch.device) -> Targets:
+def student_targets(student: Student, source: ImageSource, *, device: torch.device, num_workers: int = 0) -> Targets:
     """Targets by the student itself before it is trained, for `source`; embeddings and transport lie in the cache."""
     from rela_zoo.embeddings import open_embeddings
     from rela_zoo.hub import Artefact
     from rela_zoo.prior import untrained_prior
 
     prior = untrained_prior(student.network, student.size, student.mean, student.std)
-    folder, _ = _embedded(prior.identity(), lambda: prior, source, device)
+    folder, _ = _embedded(prior.identity(), lambda: prior, source, device, num_workers)
     table = open_embeddings(folder)
     rows = Artefact("embeddings", None, None, None, "", table.digest)
     return Targets(table, _fitted(table), table.positions(source.ids), (rows,))
 
 
-def resolve_targets(plan: PriorPlan, source: ImageSource, *, device: torch.device) -> Targets:
+def resolve_targets(plan: PriorPlan, source: ImageSource, *, device: torch.device, num_workers: int = 0) -> Targets:
     """Find or make embeddings and transport for `source`, and join them to it by sample id.
 
     Missing artefacts are made by one process of each machine into the cache; other ranks and jobs wait for it. The
     prior's weights are needed only where rows are missing, or to check stored ones.
+
+    Args:
+        plan: of the run.
+        source: the images in the order of their indices.
+        device: where the prior runs, should it have to.
+        num_workers: processes that decode images, should rows have to be made.
 
     Raises:
         EmbeddingsError: rows are missing for some samples, or belong to other images.
@@ -109,7 +116,7 @@ def resolve_targets(plan: PriorPlan, source: ImageSource, *, device: torch.devic
         if plan.embeddings is not None:
             table = open_embeddings(plan.embeddings)
         else:
-            table, weights, fresh = _cached_embeddings(plan, source, device)
+            table, weights, fresh = _cached_embeddings(plan, source, device, num_workers)
             used += weights
         rows = Artefact("embeddings", None, None, None, "", table.digest)
     _check_prior(plan, table)
@@ -141,7 +148,7 @@ def left_out_of(config: RelaConfig) -> tuple[str, ...]:
 
 
 def _cached_embeddings(
-    plan: PriorPlan, source: ImageSource, device: torch.device
+    plan: PriorPlan, source: ImageSource, device: torch.device, num_workers: int
 ) -> tuple[EmbeddingTable, list[Artefact], bool]:
     """Embeddings of `source` from the cache, made there when missing; by which weights; and whether just now."""
     from rela_zoo.embeddings import open_embeddings
@@ -154,14 +161,20 @@ def _cached_embeddings(
         prior = load_prior(spec, preprocessing=preprocessing)
         identity = prior.identity()
     loaded = prior
-    folder, fresh = _embedded(identity, lambda: loaded or load_prior(spec, preprocessing=preprocessing), source, device)
+    folder, fresh = _embedded(
+        identity, lambda: loaded or load_prior(spec, preprocessing=preprocessing), source, device, num_workers
+    )
     table = open_embeddings(folder)
     revision, digest = str(identity["revision"]) or None, str(identity["weights_sha256"])
     return table, [weights_artefact(spec, revision, digest)] if spec.has_weights else [], fresh
 
 
 def _embedded(
-    identity: Mapping[str, str | int], load: Callable[[], Prior], source: ImageSource, device: torch.device
+    identity: Mapping[str, str | int],
+    load: Callable[[], Prior],
+    source: ImageSource,
+    device: torch.device,
+    num_workers: int,
 ) -> tuple[Path, bool]:
     """The folder of the cache with a prior's embeddings of `source`, made there when missing; and whether just now."""
     from rela_zoo.embeddings import INDEX, cache_folder, embed
@@ -170,7 +183,9 @@ def _embedded(
 
     def make() -> None:
         log.info(f"rela_zoo: embedding {len(source)} images with {identity['id']} → {folder}")
-        embed(load(), source, folder, device=str(device))
+        # On stderr, and only where such messages are wanted: a million images take their time.
+        progress: Literal["always", False] = "always" if log.isEnabledFor(logging.INFO) else False
+        embed(load(), source, folder, device=device, num_workers=num_workers, progress=progress)
 
     lock = folder.with_name(f".{folder.name}.lock")
     return folder, made_once(folder / INDEX, make, what="embeddings", lock=lock)

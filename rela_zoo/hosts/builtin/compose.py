@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rela_zoo._io.fields import did_you_mean
 from rela_zoo._io.paths import packaged_configs
-from rela_zoo.errors import ConfigError, Problem, RelaZooError
+from rela_zoo.errors import ConfigError, RelaZooError
 from rela_zoo.hosts.builtin._overrides import nearest_key, quote_paths, refuse_sweep, without_prior
 
 __all__ = ["compose", "packaged_names", "refuse_sweep", "resolve_prior_override", "silence_lightning"]
@@ -45,40 +45,6 @@ def resolve_prior_override(overrides: list[str], registered: list[str]) -> list[
     return resolved
 
 
-def _refuse_lost_settings(file: Path, cfg: DictConfig, overrides: list[str]) -> None:
-    """Refuse a file whose own `rela: {…}` is overridden by the entry of a prior that comes after it.
-
-    Raises:
-        ConfigError: naming each key that would be lost.
-    """
-    from omegaconf import OmegaConf
-
-    body = OmegaConf.select(OmegaConf.load(file), "rela")
-    if not OmegaConf.is_dict(body) or cfg.get("rela") is None:
-        return
-    given = {one.partition("=")[0].lstrip("+~") for one in overrides}
-    # A prior named on the command line is meant to replace the file's.
-    said = given | ({"rela.prior"} if "rela" in given else set())
-    wanted: dict[str, Any] = OmegaConf.to_container(body, resolve=False)  # type: ignore[assignment]
-    composed: dict[str, Any] = OmegaConf.to_container(cfg.rela, resolve=False)  # type: ignore[assignment]
-    lost = {
-        key: value
-        for key, value in wanted.items()
-        if composed.get(key) != value and not any(f"{one}.".startswith(f"rela.{key}.") for one in said)
-    }
-    if lost:
-        fix = f"put _self_ behind the entry `rela` in the defaults list of {file.name}, or set {{}} on the command line"
-        raise ConfigError(
-            Problem(
-                f"rela.{key}",
-                f"{value!r}, as {file.name} says",
-                f"{cfg.rela.get(key)!r}, for the defaults list puts the entry of the prior over it",
-                fix.format(f"rela.{key}={value}"),
-            )
-            for key, value in lost.items()
-        )
-
-
 def _with_section(overrides: list[str], composed: Callable[[list[str]], DictConfig]) -> list[str]:
     """Let `rela.prior=NAME` stand alone: where nothing else brings a `rela` section, the default one is put in.
 
@@ -112,7 +78,7 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from rela_zoo.hosts.config_group import register_rela_group
+    from rela_zoo.hosts.config_group import lost_settings, register_rela_group
 
     folder = (config_path or packaged_configs()).expanduser().resolve()
     name = config_name.removesuffix(".yaml").removesuffix(".yml")
@@ -156,7 +122,9 @@ def compose(config_name: str, config_path: Path | None, overrides: list[str]) ->
     if no_prior:
         cfg.pop("rela", None)
     else:
-        _refuse_lost_settings(file, cfg, wanted)
+        problems = lost_settings(file, cfg, wanted)
+        if problems:
+            raise ConfigError(problems)
     return cfg
 
 

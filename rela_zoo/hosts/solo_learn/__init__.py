@@ -5,5 +5,7 @@ package index has only an old release.
 """
 
 from rela_zoo.hosts.solo_learn._activate import activate, is_active
+from rela_zoo.hosts.solo_learn._compose import refuse_arguments
+from rela_zoo.hosts.solo_learn._methods import SUPPORT
 
-__all__ = ["activate", "is_active"]
+__all__ = ["SUPPORT", "activate", "is_active", "refuse_arguments"]

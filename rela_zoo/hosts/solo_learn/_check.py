@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rela_zoo.errors import Problem
+from rela_zoo.hosts.solo_learn._compose import check_composed
 
 _ARRAYS = ("cifar10", "cifar100", "stl10")
 
@@ -26,7 +27,7 @@ def check_config(cfg: Any) -> list[Problem]:
     Returns:
         Every problem found, by dotted key.
     """
-    return [*_check_data(cfg), *_check_method(cfg)]
+    return [*check_composed(cfg), *_check_data(cfg), *_check_method(cfg)]
 
 
 def _check_data(cfg: Any) -> list[Problem]:

@@ -29,14 +29,16 @@ def main() -> None:
     own = str(Path(__file__).resolve().parent)
     sys.path[:] = [str(script.parent), *(place for place in sys.path if place != own)]
     from rela_zoo.errors import RelaZooError
-    from rela_zoo.hosts.solo_learn import activate
+    from rela_zoo.hosts.solo_learn import activate, refuse_arguments
     from rela_zoo.hosts.solo_learn.find import require_solo_learn
 
     try:
+        refuse_arguments(sys.argv[1:])
         require_solo_learn(script)
         activate()
     except RelaZooError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     run_as_main(script)
 
 

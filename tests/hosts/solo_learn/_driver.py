@@ -185,6 +185,24 @@ def _dali_without_gpu() -> None:
     PretrainPipelineBuilder.pipeline = pipeline
 
 
+def _watch_reading(job) -> None:
+    """Write down which images are read by workers for the rows; solo-learn's own data sets read in another way."""
+    from torch.utils.data import get_worker_info
+
+    import rela_zoo.data
+
+    source, log = rela_zoo.data.FileSource, Path(job["record"] + ".read")
+    read = source.raw
+
+    def raw(self, index):
+        if get_worker_info() is not None:
+            with log.open("a") as file:
+                file.write(f"{index}\n")
+        return read(self, index)
+
+    source.raw = raw
+
+
 def _run(job) -> None:
     import lightning.pytorch as pl
     from hydra.core.global_hydra import GlobalHydra
@@ -194,6 +212,8 @@ def _run(job) -> None:
         import torch
 
         torch.Tensor.cuda = lambda self, *args, **kwargs: self
+    if job.get("watch_reading"):
+        _watch_reading(job)
     script = Path(job["script"])
     sys.path[0] = str(script.parent)
     if "data.format=dali" in job["arguments"]:

@@ -8,7 +8,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from rela_zoo.hosts.solo_learn._check import check_config
-from rela_zoo.hosts.solo_learn._methods import NOT_METHODS, SUPPORT, support_table
 
 
 def _config(**changes: Any) -> Any:
@@ -70,18 +69,3 @@ def test_k_nn_needs_an_older_torchmetrics(monkeypatch, version, count):
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
     problems = check_config(_config(knn_eval={"enabled": True}))
     assert [problem.key for problem in problems] == ["knn_eval.enabled"] * count
-
-
-def test_the_table_has_a_note_wherever_there_is_a_condition():
-    assert len(SUPPORT) == 19
-    assert not set(SUPPORT) & NOT_METHODS
-    for name, entry in SUPPORT.items():
-        assert entry.name == name
-        assert entry.status in ("works", "limits")
-        assert entry.note or entry.status == "works"
-
-
-def test_the_readmes_table_has_a_line_for_each():
-    lines = support_table().splitlines()
-    assert len(lines) == 2 + len(SUPPORT)
-    assert all(line.count("|") == 4 for line in lines)

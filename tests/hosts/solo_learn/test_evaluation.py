@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import yaml
 
 from rela_zoo.hosts.solo_learn._check import knn_works
 
@@ -27,41 +26,12 @@ def pretrained(solo):
 @pytest.fixture(scope="module")
 def evaluated(solo, pretrained):
     _, checkpoint = pretrained
-    data = {
-        "dataset": "cifar10",
-        "train_path": str(solo.data / "train"),
-        "val_path": str(solo.data / "val"),
-        "format": "image_folder",
-        "num_workers": 0,
-    }
-    linear = {
-        "defaults": [
-            "_self_",
-            {"override hydra/hydra_logging": "disabled"},
-            {"override hydra/job_logging": "disabled"},
-        ],
-        "hydra": {"output_subdir": None, "run": {"dir": "."}},
-        "name": "linear",
-        "pretrain_method": "simclr",
-        "pretrained_feature_extractor": str(checkpoint),
-        "backbone": {"name": "resnet18"},
-        "data": data,
-        "optimizer": {"name": "sgd", "batch_size": 8, "lr": 0.1, "weight_decay": 0},
-        "scheduler": {"name": "step", "lr_decay_steps": [10]},
-        "max_epochs": 1,
-        "devices": "1",
-        "accelerator": "cpu",
-        "strategy": "auto",
-        "precision": 32,
-    }
-    config = solo.folder / "configs" / "linear.yaml"
-    config.write_text(yaml.safe_dump(linear, sort_keys=False))
     folder = str(checkpoint.parent)
-    knn = f"--dataset cifar10 --train_data_path {data['train_path']} --val_data_path {data['val_path']} --batch_size 8"
-    knn += " --num_workers 0 --k 2 --distance_function euclidean --feature_type backbone --temperature 0.1"
-    knn_arguments = ["--pretrained_checkpoint_dir", folder, *knn.split()]
+    knn = f"--dataset cifar10 --train_data_path {solo.data / 'train'} --val_data_path {solo.data / 'val'}"
+    knn += " --batch_size 8 --num_workers 0 --k 2 --distance_function euclidean --feature_type backbone"
+    knn_arguments = ["--pretrained_checkpoint_dir", folder, *knn.split(), "--temperature", "0.1"]
     jobs = [
-        solo.make_job(solo.arguments(config), script="main_linear.py", record=False, small_data_sets=True),
+        solo.linear_job("simclr", checkpoint),
         # The script moves images to a GPU without asking; the driver lets .cuda() do nothing.
         solo.make_job(knn_arguments, script="main_knn.py", record=False, cuda_is_cpu=True, small_data_sets=True),
     ]

@@ -9,6 +9,8 @@ import pytest
 
 pytestmark = pytest.mark.solo
 
+QUIET = ({"override hydra/hydra_logging": "disabled"}, {"override hydra/job_logging": "disabled"})
+
 
 def _pretrain(solo, config, *overrides, launcher=False, **environment):
     script = str(solo.checkout / "main_pretrain.py")
@@ -30,12 +32,7 @@ def test_an_unmodified_script_trains_with_a_prior_by_name(solo, config):
 
 
 def test_a_prior_in_the_defaults_list_of_the_users_own_yaml(solo):
-    defaults = [
-        {"rela": "tiny-grid"},
-        "_self_",
-        {"override hydra/hydra_logging": "disabled"},
-        {"override hydra/job_logging": "disabled"},
-    ]
+    defaults = [{"rela": "tiny-grid"}, "_self_", *QUIET]
     named = solo.config("simclr", "in-defaults", defaults=defaults, rela={"data_ratio": 0.5}, max_epochs=1)
     composed = _pretrain(solo, named, "--cfg", "job")
     assert composed.returncode == 0, composed.stdout
@@ -56,6 +53,15 @@ def mistakes(solo):
         "deepclusterv2": solo.job("deepclusterv2", "+rela=tiny-grid", "rela.handover_at=step"),
         "wmse": solo.job("wmse", "+rela=tiny-grid", "method_kwargs.whitening_size=3"),
         "too few samples": solo.job("simclr", "+rela=tiny-grid", "rela.data_ratio=0.2"),
+        # solo-learn's own files have _self_ first.
+        "file's own keys": solo.job(
+            "simclr",
+            "rela.handover=0.5",
+            changes={
+                "defaults": ["_self_", {"rela": "tiny-grid"}, *QUIET],
+                "rela": {"data_ratio": 0.5, "head": "trained", "handover": 0.25},
+            },
+        ),
     }
     return dict(zip(jobs, solo.run(*jobs.values()), strict=True))
 
@@ -69,6 +75,7 @@ def mistakes(solo):
         ("bare string", ["bare string", "rela-zoo run"]),
         ("deepclusterv2", ["rela.data_ratio", "rela.handover_at"]),
         ("wmse", ["method_kwargs.whitening_size"]),
+        ("file's own keys", ["2 problems", "rela.data_ratio: expected 0.5", "rela.head", "_self_", "command line"]),
         ("too few samples", ["rela.data_ratio", "less than one batch of 8"]),
     ],
 )
