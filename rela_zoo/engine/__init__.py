@@ -1,5 +1,6 @@
 """The accelerated stage, whatever the host: no trainer, no configuration tree. `Accelerator` is the whole of it."""
 
+from rela_zoo.engine._device import to_device
 from rela_zoo.engine._plan import PriorPlan, RelaPlan, plan_rela
 from rela_zoo.engine._preflight import preflight
 from rela_zoo.engine._published import fetch_for_run
@@ -7,7 +8,7 @@ from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
 from rela_zoo.engine._views import ViewShape
 from rela_zoo.engine._weights import scale_gradients
-from rela_zoo.engine.accelerator import Accelerator, Step, to_device
+from rela_zoo.engine.accelerator import Accelerator, Step
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, PlateauHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler

@@ -15,21 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from rela_zoo._io.log import logger, speak
+from rela_zoo.engine._banner import banner
+from rela_zoo.engine._device import to_device
 from rela_zoo.engine._plan import PriorPlan, RelaPlan, plan_rela
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
 from rela_zoo.engine._stage import StageControl, no_accelerated
 from rela_zoo.engine._views import ViewShape, accelerated_views
+from rela_zoo.engine.alignment import Alignment
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.finite import LossWatch
-from rela_zoo.engine.objective import build_head, cosine_discrepancy
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
 from rela_zoo.engine.targets import Student, Targets, resolve_targets, student_targets
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.hub import Artefact
-    from rela_zoo.transport import TargetTransport
 
 log = logger(__name__)
 
@@ -63,9 +64,6 @@ class Accelerator:
     Attributes:
         config: the checked section.
         sampler: gives a loader the subset of each epoch; hosts that shard samplers leave it alone.
-        head: m → k, by `rela.head`; a `ModuleList` of one for each prior where there are several; None where the
-            accelerated loss is not used.
-        dims: k, width of the targets, for each prior; empty where there are none.
         targets: the rows and their transport, for each prior; empty where no embeddings are used.
 
     Raises:
@@ -121,10 +119,9 @@ class Accelerator:
             targets=self.targets[0] if self.targets else None,
             device=self.device,
         )
-        self.head: nn.Module | None = None
-        self.dims: tuple[int, ...] = ()
+        self._alignment: Alignment | None = None
         if self.config.has_targets:
-            self._build_head(features_dim)
+            self._alignment = Alignment(self.config, self.targets, features_dim, self.seed, self.device)
         self.sampler: SubsetSampler = run.sampler(subset)
         self._stage = StageControl(self.config, self.sampler, run)
         self._total = run.total_steps(self.sampler)
@@ -143,28 +140,6 @@ class Accelerator:
         if fraction and not run.trial and not int(fraction * epochs):
             raise ConfigError([no_accelerated(fraction, epochs, "epoch")])
 
-    def _build_head(self, features_dim: int | None) -> None:
-        if not features_dim:
-            fix = "choose a backbone whose class sets features_dim"
-            got = f"features_dim={features_dim}"
-            raise ConfigError([Problem("backbone.name", "a student with features", got, fix)])
-        self.targets = tuple(one.to(self.device) for one in self.targets)
-        self.dims = tuple(self._width(one.transport, int(features_dim)) for one in self.targets)
-        # One prior's head is the same whether or not there are others.
-        heads = [
-            build_head(self.config.head, int(features_dim), dim, self.seed + number).to(self.device)
-            for number, dim in enumerate(self.dims)
-        ]
-        self._heads = heads
-        self.head = heads[0] if len(heads) == 1 else nn.ModuleList(heads)
-
-    def _width(self, transport: TargetTransport, features_dim: int) -> int:
-        """k of one prior: what the features can hold, the prior has, and `rela.components` asks for."""
-        wanted, kept = self.config.components, transport.max_dim
-        if wanted is not None:
-            kept = min(kept, wanted) if isinstance(wanted, int) else transport.dim_for(wanted)
-        return min(features_dim, kept)
-
     def _resolve(self, prior: PriorPlan | None, source: Any, student: Student | None, num_workers: int) -> Targets:
         if prior is not None:
             return resolve_targets(prior, source, device=self.device, num_workers=num_workers)
@@ -172,6 +147,16 @@ class Accelerator:
             fix = "give `student`, or name a prior, such as `random`"
             raise ConfigError([Problem("rela.prior", "a host that knows its student, for self", "none", fix)])
         return student_targets(student, source, device=self.device, num_workers=num_workers)
+
+    @property
+    def head(self) -> nn.Module | None:
+        """m → k; a `ModuleList` of one for each prior where there are several; None without the accelerated loss."""
+        return None if self._alignment is None else self._alignment.head
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """k, width of the targets, for each prior; empty without the accelerated loss."""
+        return () if self._alignment is None else self._alignment.dims
 
     # ── what a loop is built from ─────────────────────────────────────────────────────────────────────────────────
 
@@ -342,17 +327,12 @@ class Accelerator:
         return share * loss + (1.0 - share) * own
 
     def _discrepancies(self, features: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Of each sample, the mean over views of the discrepancy, (B,); and the samples' weights."""
-        if self.head is None:
+        """The discrepancy of each sample, (B,); and the samples' weights."""
+        if self._alignment is None:
             fix = "name a prior in rela.prior, and ask `begin_batch` or `batches` for the stage"
             raise RelaZooError("there is no accelerated stage, and so no loss of it", got=f"{self.config}", fix=fix)
-        here, losses = indices.cpu(), []
-        for targets, head, dim in zip(self.targets, self._heads, self.dims, strict=True):
-            rows = to_device(targets.rows(here), features[0].device)
-            wanted = targets.transport(rows, dim=dim, power=self.config.power)
-            losses += [cosine_discrepancy(head(one), wanted) for one in features]
-        # A cosine is at the same scale for every prior, whatever the size of its embeddings: all count alike.
-        return torch.stack(losses).mean(dim=0), self.weights(here)
+        here = indices.cpu()
+        return self._alignment(features, here), self.weights(here)
 
     @property
     def share(self) -> float:
@@ -406,38 +386,7 @@ class Accelerator:
 
     def banner(self) -> str:
         """What is about to happen, for the user, on a few lines."""
-        config, subset, lines = self.config, self.sampler.subset, []
-        of = f"{config.data_ratio:g} of {subset.n} samples"
-        trained = self._run.samples(self.sampler, 0)
-        ratio = f"{of}: {trained} in each epoch, drawn afresh"
-        if subset.counts is not None:
-            last = self._run.samples(self.sampler, len(subset.counts) - 1)
-            ratio = f"{of} on average, from {trained} to {last} in an epoch, drawn afresh"
-        elif trained != len(subset):
-            ratio += f" (whole batches of the {len(subset)} drawn)"
-        if config.selection.banner:
-            ratio += f"; {config.selection.banner}"
-        if not self.targets:
-            return f"rela_zoo is active · no prior: the method's own stage from the start\n  data    {ratio}"
-        lines.append(f"rela_zoo is active · prior {', '.join(config.priors)} ({config.preprocessing} preprocessing)")
-        for one in self.targets:
-            lines.append(f"  rows    {one.table.shape[0]} × {one.table.shape[1]}, digest {one.table.digest[:12]}")
-        for one, dim in zip(self.targets, self.dims, strict=False):
-            explained = sum(one.transport.stats.explained_variance_ratio[:dim])
-            lines.append(
-                f"  targets {dim} dimensions, {explained:.1%} of the variance, divided by deviation^{config.power:g}; "
-                f"head {config.head}"
-            )
-        lines.append(f"  data    {ratio}")
-        rule = "the method’s own from the start"
-        if config.accelerates:
-            rule = f"accelerated first; handover {config.handover}, at the next {config.handover_at}"
-            rule += f"{self._stage.predicted(self._total)}{', schedules anew' if config.rewarm else ''}"
-        if config.mixes:
-            rule += f"; then the accelerated loss keeps a share of {config.mix}"
-            rule += " (1 → 0)" if config.mix == "linear" else ""
-        lines.append(f"  stages  {rule}")
-        return "\n".join(lines)
+        return banner(self.config, self._run, self.sampler, self._stage, self.targets, self.dims)
 
     @property
     def _digest(self) -> str | None:
@@ -479,11 +428,3 @@ class Accelerator:
         self._steps = int(state.get("steps", 0))
         if self.head is not None and "head" in state:
             self.head.load_state_dict(state["head"])
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; from ordinary memory the copy would wait for a GPU."""
-    if tensor.device == device:
-        return tensor
-    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
-    return pinned.to(device, non_blocking=True)

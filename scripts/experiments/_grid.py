@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from rela_zoo.engine.config import SELF
 from rela_zoo.errors import RelaZooError
 from rela_zoo.hosts.builtin.compose import compose
 from rela_zoo.hosts.builtin.config import as_plain, run_digest
@@ -28,8 +29,10 @@ class GridError(ValueError):
 
 
 def embeddings_folder(prior: str, data: str) -> str:
-    """Where the embeddings of a data file by a prior are, relative to the work folder."""
-    return f"embeddings/{prior.replace('/', '_')}/{Path(data).stem}"
+    """Where the embeddings of a data file, or of a folder of images, are, relative to the work folder."""
+    path = Path(data)
+    name = path.stem if path.suffix == ".parquet" else path.as_posix().strip("/").replace("/", "_")
+    return f"embeddings/{prior.replace('/', '_')}/{name}"
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,15 @@ class Run:
 
     def on(self, train: str, test: str) -> Run:
         """The same on these files."""
-        given: dict[str, Any] = {**self.overrides, "data.train_path": train, "data.val_path": test}
-        if self.prior is not None:
-            given["rela.embeddings"] = embeddings_folder(self.prior, train)
+        return Run(
+            self.config_name, {**self.overrides, "data.train_path": train, "data.val_path": test}, self.untrained
+        ).embedded()
+
+    def embedded(self) -> Run:
+        """The same with the embeddings that are made once for all runs of a grid; not of the student itself."""
+        given = dict(self.overrides)
+        if self.prior is not None and self.prior != SELF:
+            given["rela.embeddings"] = embeddings_folder(self.prior, str(given["data.train_path"]))
         return Run(self.config_name, given, self.untrained)
 
     @property
@@ -91,9 +100,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a grid file says: images of each part, how often a student is judged, and runs without their files."""
+    """What a grid file says: how often a student is judged, and runs; images of each part, without their files.
 
-    images: dict[str, int | None]
+    `images` is None where the runs name their data themselves.
+    """
+
+    images: dict[str, int | None] | None
     judged: int
     runs: list[Run]
 
@@ -122,7 +134,9 @@ def expand(grid: Any) -> Grid:
         raise GridError(f"expected a grid with the keys {', '.join(_TOP)}, and in `grids` a list of cells")
     grid = {**_TOP, **grid}
     problems = []
-    if set(grid["data"]) - {"train", "test", "held_out"} or {"test", "held_out"} <= set(grid["data"]):
+    if grid["data"] is not None and (
+        set(grid["data"]) - {"train", "test", "held_out"} or {"test", "held_out"} <= set(grid["data"])
+    ):
         problems.append(f"data: expected numbers of images under train, and test or held_out, got {grid['data']}")
     if not isinstance(grid["judged"], int) or grid["judged"] < 1:
         problems.append(f"judged: expected a whole number ≥ 1, got {grid['judged']!r}")
@@ -144,7 +158,8 @@ def expand(grid: Any) -> Grid:
             runs.setdefault(f"{run.untrained} {run.command}", run)
     if problems:
         raise GridError("this grid can't be run:\n  " + "\n  ".join(problems))
-    return Grid({"train": None, "test": None, **grid["data"]}, grid["judged"], list(runs.values()))
+    images = None if grid["data"] is None else {"train": None, "test": None, **grid["data"]}
+    return Grid(images, grid["judged"], list(runs.values()))
 
 
 def compose_all(runs: Iterable[Run]) -> None:

@@ -20,6 +20,7 @@ from rela_zoo._io.files import atomic_write
 from rela_zoo._io.paths import user_weights
 from rela_zoo.data import image_source
 from rela_zoo.demo import environment
+from rela_zoo.engine.config import SELF
 from rela_zoo.hosts.builtin.checks import check
 from rela_zoo.hosts.builtin.config import normalisation, resolve_config
 from rela_zoo.hosts.builtin.train import initial_method, train
@@ -98,7 +99,7 @@ def make(run: Run, times: int, until: float | None = None) -> Row:
     section = config.get("rela") or {}
     accelerates = section.get("prior") is not None and section["handover"] != 0.0
     cost = {"prior_seconds": 0.0, "prior_cpu_seconds": 0.0, "prior_flops": 0}
-    if section.get("prior") is not None:
+    if section.get("prior") not in (None, SELF):
         cost = embed_once(section["prior"], config["data"]["train_path"])
     epochs = set() if run.untrained else judged_epochs(config["max_epochs"], times)
     watch = Watch(judge, epochs, accelerates=accelerates, spent=(cost["prior_seconds"], cost["prior_flops"]))

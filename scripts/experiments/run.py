@@ -27,6 +27,7 @@ import torch  # noqa: E402
 
 from experiments import _data, _grid, _job, _results  # noqa: E402
 from experiments._grid import Run  # noqa: E402
+from rela_zoo.engine.config import SELF  # noqa: E402
 from rela_zoo.errors import RelaZooError  # noqa: E402
 from rela_zoo.hosts.builtin.compose import silence_lightning  # noqa: E402
 
@@ -70,8 +71,12 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     results = (arguments.results or _HERE.parent / "results" / f"{arguments.grid.stem}.jsonl").resolve()
     grid, priors = _grid.load_grid(arguments.grid), arguments.priors and arguments.priors.resolve()
-    files = _data.write_parts(arguments.data, grid.images, arguments.work)
-    runs = _grid.select([run.on(*files) for run in grid.runs], arguments.only)
+    if grid.images is None:
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        runs = _grid.select([run.embedded() for run in grid.runs], arguments.only)
+    else:
+        files = _data.write_parts(arguments.data, grid.images, arguments.work)
+        runs = _grid.select([run.on(*files) for run in grid.runs], arguments.only)
     # Paths in configurations are relative to it, so that a run has the same digest on every machine.
     os.chdir(arguments.work)
     _grid.compose_all(runs)
@@ -90,8 +95,9 @@ def _run(arguments: argparse.Namespace) -> int:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     if priors is not None:
         _job.link_weights(priors)
-    for prior in dict.fromkeys(run.prior for run in missing if run.prior):
-        _job.embed_once(prior, files[0])
+    for prior, data in dict.fromkeys((run.prior, run.config["data"]["train_path"]) for run in missing):
+        if prior is not None and prior != SELF:
+            _job.embed_once(prior, data)
     left, failed, started = sum(map(_work, missing)), 0, time.perf_counter()
     whole, until = left, None if arguments.stop_after is None else time.monotonic() + arguments.stop_after
     for run, row in _made(missing, grid.judged, arguments.jobs, until):
