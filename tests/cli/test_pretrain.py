@@ -18,7 +18,7 @@ from rela_zoo.hosts.builtin.compose import compose, packaged_names, resolve_prio
 from rela_zoo.hosts.config_group import group_names, register_rela_group
 from rela_zoo.registry import list_priors
 
-METHODS = ["barlow_twins", "byol", "dino", "mocov2plus", "mocov3", "simclr", "simsiam", "swav", "vicreg"]
+METHODS = ["barlow_twins", "byol", "dino", "mocov2plus", "mocov3", "simclr", "simsiam", "supervised", "swav", "vicreg"]
 
 
 @pytest.fixture

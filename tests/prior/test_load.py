@@ -155,7 +155,8 @@ class TestLocal:
         x = torch.randn(2, 3, 32, 32)
         prior = load_prior(spec)
         with torch.no_grad():
-            torch.testing.assert_close(prior(x), source.forward_features(x))
+            # In another memory layout the sums are rounded in another order.
+            torch.testing.assert_close(prior(x), source.forward_features(x), rtol=1e-5, atol=1e-4)
         assert all(value.dtype == torch.float32 for value in prior.parameters())
 
     @pytest.mark.parametrize(

@@ -128,6 +128,10 @@ def resolve_config(cfg: DictConfig | Mapping[str, Any], num_classes: int) -> Dic
     return whole
 
 
+# Keys of `rela` that there were not always, with what was so before: a run that still does so keeps its name.
+_BEFORE: dict[str, Any] = {"power": 1.0, "components": None, "rewarm": False, "mix": 0.0}
+
+
 def run_identity(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """What of a configuration decides which network is trained, and how; plain values, defaults filled in."""
     whole = as_plain(fill_defaults(cfg))
@@ -136,6 +140,8 @@ def run_identity(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     leave = {"num_workers", "cache"} | ({"views_on"} if kept["data"]["views_on"] == "workers" else set())
     leave |= {"on_error"} if kept["data"]["on_error"] == "raise" else set()
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in leave}
+    if isinstance(kept.get("rela"), dict):
+        kept["rela"] = {key: x for key, x in kept["rela"].items() if key not in _BEFORE or x != _BEFORE[key]}
     return json.loads(json.dumps(kept, sort_keys=True, default=str))
 
 
