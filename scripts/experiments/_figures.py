@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments._compare import MEASURES, price
 from experiments._summary import Cell, cost_to_reach, curve
 
 _AXES = {
@@ -98,6 +99,32 @@ def draw_costs(cells: list[Cell], start: float | None, target: float, path: Path
     axes.set_xlabel(f"cost of reaching {target * 100:.1f} %, as a multiple of what BYOL on all data needs")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_prices(found: list[Cell], untrained: Cell | None, path: Path) -> None:
+    """Both measures against CPU-seconds with the embedding, on a logarithmic axis: a line a cell, a dot a judgement."""
+    plt = _pyplot()
+    figure, both = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    titles = ("linear probe, %", "20 nearest neighbours, %")
+    for axes, measure, title in zip(both, MEASURES, titles, strict=True):
+        for number, cell in enumerate(one for one in found if one is not untrained):
+            points = range(min(len(row["curve"]) for row in cell.rows))
+            xs = [price(cell.rows, point, "cpu") for point in points]
+            each = np.array([[row["curve"][point][measure] for point in points] for row in cell.rows]) * 100
+            style = {"color": _colour(number), "linestyle": "-" if cell.settings["prior"] else "--"}
+            axes.plot(xs, each.mean(0), marker="o", markersize=3, linewidth=1.5, label=cell.name, **style)
+            axes.fill_between(xs, each.min(0), each.max(0), alpha=0.12, color=style["color"], linewidth=0)
+        if untrained is not None:
+            axes.axhline(float(np.mean(untrained.values(measure))) * 100, color="0.5", linewidth=0.8, linestyle=":")
+        axes.set_xscale("log", subs=(2, 5))
+        for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            axis("{x:g}")
+        axes.set(xlabel="CPU-seconds, with the embedding by the prior", ylabel=title)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = both[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, frameon=False, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

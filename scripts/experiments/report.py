@@ -18,7 +18,16 @@ _HERE = Path(__file__).resolve()
 sys.path[:0] = [str(_HERE.parents[2]), str(_HERE.parents[1])]
 
 from experiments import _results  # noqa: E402
-from experiments._figures import draw_accuracies, draw_costs, draw_curves  # noqa: E402
+from experiments._compare import (  # noqa: E402
+    MEASURES,
+    Difference,
+    best_baseline,
+    difference,
+    has_learnt,
+    price,
+    reached_at,
+)
+from experiments._figures import draw_accuracies, draw_costs, draw_curves, draw_prices  # noqa: E402
 from experiments._summary import COSTS, ENGINES, Cell, cells, cost_to_reach, mean_sd  # noqa: E402
 
 _MOST_CURVES = 8  # in one figure, or nobody can tell them apart
@@ -26,6 +35,8 @@ _TITLES = {
     "product": "Trained by `rela-zoo pretrain`'s own code",
     "standalone": "Trained by the loop that this folder had before",
 }
+# Columns of the table of prices, with or without the embedding.
+_SHOWN = (("samples", True), ("cpu", False), ("cpu", True))
 _ACCURACIES = {"linear_accuracy": "linear, %", "knn_accuracy": "20-NN, %", "few_label_accuracy": "10 labels a class, %"}
 
 
@@ -44,10 +55,72 @@ def main(argv: list[str] | None = None) -> int:
     for engine in ENGINES:
         if found := cells(row for row in rows if row["engine"] == engine):
             prefix = "" if engine == ENGINES[0] else f"{engine}-"
-            lines += [f"## {_TITLES[engine]}", "", *_section(found, draw_all(found, arguments.out, prefix)), ""]
+            if engine == "product":
+                section = product_section(found, arguments.out)
+            else:
+                section = _section(found, draw_all(found, arguments.out, prefix))
+            lines += [f"## {_TITLES[engine]}", "", *section, ""]
     (arguments.out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print(arguments.out / "report.md")
     return 0
+
+
+def product_section(found: list[Cell], out: Path) -> list[str]:
+    """What the report says of rows of the product: every cell, and each against the best baseline that has learnt."""
+    untrained = next((cell for cell in found if not _is_trained(cell)), None)
+    lines = [*_made_by(found), "", "| run | linear, % | 20-NN, % | 10 labels a class, % | samples seen | CPU-s | with "]
+    lines[-1] += "the embedding | n | beats the untrained student |"
+    lines.append("|---" * 9 + "|")
+    for cell in found:
+        words = [_percent(cell.values(key)) for key in _ACCURACIES]
+        words += [f"{price(cell.rows, -1, column, embedding=with_it):,.0f}" for column, with_it in _SHOWN]
+        learnt = "–"
+        if untrained is not None and untrained is not cell:
+            learnt = "yes" if has_learnt(cell, untrained) else "not shown"
+        lines.append(f"| {cell.name} | {' | '.join(words)} | {len(cell.rows)} | {learnt} |")
+    lines += ["", "*Beats*: by two standard errors of the paired differences, by linear probe and by 20-NN.", ""]
+    draw_prices(found, untrained, out / "prices.png")
+    reference = best_baseline(found)
+    if reference is None:
+        lines += [
+            "No baseline on all of the data has been shown to learn: there is nothing to measure costs against.",
+            "",
+        ]
+    else:
+        lines += _against(reference, [cell for cell in found if _is_trained(cell) and cell is not reference])
+    return [*lines, "![accuracy by CPU-seconds](prices.png)"]
+
+
+def _against(reference: Cell, others: list[Cell]) -> list[str]:
+    """Paired differences to the best baseline, and what it costs to get there."""
+    whole = price(reference.rows, -1, "cpu")
+    target = {key: mean_sd(reference.values(key))[0] for key in MEASURES}
+    lines = [
+        f"### Against the best baseline: {reference.name}",
+        "",
+        f"It took {whole:,.0f} CPU-seconds. Differences at the end of each run, in points, with 95 % intervals over "
+        "seeds; the cost is that of the first judgement at which the means of both measures are at least the "
+        "baseline's last, as a multiple of its cost.",
+        "",
+        "| run | linear | 20-NN | gets there at, CPU-s | of the baseline's | the same, embedding not counted |",
+        "|---" * 6 + "|",
+    ]
+    for cell in others:
+        words = [_points(difference(cell, reference, key)) for key in MEASURES]
+        point = reached_at(cell, target)
+        if point is None:
+            words += ["–", "–", "–"]
+        else:
+            paid, bare = (price(cell.rows, point, "cpu", embedding=with_it) for with_it in (True, False))
+            words += [f"{paid:,.0f}", f"× {paid / whole:.2f}", f"× {bare / whole:.2f}"]
+        lines.append(f"| {cell.name} | {' | '.join(words)} |")
+    return [*lines, ""]
+
+
+def _points(found: Difference | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found.mean * 100:+.1f}" + ("" if found.half is None else f" ± {found.half * 100:.1f}")
 
 
 def untrained_accuracy(found: list[Cell]) -> float | None:
@@ -99,13 +172,9 @@ def _is_target(start: float | None, target: float | None) -> bool:
 def _section(found: list[Cell], figures: list[str]) -> list[str]:
     """What the report says of the rows of one engine, in Markdown."""
     start, target = untrained_accuracy(found), reference_accuracy(found)
-    first = found[0].rows[0]
-    versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
-    hardware = "; ".join(dict.fromkeys(row["hardware"] for cell in found for row in cell.rows))
     kinds = [key for key in _ACCURACIES if all(key in row for cell in found for row in cell.rows)]
     lines = [
-        f"CIFAR-10 re-encoded as JPEG, {first['images']:,} training images; figures on the original images are not "
-        f"comparable. {hardware}; {versions}. Mean ± standard deviation over seeds; n is their number.",
+        *_made_by(found),
         "",
         f"| run | {' | '.join(_ACCURACIES[key] for key in kinds)} | samples seen | TFLOP | of which prior | seconds | "
         "of which prior | n |",
@@ -129,6 +198,21 @@ def _section(found: list[Cell], figures: list[str]) -> list[str]:
             "",
         ]
     return lines + [f"![{name.removesuffix('.png')}]({name})" for name in figures]
+
+
+def _made_by(found: list[Cell]) -> list[str]:
+    """Which images, machine and versions."""
+    rows = [row for cell in found for row in cell.rows]
+    versions: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, number in row["versions"].items():
+            versions.setdefault(name, {})[number] = None
+    words = ", ".join(f"{name} {' and '.join(numbers)}" for name, numbers in versions.items())
+    hardware = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
+    return [
+        f"CIFAR-10 re-encoded as JPEG, {rows[0]['images']:,} training images; figures on the original images are not "
+        f"comparable. {hardware}; {words}. Mean ± standard deviation over seeds; n is their number."
+    ]
 
 
 def _accuracy_line(cell: Cell, kinds: list[str]) -> str:

@@ -26,7 +26,7 @@ def packaged_names() -> list[str]:
 def resolve_prior_override(overrides: list[str], registered: list[str]) -> list[str]:
     """Let `rela=NAME` name any prior, also those that are no entry of the config group.
 
-    `random-<architecture>`, paths and hf:// addresses become `rela=default rela.prior=…`.
+    `random-<architecture>`, `self`, paths and hf:// addresses become `rela=default rela.prior=…`.
 
     Raises:
         UnknownPriorError: with the nearest names.
@@ -38,9 +38,11 @@ def resolve_prior_override(overrides: list[str], registered: list[str]) -> list[
         if key.lstrip("+") != "rela" or not equals or name in ("null", "", *registered):
             resolved.append(override)
             continue
+        from rela_zoo.engine.config import SELF
         from rela_zoo.registry import prior_spec
 
-        prior_spec(name)
+        if name != SELF:
+            prior_spec(name)
         resolved += [f"{key}=default", f"rela.prior='{name}'"]
     return resolved
 
