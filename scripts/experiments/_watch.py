@@ -12,16 +12,19 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from rela_zoo.analysis.evaluate import extract_features, few_label_probe, knn_accuracy, linear_probe
 from rela_zoo.data.batch_views import BatchViews
 from rela_zoo.data.datasets import ImageDataset
 from rela_zoo.data.decoded import decode_images
+from rela_zoo.data.views import validation_transform
 
 Judge = Callable[[nn.Module], dict[str, float]]
 _CHUNK = 1000
+# More images, or images for larger inputs, are decoded anew for each judgement.
+_IN_MEMORY, _LARGE = 200_000, 96
 # Of `Watch`, what outlives a stop between two epochs.
 _KEPT = ("_samples", "_flops", "_stage", "curve", "losses", "handover_step", "steps_per_epoch", "step_flops")
 
@@ -32,7 +35,7 @@ def judged_epochs(epochs: int, times: int) -> set[int]:
 
 
 class HeldOut:
-    """Judges a backbone by its features of un-augmented images, decoded and prepared once.
+    """Judges a backbone by its features of un-augmented images: decoded and prepared once, where they fit into memory.
 
     Args:
         train, test: the data sets.
@@ -43,7 +46,9 @@ class HeldOut:
     def __init__(self, train: ImageDataset, test: ImageDataset, size: int, mean: list[float], std: list[float]) -> None:
         whole = BatchViews([{"crop_size": size}], mean, std, seed=0)
 
-        def prepared(images: ImageDataset) -> TensorDataset:
+        def prepared(images: ImageDataset) -> Dataset:
+            if len(images) > _IN_MEMORY or size > _LARGE:
+                return ImageDataset(images.source, transform=validation_transform(size, mean, std))
             pixels = decode_images(images.source).stacked()
             parts = [whole(part, torch.arange(len(part)), 0)[0] for part in pixels.split(_CHUNK)]
             return TensorDataset(torch.cat(parts), torch.tensor([images.target(i) for i in range(len(images))]))
