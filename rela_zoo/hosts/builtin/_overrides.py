@@ -17,6 +17,8 @@ _AS_IT_IS = (
     "name", "data.train_path", "data.val_path", "checkpoint.dir", "resume_from_checkpoint",
     "rela.prior", "rela.embeddings", "rela.transport",
 )  # fmt: skip
+# Those of them that take a list: `rela.prior=[a,b]`.
+_LISTS = ("rela.prior", "rela.embeddings", "rela.transport")
 
 
 def quote_paths(overrides: list[str]) -> list[str]:
@@ -40,7 +42,8 @@ def _quoted(override: str) -> str:
     if not key.strip("+~ "):
         raise RelaZooError(f"{override!r} is no override", expected="key=value, +key=value or ~key", got="no key")
     plain = value.strip() in ("", "null", "???") or value.strip()[:1] in ("'", '"')
-    if key.lstrip("+") in _AS_IT_IS and equals and not plain:
+    listed = key.lstrip("+") in _LISTS and re.fullmatch(r"\[.*\]", value.strip()) is not None
+    if key.lstrip("+") in _AS_IT_IS and equals and not plain and not listed:
         escaped = value.replace("'", "\\'")
         return f"{key}='{escaped}'"
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rela_zoo.errors import ConfigError, RelaZooError
+from rela_zoo.hosts.builtin._overrides import quote_paths
 from rela_zoo.hosts.builtin.compose import compose, refuse_sweep
 
 
@@ -82,3 +83,11 @@ def test_files_that_are_no_configurations(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(RelaZooError):
         compose("bad", tmp_path, [])
+
+
+def test_several_priors_are_a_list() -> None:
+    assert quote_paths(["rela.prior=[a@128,b]"]) == ["rela.prior=[a@128,b]"]
+    cfg = compose("byol", None, ["data.train_path=x", "rela.prior=[random@64,self]", "rela.embeddings=['a b/c',d]"])
+    assert list(cfg.rela.prior) == ["random@64", "self"]
+    assert list(cfg.rela.embeddings) == ["a b/c", "d"]
+    assert quote_paths(["data.train_path=[x]"]) == ["data.train_path='[x]'"]
