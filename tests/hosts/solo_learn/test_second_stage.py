@@ -1,4 +1,4 @@
-"""What happens from the handover on: the accelerated loss keeps a share, schedules begin anew; and all of it resumes."""
+"""From the handover on the accelerated loss keeps a share and schedules begin anew; and all of it resumes."""
 
 from __future__ import annotations
 
