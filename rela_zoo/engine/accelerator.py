@@ -125,10 +125,7 @@ class Accelerator:
         self.sampler: SubsetSampler = run.sampler(subset)
         self._stage = StageControl(self.config, self.sampler, run)
         self._total = run.total_steps(self.sampler)
-        if self.config.mixes and self.config.mix == "linear" and self._total is None:
-            expected = "a number, for rela.mix=linear ends with the training"
-            fix = "set max_epochs, or rela.mix to a number"
-            raise ConfigError([Problem("max_epochs", expected, f"{run.epochs}", fix)])
+        self._refuse_open_end(run)
         self._steps = 0
 
     def _refuse_too_short(self, run: RunShape) -> None:
@@ -139,6 +136,18 @@ class Accelerator:
             return
         if fraction and not run.trial and not int(fraction * epochs):
             raise ConfigError([no_accelerated(fraction, epochs, "epoch")])
+
+    def _refuse_open_end(self, run: RunShape) -> None:
+        """Refuse what ends with the training, where it is not known when that is."""
+        config, problems = self.config, []
+        if self._total is None and config.mixes and config.mix == "linear":
+            expected = "a number, for rela.mix=linear ends with the training"
+            problems.append(Problem("max_epochs", expected, f"{run.epochs}", "set max_epochs, or rela.mix to a number"))
+        if self._total is None and config.accelerates and config.rewarm:
+            expected = "a number, for rela.rewarm squeezes schedules into what remains"
+            problems.append(Problem("max_epochs", expected, f"{run.epochs}", "set max_epochs, or rela.rewarm=false"))
+        if problems:
+            raise ConfigError(problems)
 
     def _resolve(self, prior: PriorPlan | None, source: Any, student: Student | None, num_workers: int) -> Targets:
         if prior is not None:
@@ -360,6 +369,11 @@ class Accelerator:
         if begun is None or not (always or self.config.rewarm):
             return step, total
         return max(0, step - begun), max(1, total - begun)
+
+    @property
+    def total_steps(self) -> int | None:
+        """Optimiser steps of the whole training; None for an open end."""
+        return self._total
 
     # ── what can be asked at any time ─────────────────────────────────────────────────────────────────────────────
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         def forward(self, X: Tensor) -> dict[str, Any]: ...
         def multicrop_forward(self, X: Tensor) -> dict[str, Any]: ...
         def momentum_forward(self, X: Tensor) -> dict[str, Any]: ...
+        def _shared_step_momentum(self, X: Tensor, targets: Tensor) -> dict[str, Any]: ...
         def base_training_step(self, X: Tensor, targets: Tensor) -> dict[str, Any]: ...
         def training_step(self, batch: Any, batch_idx: int) -> Any: ...
 
@@ -105,6 +107,20 @@ def with_rela(method_class: Method, host: Host | None = None) -> Method:
     return cast(Method, type(method_class.__name__, bases, names))
 
 
+@dataclass
+class _Noted:
+    """Of each large crop of a batch: features as the backbone gave them, and the losses of the classifiers on them."""
+
+    latest: Tensor | None = None
+    features: list[Tensor] = field(default_factory=list)
+    classifier: list[Tensor] = field(default_factory=list)
+    momentum_classifier: list[Tensor] = field(default_factory=list)
+
+
+def _mean(losses: list[Tensor]) -> Tensor:
+    return torch.stack(losses).mean()
+
+
 class RelaMixin(_Contract):
     """The hooks that `with_rela` puts in front of a method's own. What they do is the accelerator's business."""
 
@@ -125,8 +141,8 @@ class RelaMixin(_Contract):
         self._accelerating = False
         # Of the samples of the batch under way, or None for no weights.
         self._sample_weights: Tensor | None = None
-        # What `base_training_step` gave for each large crop of the batch under way, where losses are mixed.
-        self._outputs: list[dict[str, Any]] | None = None
+        # Of the batch under way, where losses are mixed.
+        self._noted: _Noted | None = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time and can't be found by name; its parts can.
@@ -188,7 +204,10 @@ class RelaMixin(_Contract):
             # Only backbone and online classifier run: no projector, no predictor. The features' loss has its
             # weights already.
             return scale_gradients(self._rela_basic.forward(self, X), self._sample_weights, only=("logits",))
-        return scale_gradients(super().forward(X), self._sample_weights)
+        out = super().forward(X)
+        if self._noted is not None:
+            self._noted.latest = out["feats"]
+        return scale_gradients(out, self._sample_weights)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         # Rows are looked up by indices that are still on the CPU: reading them back would stall the GPU.
@@ -203,7 +222,7 @@ class RelaMixin(_Contract):
             # Again, for a fresh run has drawn a seed for its workers since, and a resumed one has not.
             self._rela_host.seed_epoch(self)
         self._rela_run.take_indices(batch[0])
-        accelerated = self._rela_run.begin_batch(batch_idx)
+        accelerated = self._begin_batch(batch_idx)
         self._sample_weights = self._rela_run.weights()
         try:
             if accelerated:
@@ -212,24 +231,29 @@ class RelaMixin(_Contract):
                 return self._mixed_step(batch, batch_idx)
             return super().training_step(batch, batch_idx)
         finally:
-            self._sample_weights = self._outputs = None
+            self._sample_weights = self._noted = None
+
+    def _begin_batch(self, batch_idx: int) -> bool:
+        assert self._rela_run is not None
+        return self._rela_run.begin_batch(batch_idx)
 
     def base_training_step(self, X: Tensor, targets: Tensor) -> dict[str, Any]:
         out: dict[str, Any] = super().base_training_step(X, targets)
-        if self._outputs is not None:
-            self._outputs.append(out)
+        if self._noted is not None:
+            assert self._noted.latest is not None
+            self._noted.features.append(self._noted.latest)
+            self._noted.classifier.append(out["loss"])
         return out
 
     def _mixed_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The method's own step, with a share of the accelerated loss on the same features."""
         assert self._rela_run is not None
-        self._outputs = []
+        self._noted = noted = _Noted()
         own = super().training_step(batch, batch_idx)
         whole = own["loss"] if isinstance(own, dict) else own
-        # The online classifier's loss is part of every method's, and keeps its weight.
-        classifier = sum(out["loss"] for out in self._outputs) / len(self._outputs)
-        loss = self._rela_run.mixed(whole - classifier, [out["feats"] for out in self._outputs])
-        return loss + classifier
+        # The losses of the classifiers are part of every method's, and keep their weight.
+        classifier = sum(_mean(losses) for losses in (noted.classifier, noted.momentum_classifier) if losses)
+        return self._rela_run.mixed(whole - classifier, noted.features) + classifier
 
     def _accelerated_step(self, batch: Any, batch_idx: int) -> Tensor:
         indices, views, targets = batch
@@ -279,10 +303,11 @@ class RelaMixin(_Contract):
 
 
 class _MomentumMixin(RelaMixin):
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int, *args: Any) -> None:
-        super().on_train_batch_end(outputs, batch, batch_idx, *args)
-        if self._rela_run is not None:
-            self._rela_host.rewarm_momentum(self, self._rela_run.accelerator)
+    def _begin_batch(self, batch_idx: int) -> bool:
+        accelerated = super()._begin_batch(batch_idx)
+        if self.rela is not None:
+            self._rela_host.rewarm_momentum(self, self.rela)
+        return accelerated
 
     def momentum_schedule(self, step: int, total: int) -> tuple[int, int]:
         return (step, total) if self.rela is None else self.rela.own_schedule(step, total)
@@ -292,6 +317,12 @@ class _MomentumMixin(RelaMixin):
         if self._accelerating:
             return cast(dict[str, Any], self._rela_momentum.momentum_forward(self, X))
         return cast(dict[str, Any], super().momentum_forward(X))
+
+    def _shared_step_momentum(self, X: Tensor, targets: Tensor) -> dict[str, Any]:
+        out: dict[str, Any] = super()._shared_step_momentum(X, targets)
+        if self._noted is not None and "loss" in out:
+            self._noted.momentum_classifier.append(out["loss"])
+        return out
 
     @torch.no_grad()
     def _after_accelerated(self) -> None:

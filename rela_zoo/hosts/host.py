@@ -57,7 +57,7 @@ class Host:
             cast(HasMomentum, module).momentum_updater.cur_tau = state["tau"]
 
     def rewarm_momentum(self, module: HostModule, accelerator: Accelerator) -> None:
-        """Set the momentum of the next step by `rela.rewarm`, after each batch; for hosts that set it beforehand."""
+        """Set the momentum of a step by `rela.rewarm`, before each batch; for hosts that set it after the last."""
 
     def run_folder(self, trainer: HostTrainer) -> Path | None:
         """The folder of a run, known once training starts; None without one."""

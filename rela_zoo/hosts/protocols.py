@@ -63,7 +63,12 @@ class HostTrainer(Protocol):
 
     @property
     def lr_scheduler_configs(self) -> Any:
-        """The schedules, each with `scheduler` and `interval`."""
+        """The schedules, each with `scheduler`, `interval`, `frequency` and `reduce_on_plateau`."""
+        ...
+
+    @property
+    def lightning_module(self) -> Any:
+        """What is trained."""
         ...
 
     accumulate_grad_batches: int

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from rela_zoo import with_rela
-from rela_zoo.engine import scale_gradients
+from rela_zoo.engine import Accelerator, scale_gradients
 from rela_zoo.errors import ConfigError, RelaZooError
 from rela_zoo.selection.record import read_epoch, read_info
 
@@ -51,17 +51,18 @@ class Additive(host.Momentum):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["accelerated", "own"])
+@pytest.mark.parametrize("stage", ["accelerated", "own", "mixed"])
 def test_the_expected_gradient_is_that_of_all_data(stage):
     rela = {
         "selection": {"name": "loss", "uniform_share": 0.1},
         "data_ratio": 0.25,
         "head": "trained",
         "handover": 1.0 if stage == "accelerated" else 0.5,
+        "mix": 0.5 if stage == "mixed" else 0.0,
     }
     module, _ = _fit(rela, cls=with_rela(Additive), trainer={"max_epochs": 2})
     sampler = module.rela.sampler
-    assert sampler.in_own_stage(0) == (stage == "own")
+    assert sampler.in_own_stage(0) == (stage != "accelerated")
     running = sampler.subset.losses
     # Losses that differ a lot, and go with the content, so that a draw without weights is badly biased.
     data = host.Images()
@@ -100,6 +101,30 @@ def test_the_expected_gradient_is_that_of_all_data(stage):
 
     assert score(weighted) < 2.0
     assert score(plain) > 4.0
+
+
+def test_a_mixture_weighs_each_sample_once(monkeypatch):
+    """With a share of one, its gradient is that of the accelerated stage."""
+    selection = {"name": "loss", "uniform_share": 0.1}
+    rela = {"selection": selection, "data_ratio": 0.25, "head": "trained", "handover": 0.5, "mix": 0.5}
+    module, _ = _fit(rela, cls=with_rela(Additive), trainer={"max_epochs": 2})
+    module.log = module.log_dict = lambda *args, **kwargs: None
+    indices = torch.tensor(list(module.rela.sampler))[:8] % host.N
+    module.rela.sampler.subset.losses._values = torch.arange(host.N, dtype=torch.float32)
+    module.rela.sampler.set_epoch(5)
+    views = [torch.randn(8, 3, host.SIDE, host.SIDE) for _ in range(2)]
+    batch = [indices, views, torch.arange(8) % 4]
+    assert len(module.rela.weights(indices).unique()) > 2
+    monkeypatch.setattr(Accelerator, "share", property(lambda self: 1.0))
+
+    def gradients(accelerated):
+        module.zero_grad()
+        monkeypatch.setattr(module, "_begin_batch", lambda batch_idx: accelerated)
+        module.training_step(batch, 0).backward()
+        parts = (module.backbone, module.rela_head, module.classifier)
+        return torch.cat([p.grad.flatten() for part in parts for p in part.parameters()])
+
+    assert torch.allclose(gradients(False), gradients(True), atol=1e-6)
 
 
 def test_scaled_gradients_are_those_of_the_weighted_sum():

@@ -46,6 +46,17 @@ def test_every_policy_draws_as_many_distinct_samples_afresh_and_repeatably(name)
     assert len({tuple(sorted(drawn.tolist())) for drawn in draws}) == 5
 
 
+def test_static_draws_the_same_samples_in_a_new_order():
+    draws = [_build("static").draw(epoch) for epoch in range(4)]
+    assert all(len(one.indices) == 20 for one in draws)
+    assert len({tuple(sorted(one.indices.tolist())) for one in draws}) == 1
+    assert len({tuple(one.indices.tolist()) for one in draws}) == 4
+    config, _ = parse_selection("static", 0.2)
+    other = build_subset(config, n=100, ratio=0.2, seed=6, epochs=10, space=FakeSpace())
+    assert set(other.draw(0).indices.tolist()) != set(draws[0].indices.tolist())
+    assert all(one.weights is None for one in draws)
+
+
 def test_uniform_is_the_plain_epoch_subset():
     assert isinstance(_build("uniform"), EpochSubset)
 

@@ -106,7 +106,7 @@ class BaseMomentumMethod(BaseMethod):
         """Images (B, 3, H, W) → `feats` of the momentum backbone; no gradients."""
         return {"feats": self.momentum_backbone(self._laid_out(X))}
 
-    def _momentum_step(self, X: Tensor, targets: Tensor) -> Outputs:
+    def _shared_step_momentum(self, X: Tensor, targets: Tensor) -> Outputs:
         out = self.momentum_forward(X)
         if self.momentum_classifier is not None:
             logits = self.momentum_classifier(out["feats"])
@@ -118,7 +118,7 @@ class BaseMomentumMethod(BaseMethod):
         outs = super().training_step(batch, batch_idx)
         _, views, targets = batch
         views = [views] if isinstance(views, Tensor) else views
-        twins = [self._momentum_step(view, targets) for view in views[: self.num_large_crops]]
+        twins = [self._shared_step_momentum(view, targets) for view in views[: self.num_large_crops]]
         outs.update({f"momentum_{key}": [twin[key] for twin in twins] for key in twins[0]})
         if self.momentum_classifier is not None:
             for key in ("momentum_loss", "momentum_acc1", "momentum_acc5"):
@@ -152,7 +152,7 @@ class BaseMomentumMethod(BaseMethod):
         metrics = super().validation_step(batch, batch_idx)
         if self.momentum_classifier is not None:
             images, targets = batch
-            out = self._momentum_step(images, targets)
+            out = self._shared_step_momentum(images, targets)
             more = {f"momentum_val_{key}": out[key] for key in ("loss", "acc1", "acc5")}
             self.log_dict(more, on_step=False, on_epoch=True, sync_dist=True, batch_size=targets.size(0))
             metrics.update(more)

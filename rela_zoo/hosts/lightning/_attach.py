@@ -50,7 +50,8 @@ class HeadParameters(nn.Module):
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         for name, parameter in head.named_parameters():
-            self.register_parameter(name, parameter)
+            # A head of several parts has names with a dot, which no parameter may have.
+            self.register_parameter(name.replace(".", "_"), parameter)
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         pass

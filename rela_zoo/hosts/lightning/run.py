@@ -116,7 +116,7 @@ class LightningRun:
         """In `training_step`; whether this batch gets the accelerated loss."""
         accelerated = self.accelerator.begin_batch(batch_idx, step=self.steps)
         if self._rewarm is not None:
-            self._rewarm.before_step()
+            self._rewarm.before_step(self.steps)
         return accelerated
 
     def weights(self) -> Tensor | None:

@@ -34,19 +34,20 @@ class Features:
         return _flat(getattr(backbone, "forward_student", backbone)(images))
 
     @contextmanager
-    def noted(self, module: Any) -> Iterator[Callable[[Tensor], Tensor]]:
+    def noted(self, module: Any) -> Iterator[Callable[[Sequence[Tensor]], list[Tensor]]]:
         """Within it the module may compute features itself; the function given takes images, and gives their features.
 
-        Of images that went through the backbone as they are, it gives what came out then; others go through it again.
+        The images are those of each view. If they went through the backbone one view after another, or joined in this
+        order, it gives what came out then; others go through it again.
         """
-        seen: dict[int, Tensor] = {}
+        seen: list[tuple[Tensor, Tensor]] = []
         handles = []
         if not callable(self._made_by):
             backbone = self._backbone(module)
             network = getattr(backbone, "student", backbone)
             handles.append(network.register_forward_hook(lambda _, given, made: _note(seen, given, made)))
         try:
-            yield lambda images: seen[id(images)] if id(images) in seen else self(module, images)
+            yield lambda images: _found(seen, images) or [self(module, one) for one in images]
         finally:
             for handle in handles:
                 handle.remove()
@@ -88,10 +89,23 @@ class Features:
             ) from None
 
 
-def _note(seen: dict[int, Tensor], given: tuple[Any, ...], made: Any) -> None:
-    """Remember features by the images that they are of, in a forward with gradient."""
+def _note(seen: list[tuple[Tensor, Tensor]], given: tuple[Any, ...], made: Any) -> None:
+    """Remember features with the images that they are of, in a forward with gradient."""
     if len(given) == 1 and isinstance(given[0], Tensor) and torch.is_grad_enabled():
-        seen[id(given[0])] = _flat(made)
+        seen.append((given[0], _flat(made)))
+
+
+def _found(seen: Sequence[tuple[Tensor, Tensor]], images: Sequence[Tensor]) -> list[Tensor] | None:
+    """The features of the images of each view, in what a backbone was given; None where they are not all there."""
+    alone = [next((made for given, made in seen if given is one), None) for one in images]
+    if all(made is not None for made in alone):
+        return [made for made in alone if made is not None]
+    joined = (sum(map(len, images)), *images[0].shape[1:])
+    for given, made in seen:
+        # Comparing waits for a GPU, which costs far less than the backbone.
+        if given.shape == joined and all(map(torch.equal, given.split([len(one) for one in images]), images)):
+            return list(made.split([len(one) for one in images]))
+    return None
 
 
 def _flat(output: Any) -> Tensor:

@@ -95,7 +95,7 @@ class SptCallback(RelaCallback):
         images = [view[self._image] for view in large_views(batch, self._image).values()]
         with self._features.noted(module) as features:
             out = self._own(module, batch, stage)
-            out["loss"] = run.mixed(out["loss"], [features(one) for one in images])
+            out["loss"] = run.mixed(out["loss"], features(images))
         return out
 
     def _accelerated(self, run: LightningRun, module: Any, batch: Any, stage: str) -> dict[str, Any]:

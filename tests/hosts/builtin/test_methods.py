@@ -1,4 +1,4 @@
-"""The nine methods: contract, parameter groups, momentum, losses."""
+"""The methods: contract, parameter groups, momentum, losses."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ KWARGS: dict[str, dict[str, Any]] = {
     "mocov3": {"proj_hidden_dim": 32, "proj_output_dim": 16, "pred_hidden_dim": 32},
     "simclr": {"proj_hidden_dim": 32, "proj_output_dim": 16},
     "simsiam": {"proj_hidden_dim": 32, "proj_output_dim": 16, "pred_hidden_dim": 8},
+    "supervised": {},
     "swav": {
         "proj_hidden_dim": 32,
         "proj_output_dim": 16,
@@ -40,6 +41,7 @@ GROUPS = {
     "mocov3": ["projector", "predictor"],
     "simclr": ["projector"],
     "simsiam": ["projector", "predictor"],
+    "supervised": ["output"],
     "swav": ["projector", "prototypes"],
     "vicreg": ["projector"],
 }
@@ -121,6 +123,31 @@ def test_classifier_ignores_missing_labels(config: dict[str, Any]) -> None:
     assert torch.allclose(out["loss"], F.cross_entropy(out["logits"][known], targets[known]))
     right = (out["logits"].argmax(1) == targets)[known].float().mean() * 100
     assert torch.allclose(out["acc1"], right)
+
+
+def test_supervised_learns_what_can_be_told_apart(config: dict[str, Any]) -> None:
+    """The classes differ by colour. Its own layer is trained through the backbone, so is not the online classifier."""
+    config.update(method="supervised", method_kwargs={}, max_epochs=12, augmentations=[plain_view()])
+    config["optimizer"].update(lr=0.3, classifier_lr=0.05)
+    history = train(config).history
+    assert history[0]["train_supervised_acc1"] < 70
+    assert history[-1]["train_supervised_acc1"] > 90
+    assert history[-1]["train_supervised_loss"] < history[0]["train_supervised_loss"] / 2
+
+
+def test_supervised_counts_samples_without_label_for_nothing(config: dict[str, Any]) -> None:
+    method = build(config, "supervised").eval()
+    images, targets = torch.randn(6, 3, 16, 16), torch.tensor([0, 1, 2, -1, -1, 1])
+    known = targets >= 0
+    out = method(images)
+    loss = method.training_step([torch.arange(6), [images, images], targets], 0)
+    wanted = F.cross_entropy(out["z"][known], targets[known]) + F.cross_entropy(out["logits"][known], targets[known])
+    assert torch.allclose(loss, wanted)
+
+
+def plain_view() -> dict[str, Any]:
+    """Views that leave colours as they are."""
+    return {"rrc": {"enabled": True, "crop_min_scale": 0.5, "crop_max_scale": 1.0}, "crop_size": 16, "num_crops": 2}
 
 
 def test_momentum_classifier_is_trained(config: dict[str, Any], folders: Any) -> None:

@@ -53,10 +53,16 @@ def test_handover_within_an_epoch():
     assert [width for *_, width, _ in module.seen] == [tiny.MILD] * handover + [tiny.OWN] * (24 - handover)
 
 
+ONE = "random-test_resnet"
+
+
 @pytest.mark.parametrize("takes", ["all", "part"])
-@pytest.mark.parametrize("head", ["frozen", "trained"])
-def test_a_head_is_trained_if_it_is_to_be(takes, head):
-    callback = tiny.rela(head=head)
+@pytest.mark.parametrize(
+    ("head", "prior"),
+    [("frozen", ONE), ("trained", ONE), ("mlp", ONE), ("trained", [ONE, "random-resnet18"])],
+)
+def test_a_head_is_trained_if_it_is_to_be(takes, head, prior):
+    callback = tiny.rela(head=head, prior=prior)
     before = {}
 
     class Look(pl.Callback):
@@ -72,11 +78,13 @@ def test_a_head_is_trained_if_it_is_to_be(takes, head):
     module = tiny.SimCLR(takes)
     run = tiny.fit(module, callback, tiny.loader(), callbacks=[Look()])
     moved = [key for key, value in callback.accelerator.head.state_dict().items() if (value != before[key]).any()]
-    assert moved == (["weight", "bias"] if head == "trained" else [])
+    assert moved == ([] if head == "frozen" else list(before))
+    assert len(before) == (2 if (head, prior) in (("frozen", ONE), ("trained", ONE)) else 4)
+    assert not [key for key in module.state_dict() if "rela" in key]
     groups = run.optimizers[0].param_groups
     trained = [id(one) for group in groups for one in group["params"]]
     assert len(trained) == len(set(trained))
-    assert len(groups) == (2 if (takes, head) == ("part", "trained") else 1)
+    assert len(groups) == (2 if takes == "part" and head != "frozen" else 1)
 
 
 def _one_cycle(optimizer):

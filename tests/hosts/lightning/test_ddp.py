@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from test_rewarm import alone, warm
 
 from rela_zoo.selection.subset import EpochSubset
 
@@ -17,6 +18,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import tiny, torch
+from test_rewarm import Mixed, Rates, warm
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -28,6 +30,12 @@ if __name__ == "__main__":
         accelerator = callback.accelerator
         (out / f"{name}.json").write_text(json.dumps([module.seen, accelerator.handover_step]))
         torch.save([module.state_dict(), accelerator.head.state_dict()], out / f"{name}.pt")
+    module, rates = Mixed("part", warm), Rates()
+    callback = tiny.rela(head="trained", mix="linear", rewarm=True, data_ratio=0.7)
+    run = tiny.fit(module, callback, tiny.loader(), callbacks=[rates], devices=2, strategy="ddp", max_epochs=12)
+    name = f"mixed-{run.global_rank}"
+    (out / f"{name}.json").write_text(json.dumps([module.seen, rates.seen]))
+    torch.save([module.state_dict(), callback.accelerator.head.state_dict()], out / f"{name}.pt")
 """
 
 
@@ -62,5 +70,17 @@ def test_two_processes(folder, head):
         assert not set(parts[0]) & set(parts[1])
         assert set(parts[0]) | set(parts[1]) == set(EpochSubset(tiny.N, 0.7, seed=0).indices(epoch).tolist())
     states = [torch.load(folder / f"{head}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for one, two in zip(*states, strict=True):
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.slow
+def test_two_processes_with_a_mixture_and_schedules_anew(folder):
+    (mine, rates), (yours, theirs) = [json.loads((folder / f"mixed-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [one[0] for one in mine] == [one[0] for one in yours] == ["accelerated"] * 12 + ["own"] * 12
+    assert rates == theirs
+    whole = alone(warm)
+    assert rates == pytest.approx(whole[:12] + [whole[2 * step] for step in range(12)])
+    states = [torch.load(folder / f"mixed-{rank}.pt", weights_only=True) for rank in (0, 1)]
     for one, two in zip(*states, strict=True):
         assert all(torch.equal(one[key], two[key]) for key in one)

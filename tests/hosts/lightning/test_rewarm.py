@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.optim import lr_scheduler
 
+from rela_zoo.errors import ConfigError
 from rela_zoo.hosts.lightning import mixing
 from rela_zoo.hosts.lightning._rewarm import replayed
 
@@ -25,6 +26,18 @@ def chained(optimizer):
 
 def warm(optimizer):
     return lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=STEPS + 1)
+
+
+def sequential(optimizer):
+    first = lr_scheduler.LinearLR(optimizer, 0.1, total_iters=6)
+    return lr_scheduler.SequentialLR(optimizer, [first, lr_scheduler.CosineAnnealingLR(optimizer, STEPS - 6)], [6])
+
+
+def chain(optimizer):
+    """Has no count of its own steps."""
+    return lr_scheduler.ChainedScheduler(
+        [lr_scheduler.LinearLR(optimizer, 0.1, total_iters=6), lr_scheduler.ExponentialLR(optimizer, 0.9)]
+    )
 
 
 class Rates(Callback):
@@ -55,7 +68,7 @@ def trained(schedule, callback, **settings):
     return module, rates.seen
 
 
-@pytest.mark.parametrize("schedule", [closed, chained, warm])
+@pytest.mark.parametrize("schedule", [closed, chained, warm, sequential, chain])
 def test_the_whole_schedule_is_run_again_in_what_remains(schedule):
     whole = alone(schedule)
     _, rates = trained(schedule, tiny.rela(rewarm=True))
@@ -73,6 +86,89 @@ def test_resumed_before_at_and_after_the_handover(tmp_path, epoch):
     again, its = trained(warm, tiny.rela(rewarm=True), ckpt=ckpt)
     assert its == rates[3 * (epoch + 1) :]
     assert again.seen == whole.seen[3 * (epoch + 1) :]
+
+
+class Settings(tiny.SimCLR):
+    """Its schedule as a trainer is told about it."""
+
+    def __init__(self, schedule, **settings):
+        super().__init__("part", schedule)
+        self.settings = settings
+
+    def configure_optimizers(self):
+        made = super().configure_optimizers()
+        made["lr_scheduler"].update(self.settings)
+        return made
+
+
+class ByHand(tiny.SimCLR):
+    """Steps optimiser and schedule itself."""
+
+    def __init__(self, schedule):
+        super().__init__("part", schedule)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        self.optimizers().zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        self.optimizers().step()
+        self.lr_schedulers().step()
+
+
+def fitted(module, **settings):
+    rates = Rates()
+    run = tiny.fit(module, tiny.rela(rewarm=True), tiny.loader(), callbacks=[rates], **{"max_epochs": 8, **settings})
+    return rates.seen, run
+
+
+def halving(optimizer):
+    return lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+
+
+def test_a_schedule_that_is_stepped_after_each_epoch():
+    rates, _ = fitted(Settings(halving, interval="epoch"))
+    exponents = [*(0, 1, 2, 3), *(0, 2, 4, 6)]
+    assert rates == pytest.approx([1e-2 * 0.5**one for one in exponents for _ in range(3)])
+
+
+def test_one_that_is_stepped_after_each_third_batch():
+    rates, _ = fitted(Settings(halving, interval="step", frequency=3))
+    exponents = [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + [one * 8 // 12 for one in range(12)]
+    assert rates == pytest.approx([1e-2 * 0.5**one for one in exponents])
+
+
+def test_one_that_a_module_steps_itself():
+    rates, _ = fitted(ByHand(warm))
+    whole = alone(warm)
+    assert rates == pytest.approx(whole[:HANDOVER] + [whole[2 * step] for step in range(STEPS - HANDOVER)])
+
+
+def test_one_that_heeds_a_metric_is_left_alone():
+    class Watching(Settings):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log("loss", 1.0)
+            return loss
+
+    module = Watching(lambda optimizer: lr_scheduler.ReduceLROnPlateau(optimizer, patience=1), interval="epoch")
+    module.settings["monitor"] = "loss"
+    rates, _ = fitted(module)
+    assert rates[0] > rates[HANDOVER - 1] >= rates[HANDOVER] > rates[-1]
+
+
+def test_a_training_without_an_end_is_refused():
+    with pytest.raises(ConfigError, match=r"rela\.rewarm squeezes"):
+        tiny.fit(
+            tiny.SimCLR("part", warm), tiny.rela(rewarm=True, handover="adaptive"), tiny.loader(),
+            max_epochs=-1, max_time="00:00:00:05",
+        )  # fmt: skip
+
+
+def test_one_that_ends_by_steps():
+    rates, run = fitted(tiny.SimCLR("part", warm), max_epochs=-1, max_steps=STEPS)
+    whole = alone(warm)
+    assert run.global_step == STEPS
+    assert rates == pytest.approx(whole[:HANDOVER] + [whole[2 * step] for step in range(STEPS - HANDOVER)])
 
 
 def test_steps_that_are_due():

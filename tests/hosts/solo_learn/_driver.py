@@ -63,6 +63,26 @@ def _recording_trainer(job):
                 if isinstance(trainer.train_dataloader.dataset, list):
                     self._write(kind="files", files=trainer.train_dataloader.dataset)
             self.before = {name: p.detach().clone() for name, p in module.named_parameters()}
+            if job.get("taus"):
+                self._note_taus(module)
+
+        def _note_taus(self, module):
+            """Write down the momentum of each move of the backbone's twin."""
+            updater, move = module.momentum_updater, module.momentum_updater.update
+
+            def noted(online, momentum):
+                if online is module.backbone:
+                    self._write(kind="tau", tau=updater.cur_tau)
+                move(online, momentum)
+
+            updater.update = noted
+
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            self._write(kind="rates", rates=[group["lr"] for group in optimizer.param_groups])
+
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if job.get("by_hand"):
+                self._write(kind="by hand", **_mixture_by_hand(trainer, module, batch))
 
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
             run = getattr(module, "rela", None)
@@ -120,6 +140,30 @@ def _recording_trainer(job):
             super().__init__(*args, **kwargs)
 
     return RecordingTrainer
+
+
+def _mixture_by_hand(trainer, module, batch):
+    """What a batch's loss has to be with `mix: linear`, from a copy of the module which knows nothing of rela."""
+    import copy
+
+    import torch
+    from torch.nn.functional import cosine_similarity, cross_entropy
+
+    indices, views, labels = batch
+    rela, made = module.rela, trainer.global_step - (module.rela.handover_step or 0)
+    share = 1 - made / (trainer.estimated_stepping_batches - (module.rela.handover_step or 0))
+    with torch.no_grad():
+        whole = copy.deepcopy(module).training_step(batch, 0)
+        alone = copy.deepcopy(module)
+        features = [alone.backbone(view) for view in views]
+        classifier = sum(cross_entropy(alone.classifier(one), labels) for one in features) / 2
+        if getattr(alone, "momentum_classifier", None) is not None:
+            twins = [alone.momentum_backbone(view) for view in views]
+            classifier += sum(cross_entropy(alone.momentum_classifier(one), labels) for one in twins) / 2
+        wanted = rela.targets[0].transport(rela.targets[0].rows(indices), dim=rela.dims[0])
+        ours = sum((1 - cosine_similarity(rela.head(one), wanted)).mean() for one in features) / 2
+        total = share * ours + (1 - share) * (whole - classifier) + classifier
+    return {"share": share, "total": float(total), "ours": float(ours), "own": float(whole - classifier)}
 
 
 def _targets_against_images(trainer, module):

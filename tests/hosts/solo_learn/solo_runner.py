@@ -78,6 +78,8 @@ class Job:
     cuda_is_cpu: bool = False
     check_targets: bool = False
     watch_reading: bool = False
+    taus: bool = False
+    by_hand: bool = False
 
 
 @dataclass
@@ -255,6 +257,8 @@ class SoloRunner:
                 "cuda_is_cpu": job.cuda_is_cpu,
                 "check_targets": job.check_targets,
                 "watch_reading": job.watch_reading,
+                "taus": job.taus,
+                "by_hand": job.by_hand,
                 **({"record": str(folder / f"{i}.record")} if job.record else {}),
                 **({"kill_at": list(job.kill_at)} if job.kill_at else {}),
             }
