@@ -6,7 +6,7 @@ All accuracies are fractions in [0, 1]. Features are (N, D) float arrays or tens
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -42,7 +42,13 @@ def _checked(train_x: Array, train_y: Array, test_x: Array, test_y: Array) -> tu
 
 
 def extract_features(
-    backbone: nn.Module, data: Any, *, batch_size: int = 256, device: str | None = None, num_workers: int = 0
+    backbone: nn.Module,
+    data: Any,
+    *,
+    batch_size: int = 256,
+    device: str | None = None,
+    num_workers: int = 0,
+    progress: bool | Literal["always"] = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features of a whole data set, in its order.
 
@@ -52,12 +58,15 @@ def extract_features(
         batch_size: of the loader made for a data set.
         device: where to compute; the backbone's own by default.
         num_workers: of the loader made for a data set.
+        progress: show how far it is, as `rela_zoo._io.progress` has it.
 
     Returns:
         Features (N, D) float32 and targets (N,) int64.
     """
     import torch
     from torch.utils.data import DataLoader
+
+    from rela_zoo._io.progress import Progress
 
     if not isinstance(data, DataLoader):
         data = DataLoader(data, batch_size=batch_size, shuffle=False, num_workers=num_workers)
@@ -68,10 +77,12 @@ def extract_features(
     features, targets = [], []
     backbone.eval().to(target_device)
     try:
-        with torch.inference_mode():
+        total = len(data.dataset) if progress else 0
+        with torch.inference_mode(), Progress("features", total, unit="images", show=progress) as bar:
             for *_, images, labels in data:
                 features.append(backbone(images.to(target_device)).float().cpu())
                 targets.append(labels)
+                bar.advance(len(labels))
     finally:
         backbone.to(home)
         for name, module in backbone.named_modules():
@@ -134,7 +145,14 @@ class Evaluation:
 
 
 def evaluate(
-    backbone: nn.Module, train: Any, test: Any, *, per_class: int = 10, draws: int = 5, k: int = 20
+    backbone: nn.Module,
+    train: Any,
+    test: Any,
+    *,
+    per_class: int = 10,
+    draws: int = 5,
+    k: int = 20,
+    progress: bool | Literal["always"] = False,
 ) -> Evaluation:
     """Judge a frozen network by its features: linear probe, few-label probes and nearest neighbours.
 
@@ -145,6 +163,7 @@ def evaluate(
         per_class: labels a class of the few-label probes, ≥ 1.
         draws: of these labels, ≥ 1.
         k: number of neighbours, ≥ 1.
+        progress: show how far it is: True on a terminal only, "always" elsewhere, too.
 
     Raises:
         ValueError: a class with fewer than `per_class` images, one class only, or features that are not finite.
@@ -159,7 +178,8 @@ def evaluate(
         >>> 0 <= found.knn <= 1
         True
     """
-    features = *extract_features(backbone, train), *extract_features(backbone, test)
+    parts = [extract_features(backbone, one, progress=progress) for one in (train, test)]
+    features = *parts[0], *parts[1]
     few = few_label_probe(*features, per_class=per_class, draws=draws)
     return Evaluation(linear_probe(*features), few.mean, few.draws, knn_accuracy(*features, k=k))
 

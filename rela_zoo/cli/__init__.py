@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rela_zoo._io.log import speak
+from rela_zoo._version import __version__
 from rela_zoo.cli._boundary import DEBUG_VARIABLE, guarded
 
 app = typer.Typer(
@@ -17,13 +18,24 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Handed down to every command.
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rela-zoo {__version__}")
+        raise typer.Exit
 
 
 @app.callback(epilog="Exit codes: 0 done, 1 a check failed or something unexpected, 2 a mistake to mend, 130 Ctrl-C.")
 def _start(
     debug: Annotated[
         bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Show where an error comes from (a traceback).")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and stop.")
     ] = False,
 ) -> None:
     # Results go to stdout; commands that have none there move the messages to it.
@@ -43,6 +55,8 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_publish",
     "_subset",
     "_training",
+    "_export",
+    "_evaluate",
     "_solo_learn",
     "_hub",
     "_index",

@@ -125,6 +125,19 @@ def open_dataset(data: Mapping[str, Any], part: str) -> ImageDataset:
     raise DataProblem(Problem(key, expected, got, fix))
 
 
+def open_images(path: str | Path, part: str) -> ImageSource:
+    """The images at a path that a training, or its judgement, takes: `open_dataset` without a `data` section.
+
+    Args:
+        path: whatever `image_source` takes as a path.
+        part: `train` or `val`.
+
+    Raises:
+        EmbeddingsError: as `image_source`, but for a split that isn't there.
+    """
+    return open_path(Path(path).expanduser(), _PARTS[part], insist=False)
+
+
 def _source(data: Mapping[str, Any], root: Path, part: str) -> ImageSource:
     """What the section means: `dataset` may name CIFAR, `format` may insist on parquet; else whatever is there."""
     wanted, name = _PARTS[part], data["dataset"]

@@ -31,12 +31,15 @@ class Backbone:
         fields: of a registry entry: architecture, model_args, stem, stem_padding.
         preprocessing: fields of the preprocessing its training used, as far as the configuration says.
         made_by: host, method and epoch, for people.
+        training: host, method, prior, data_ratio, epochs and steps, as far as they are known; without a `rela` section
+            the prior is None and the ratio 1.
     """
 
     network: nn.Module
     fields: dict[str, Any]
     preprocessing: dict[str, Any]
     made_by: str
+    training: dict[str, Any]
 
 
 def read_backbone(path: Path) -> Backbone:
@@ -55,7 +58,8 @@ def read_backbone(path: Path) -> Backbone:
             f"{path} is no checkpoint of solo-learn or of the built-in host",
             expected="a Lightning checkpoint with a `state_dict`",
             got=f"keys {sorted(map(str, checkpoint))[:5]}",
-            fix="for bare weights in safetensors: --timm ARCHITECTURE --weights FILE",
+            fix="name a .ckpt file of a run; bare weights in safetensors: "
+            "`rela-zoo publish --timm ARCHITECTURE --weights FILE`",
         )
     tensors = {str(name)[len(_PREFIX) :]: value for name, value in state.items() if str(name).startswith(_PREFIX)}
     config = _config(path, checkpoint)
@@ -67,21 +71,38 @@ def read_backbone(path: Path) -> Backbone:
     epochs = checkpoint.get("epoch")
     after = f", {epochs + 1} epoch{'s' if epochs else ''}" if isinstance(epochs, int) else ""
     made_by = f"backbone trained with {config.get('method', 'an unknown method')} by {host}{after}"
-    return Backbone(network, fields, _preprocessing(config), made_by)
+    return Backbone(network, fields, _preprocessing(config), made_by, _training(host, config, checkpoint))
+
+
+def _training(host: str, config: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the training, for whoever meets the weights later."""
+    rela, epochs = config.get("rela"), checkpoint.get("epoch")
+    rela = rela if isinstance(rela, dict) else {"data_ratio": 1.0}
+    found = {
+        "host": host,
+        "method": config.get("method"),
+        "prior": rela.get("prior"),
+        "data_ratio": rela.get("data_ratio"),
+        "epochs": epochs + 1 if isinstance(epochs, int) else None,
+        "steps": checkpoint.get("global_step"),
+    }
+    return {key: value for key, value in found.items() if value is not None or key == "prior"}
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise WeightsError(f"there is no checkpoint at {path}", expected="a .ckpt file") from None
+        raise WeightsError(
+            f"there is no checkpoint at {path}", expected="a .ckpt file", fix="correct the path"
+        ) from None
     except Exception as error:
         raise WeightsError(
             f"the checkpoint {path} can't be read",
             expected="tensors and plain values only: objects in a pickle can run any code, and are never loaded",
             got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            fix="save the backbone's state_dict as safetensors where you trust the file, then: "
-            "--timm ARCHITECTURE --weights FILE",
+            fix="save the backbone's state_dict as safetensors where you trust the file; "
+            "`rela-zoo publish --timm ARCHITECTURE --weights FILE` takes it",
         ) from None
     if not isinstance(found, dict):
         raise WeightsError(f"{path} holds no checkpoint", expected="a mapping", got=type(found).__name__)

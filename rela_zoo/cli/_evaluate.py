@@ -1,0 +1,180 @@
+"""`rela-zoo evaluate`: how good a trained backbone, or a prior, is on labelled images."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from rela_zoo._version import __version__
+from rela_zoo.cli._images import SkipUndecodable
+from rela_zoo.errors import RelaZooError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from rela_zoo.analysis.evaluate import Evaluation
+    from rela_zoo.data.held_out import LabelledImages
+
+_ENTRIES = (".yaml", ".yml")
+_CHECKPOINTS = (".ckpt", ".pt", ".pth")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("evaluate")(evaluate_command)
+
+
+def evaluate_command(
+    network: Annotated[str, typer.Argument(metavar="CKPT", help="A .ckpt file of a run, or a prior's name.")],
+    data: Annotated[str, typer.Argument(help="Labelled images to learn from: an image folder, a parquet file, ….")],
+    val: Annotated[str | None, typer.Option(help="Labelled images to judge by, of the same classes.")] = None,
+    val_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Without --val: this part of each class of DATA is held out.")
+    ] = 0.2,
+    per_class: Annotated[
+        int | None,
+        typer.Option(min=1, help="Few labels: so many a class. Default: 10, or what the smallest class has."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Of few labels; their mean is shown.")] = 5,
+    k: Annotated[int, typer.Option("--k", min=1, help="Nearest neighbours.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the part that is held out.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 256,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode images. Default: 0 on a CPU, up to 8 on a GPU.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …. Default: a GPU if there is one.")] = None,
+    skip_undecodable: SkipUndecodable = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Judge a trained backbone, or a prior, by its features: linear probe, few labels, nearest neighbours.
+
+    Images are seen whole, as in validation: at the crop size and normalisation of the training; for a prior by its own
+    preprocessing.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    from rela_zoo.analysis.evaluate import evaluate
+
+    started = time.monotonic()
+    train, held_out = _parts(data, val, val_fraction, seed, skip_undecodable)
+    smallest = int(np.unique(train.labels, return_counts=True)[1].min())
+    if per_class is not None and per_class > smallest:
+        raise RelaZooError(
+            f"a class has {smallest} images to learn from", expected=f"at least {per_class}, as --per-class has it",
+            got=smallest, fix=f"--per-class {smallest}, or leave it out",
+        )  # fmt: skip
+    labels = per_class or min(10, smallest)
+    subject = _subject(network)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = not where.startswith("cpu")
+    processes = workers if workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0
+    loaders = []
+    for part in (train, held_out):
+        part.transform = subject.transform
+        loaders.append(DataLoader(part, batch_size=batch_size, num_workers=processes))
+    judged = subject.network.to(where)
+    found = evaluate(judged, *loaders, per_class=labels, draws=draws, k=k, progress="always")
+    result = {
+        "network": subject.facts,
+        "data": {
+            "train": train.source.describe(),
+            "held_out": held_out.source.describe() if val is not None else f"{val_fraction:g} of each class of it",
+            "train_images": len(train),
+            "held_out_images": len(held_out),
+            "classes": len(train.classes),
+            "seed": seed if val is None else None,
+        },
+        "accuracy": asdict(found),
+        "settings": {"per_class": labels, "draws": draws, "k": k},
+        "rela_zoo_version": __version__,
+        "device": where,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+        return
+    _print(subject, train, held_out, found, result["settings"])
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is judged: the network, how its images are prepared, a line for people, and facts for programs."""
+
+    network: nn.Module
+    transform: Callable[[Any], Any]
+    line: str
+    facts: dict[str, Any]
+
+
+def _parts(
+    data: str, val: str | None, val_fraction: float, seed: int, skip: bool
+) -> tuple[LabelledImages, LabelledImages]:
+    from rela_zoo.data import readable
+    from rela_zoo.data.datasets import open_images
+    from rela_zoo.data.held_out import labelled_parts
+
+    on_error: Any = "skip" if skip else "raise"
+    train = readable(open_images(data, "train"), on_error)
+    other = None if val is None else readable(open_images(val, "val"), on_error)
+    return labelled_parts(train, other, val_fraction=val_fraction, seed=seed)
+
+
+def _subject(name: str) -> _Subject:
+    path = Path(name).expanduser()
+    if path.suffix in _CHECKPOINTS or (path.is_file() and path.suffix not in _ENTRIES):
+        return _of_checkpoint(path)
+    from rela_zoo.prior import load_prior
+
+    prior = load_prior(name)
+    facts = {"prior": prior.spec.id, "architecture": prior.spec.architecture, "dim": prior.dim}
+    return _Subject(prior, prior.transform, f"prior {prior.spec.id}, {prior.dim} features", facts)
+
+
+def _of_checkpoint(path: Path) -> _Subject:
+    from rela_zoo.data.views import validation_transform
+    from rela_zoo.prior.trained_backbone import read_backbone
+
+    backbone = read_backbone(path)
+    known = backbone.preprocessing
+    if "input_size" not in known:
+        raise RelaZooError(
+            f"the configuration of {path} does not say how large its images were",
+            expected="`augmentations` with a `crop_size`", got="none",
+            fix="add them to the configuration beside the checkpoint",
+        )  # fmt: skip
+    size = known["input_size"]
+    transform = validation_transform(size, known["mean"], known["std"])
+    facts = {
+        "checkpoint": str(path), "architecture": backbone.fields["architecture"], **backbone.training,
+        "crop_size": size, "mean": known["mean"], "std": known["std"],
+    }  # fmt: skip
+    line = f"{backbone.fields['architecture']} of {path}: {backbone.made_by}; images of {size} pixels"
+    return _Subject(backbone.network, transform, line, facts)
+
+
+def _print(
+    subject: _Subject, train: LabelledImages, held_out: LabelledImages, found: Evaluation, settings: Any
+) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("held-out accuracy", "%", "", box=SIMPLE_HEAD)
+    few = found.few_label_draws
+    spread = f"mean of {len(few)} draws, {100 * min(few):.1f} to {100 * max(few):.1f}" if len(few) > 1 else "one draw"
+    table.add_row("linear probe", f"{100 * found.probe:.1f}", "all labels")
+    table.add_row(f"{settings['per_class']} labels a class", f"{100 * found.few_label:.1f}", spread)
+    table.add_row(f"{settings['k']}-NN", f"{100 * found.knn:.1f}", "all labels, cosine")
+    typer.echo(subject.line)
+    Console().print(table)
+    typer.echo(f"{len(train):,} images to learn from, {len(held_out):,} held out, {len(train.classes)} classes")
