@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -175,7 +174,5 @@ def _notes(backbone: Backbone, library: str) -> tuple[str, ...]:
             "conv1 and maxpool have to be replaced as above before the weights are loaded"
         )
     size = f" {known['input_size']} pixels wide," if "input_size" in known else ""
-    notes.append(
-        f"images were RGB in [0, 1],{size} normalised by mean {known['mean']} and deviation {known['std']}"
-    )
+    notes.append(f"images were RGB in [0, 1],{size} normalised by mean {known['mean']} and deviation {known['std']}")
     return tuple(notes)

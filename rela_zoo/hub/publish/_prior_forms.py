@@ -14,7 +14,6 @@ from rela_zoo._io.digest import file_sha256
 from rela_zoo.errors import RegistryError, WeightsError
 from rela_zoo.hub.publish._details import Details, make_spec
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE, pin_timm_weights, write_safetensors
-from rela_zoo.prior.trained_backbone import read_backbone
 from rela_zoo.prior import (
     build,
     feature_dim,
@@ -27,6 +26,7 @@ from rela_zoo.prior import (
     timm_preprocessing,
     verify_sha256,
 )
+from rela_zoo.prior.trained_backbone import read_backbone
 from rela_zoo.registry import PriorSpec, packaged_priors, prior_spec
 
 
