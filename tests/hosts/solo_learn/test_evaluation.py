@@ -73,3 +73,25 @@ def test_the_checkpoint_holds_the_state_but_not_the_table(pretrained):
 
     assert all(tensor.numel() <= 8 for tensor in tensors(state))
     assert not [t for t in tensors(checkpoint["state_dict"]) if t.shape == (48, 24)]
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision"])
+def test_its_backbone_is_exported(pretrained, tmp_path, format):
+    from safetensors.torch import load_file
+
+    from rela_zoo.prior.export import export_backbone
+
+    _, checkpoint = pretrained
+    done = export_backbone(checkpoint, format, tmp_path / "student.safetensors")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    trained = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+    scope = {}
+    exec("\n".join(done.code), scope)
+    loaded = scope["network"].state_dict()
+    assert loaded.keys() == load_file(done.path).keys() == trained.keys()
+    assert all(torch.equal(loaded[key], trained[key]) for key in trained)
+    assert done.metadata["host"] == "solo-learn"
+    assert done.metadata["method"] == "simclr"
+    assert done.metadata["data_ratio"] == "0.5"
+    assert done.metadata["prior"]
+    assert done.metadata["stem"] == "cifar"

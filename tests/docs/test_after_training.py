@@ -1,0 +1,41 @@
+"""The commands of docs/after_training.md run as they are written."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from rela_zoo.cli import app
+from rela_zoo.networks.backbones import build_backbone
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "after_training.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^rela-zoo (.*)$", PAGE, flags=re.MULTILINE)
+
+
+def test_both_commands_are_on_the_page() -> None:
+    assert [one.split()[0] for one in COMMANDS] == ["evaluate"] * 3 + ["export"] * 3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_runs(command: str, tmp_path: Path, make_folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "train", {"a": 12, "b": 12})
+    make_folder(tmp_path / "val", {"a": 3, "b": 3}, seed=1)
+    network, _ = build_backbone("resnet18", {}, "custom")
+    config = {
+        "method": "byol", "backbone": {"name": "resnet18"}, "data": {"dataset": "custom"},
+        "augmentations": [{"crop_size": 32, "num_crops": 2}],
+    }  # fmt: skip
+    state = {f"backbone.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "rela_zoo_run": {"config": config}}, "run.ckpt")
+    places = {"CKPT": "run.ckpt", "DIR": "train", "TRAIN": "train", "VAL": "val"}
+    done = CliRunner().invoke(app, [places.get(word, word) for word in shlex.split(command)])
+    assert done.exit_code == 0, done.output
+    assert ("held-out accuracy" in done.stdout or '"probe"' in done.stdout) == command.startswith("evaluate")
+    assert (tmp_path / "student.safetensors").exists() == command.startswith("export")
