@@ -7,7 +7,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 import rela_zoo
@@ -16,18 +15,16 @@ from rela_zoo.hosts.builtin.methods import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/after_training.md"])
-def test_what_is_named_is_there(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
+def test_what_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:rela_zoo|tests|scripts|docs|registry|model_cards|\.ci)/[^`\s]*)`", text)
-    named += [one for one in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in one]
-    missing = [one for one in named if "<" not in one and not (ROOT / one).exists()]
-    assert not missing
-    # Those of a thing to be added: its folder exists, and others like it are in there.
+    named += re.findall(r"\]\(([^)#:]+)\)", text)
+    assert len(named) > 30
+    assert [one for one in named if "<" not in one and not (ROOT / one).exists()] == []
+    # Of a thing to be added the folder exists, and others like it are in there.
     for one in named:
         if "<" in one:
             assert list((ROOT / one).parent.glob(f"*{Path(one).suffix}")), one
-    assert named or page in ("CHANGELOG.md", "SECURITY.md")
 
 
 def test_how_to_add_a_method_is_how_methods_are_made() -> None:
@@ -62,4 +59,4 @@ def test_the_version_stands_in_one_file() -> None:
     said = f'"{rela_zoo.__version__}"'
     holders = [path for path in (ROOT / "rela_zoo").rglob("*.py") if said in path.read_text(encoding="utf-8")]
     assert holders == [ROOT / "rela_zoo" / "_version.py"]
-    assert said not in (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[tool.", 1)[0].split("imagenet")[0]
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
