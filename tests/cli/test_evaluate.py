@@ -35,7 +35,7 @@ def _images(root: Path, per_class: int, seed: int, classes: tuple[str, ...] = ("
         (root / name).mkdir(parents=True)
         for i in range(per_class):
             pixels = generator.integers(0, 200, (20, 20, 3))
-            pixels[..., ord(name[0]) % 3] += 30
+            pixels[..., ord(name[0]) % 3] += 4
             Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i:02d}.png")
     return root
 
@@ -85,6 +85,9 @@ def test_a_checkpoint_is_judged_on_its_own_crops(checkpoint: Any, images: tuple[
         "probe": wanted.probe, "few_label": wanted.few_label, "few_label_draws": list(wanted.few_label_draws),
         "knn": wanted.knn,
     }  # fmt: skip
+    # Other views give other scores, so that the comparison says something.
+    assert 0 < wanted.probe < 1
+    assert wanted != _by_hand(network, validation_transform(16, STD, MEAN), train, val, per_class=4, draws=3, k=5)
     facts = {"method": "byol", "prior": "random", "data_ratio": 0.2, "steps": 7, "crop_size": 16, "mean": MEAN}
     assert facts.items() <= found["network"].items()
     assert (found["data"]["train_images"], found["data"]["held_out_images"], found["data"]["classes"]) == (36, 24, 3)
@@ -99,6 +102,8 @@ def test_a_prior_sees_its_own_preprocessing(images: tuple[Path, Path]) -> None:
     found = json.loads(_run("cifar10-resnet20", train, "--val", val, "--json"))
     prior = rela_zoo.load_prior("cifar10-resnet20")
     wanted = _by_hand(prior, prior.transform, train, val)
+    other = rela_zoo.load_prior("cifar10-resnet20", preprocessing="rela-reference")
+    assert wanted != _by_hand(other, other.transform, train, val)
     assert (found["accuracy"]["probe"], found["accuracy"]["knn"]) == (wanted.probe, wanted.knn)
     assert found["network"]["prior"] == "cifar10-resnet20"
     assert found["settings"] == {"per_class": 10, "draws": 5, "k": 20}
