@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from rela_zoo._version import __version__
@@ -67,7 +67,7 @@ def evaluate_command(
 
     started = time.monotonic()
     train, held_out = _parts(data, val, val_fraction, seed, skip_undecodable)
-    smallest = int(np.unique(train.labels, return_counts=True)[1].min())
+    smallest = min(Counter(map(int, train.labels)).values())
     if per_class is not None and per_class > smallest:
         raise RelaZooError(
             f"a class has {smallest} images to learn from", expected=f"at least {per_class}, as --per-class has it",
