@@ -190,6 +190,8 @@ class StageControl:
         """Between which steps the adaptive rule will fire, for the user; empty for other rules."""
         if not isinstance(self.rule, AdaptiveHandover):
             return ""
+        if total is not None and total < _EARLIEST_ADAPTIVE:
+            return f" (never in its {total} steps)"
         latest = math.ceil(1000 * math.log(1 / 0.0456))
         of = "" if total is None else f" of {total}"
         return f" (between step {_EARLIEST_ADAPTIVE} and about {latest}{of}, the later the lower the loss)"

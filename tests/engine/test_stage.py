@@ -107,3 +107,9 @@ def test_a_plain_loop_ends_at_a_loss_that_is_not_finite(batches, found_at):
     with pytest.raises(TrainingError, match="not finite at step 3, in the accelerated stage"):
         train()
     assert len(seen) == (5 if found_at == "end" else 10)
+
+
+def test_the_banner_says_when_the_adaptive_rule_fires():
+    assert "never in its 525 steps" in _made(RunShape(batch_size=4, epochs=105)).banner()
+    assert "between step 527 and about 3088 of 3500" in _made(RunShape(batch_size=4, epochs=700)).banner()
+    assert "between step" not in _made(RunShape(batch_size=4, epochs=4), handover=0.5).banner()
