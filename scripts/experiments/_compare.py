@@ -91,11 +91,18 @@ def price(rows: list[Row], point: int, column: str, *, embedding: bool = True) -
         column: of `PAID`.
         embedding: whether the embedding by the prior is paid here; else it was, for many runs, elsewhere. Operations
             have it in them.
+
+    Returns:
+        The mean; not a number where the embedding has not been measured.
     """
     key, prior = PAID[column]
-    return statistics.fmean(
-        row["curve"][point][key] + (row.get(prior, 0.0) if prior and embedding else 0.0) for row in rows
-    )
+    extra = [0.0 if prior is None or not embedding else _embedding(row, prior) for row in rows]
+    return statistics.fmean(row["curve"][point][key] + more for row, more in zip(rows, extra, strict=True))
+
+
+def _embedding(row: Row, prior: str) -> float:
+    """What the embedding took; not a number where the row had one that was not measured."""
+    return row.get(prior, math.nan if row.get("prior_flops") else 0.0)
 
 
 def reached_at(cell: Cell, target: Mapping[str, float]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ def embed_once(prior: str, data: str) -> dict[str, Any]:
     folder = Path(embeddings_folder(prior, data))
     note = folder.with_name(f"{folder.name}.cost.json")
     if not note.is_file():
+        # What an earlier call has left would cost nothing.
+        shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         source, network = image_source(data), load_prior(prior)
         started, spent = time.perf_counter(), time.process_time()

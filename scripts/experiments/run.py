@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -100,10 +101,12 @@ def _run(arguments: argparse.Namespace) -> int:
             _job.embed_once(prior, data)
     left, failed, started = sum(map(_work, missing)), 0, time.perf_counter()
     whole, until = left, None if arguments.stop_after is None else time.monotonic() + arguments.stop_after
+    stopped = False
     for run, row in _made(missing, grid.judged, arguments.jobs, until):
         if row is None:
-            print("the time is up; the same command goes on from here", file=sys.stderr)
-            return 0
+            # Others, made beside it, may have come to their end.
+            stopped = True
+            continue
         if isinstance(row, str):
             failed += 1
             print(f"failed: {run.label}: {row}", file=sys.stderr)
@@ -112,6 +115,8 @@ def _run(arguments: argparse.Namespace) -> int:
         left -= _work(run)
         minutes = (time.perf_counter() - started) / (whole - left) * left / 60
         print(f"done with {run.label}; about {minutes:.0f} min left", file=sys.stderr, flush=True)
+    if stopped:
+        print("the time is up; the same command goes on from here", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -120,13 +125,25 @@ def _made(runs: list[Run], times: int, jobs: int, until: float | None) -> Iterat
     if jobs == 1:
         yield from ((run, _try(run, times, until)) for run in runs)
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
         made = {pool.submit(_try, run, times, until): run for run in runs}
         try:
             for future in as_completed(made):
                 yield made[future], future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is killed: nobody would write its rows."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _try(run: Run, times: int, until: float | None = None) -> _job.Row | str | None:

@@ -78,3 +78,12 @@ def test_prices_are_those_of_judgements() -> None:
     assert reached_at(found, {"linear_accuracy": 0.71}) is None
     assert price(found.rows, 0, "cpu") == 17.0
     assert price(found.rows, 1, "cpu", embedding=False) == 20.0
+
+
+def test_an_embedding_that_was_not_measured_is_not_free() -> None:
+    found = cell([0.6, 0.8])
+    found.rows[0] = {key: value for key, value in found.rows[0].items() if key != "prior_cpu_seconds"}
+    assert price(found.rows, 1, "cpu") == 20.0  # without a prior there is none
+    found.rows[0]["prior_flops"] = 5
+    assert np.isnan(price(found.rows, 1, "cpu"))
+    assert price(found.rows, 1, "cpu", embedding=False) == 20.0
