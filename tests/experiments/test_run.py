@@ -193,3 +193,44 @@ def test_two_jobs_at_a_time(tmp_path: Path, tiny: dict[str, Any], data: Path) ->
 )
 def test_judgements_are_spread_over_the_logarithm(epochs: int, times: int, expected: set[int]) -> None:
     assert _watch.judged_epochs(epochs, times) == expected
+
+
+_PARENT = """
+import multiprocessing, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from experiments import run
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=run._end_with_parent)
+    worker = pool.submit(run.os.getpid).result()
+    busy = pool.submit(time.sleep, 300)
+    print(worker, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    (tmp_path / "parent.py").write_text(_PARENT)
+    path = os.pathsep.join([str(Path(run.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}/cmdline").exists() or not Path(f"/proc/{worker}/cmdline").read_bytes():
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker goes on without its parent")
