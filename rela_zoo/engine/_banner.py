@@ -31,7 +31,7 @@ def banner(
     for one, dim in zip(targets, dims, strict=False):
         explained = sum(one.transport.stats.explained_variance_ratio[:dim])
         lines.append(f"  targets {dim} dimensions, {explained:.1%} of the variance, {how}; head {config.head}")
-    return "\n".join([*lines, f"  data    {data}", f"  stages  {_stages(config, stage, run.total_steps(sampler))}"])
+    return "\n".join([*lines, f"  data    {data}", f"  stages  {_stages(config, stage)}"])
 
 
 def _data(config: RelaConfig, run: RunShape, sampler: SubsetSampler) -> str:
@@ -46,11 +46,11 @@ def _data(config: RelaConfig, run: RunShape, sampler: SubsetSampler) -> str:
     return f"{ratio}; {config.selection.banner}" if config.selection.banner else ratio
 
 
-def _stages(config: RelaConfig, stage: StageControl, total: int | None) -> str:
+def _stages(config: RelaConfig, stage: StageControl) -> str:
     rule = "the method’s own from the start"
     if config.accelerates:
         rule = f"accelerated first; handover {config.handover}, at the next {config.handover_at}"
-        rule += f"{stage.predicted(total)}{', schedules anew' if config.rewarm else ''}"
+        rule += f"{stage.predicted()}{', schedules anew' if config.rewarm else ''}"
     if config.mixes:
         rule += f"; then the accelerated loss keeps a share of {'1 → 0' if config.mix == 'linear' else config.mix}"
     return rule

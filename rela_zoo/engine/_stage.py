@@ -22,9 +22,26 @@ log = logger(__name__)
 _EARLIEST_ADAPTIVE = 527
 
 
-def _handover_rule(config: RelaConfig, run: RunShape, sampler: SubsetSampler) -> Handover:
+def _refuse_open_end(config: RelaConfig, run: RunShape) -> None:
+    """Refuse what ends with the training, where it is not known when that is."""
+    wanted = []
+    if config.accelerates and config.handover == "plateau":
+        wanted.append(("rela.handover=plateau measures the loss by it", "rela.handover=adaptive"))
+    if config.accelerates and not isinstance(config.handover, str) and config.handover != 1.0:
+        wanted.append(("rela.handover is a fraction of it", "rela.handover=adaptive"))
+    if config.mixes and config.mix == "linear":
+        wanted.append(("rela.mix=linear ends with the training", "rela.mix to a number"))
+    if config.accelerates and config.rewarm:
+        wanted.append(("rela.rewarm squeezes schedules into what remains", "rela.rewarm=false"))
+    if wanted:
+        raise ConfigError(
+            Problem("max_epochs", f"a number, for {why}", f"{run.epochs}", f"set max_epochs, or {instead}")
+            for why, instead in wanted
+        )
+
+
+def _handover_rule(config: RelaConfig, run: RunShape, sampler: SubsetSampler, total: int | None) -> Handover:
     """The rule of the configuration, sized by the steps that this run will really make."""
-    total = run.total_steps(sampler)
     if config.handover == "adaptive":
         if config.accelerates and not run.trial and total is not None:
             _doubt_adaptive(total)
@@ -32,11 +49,7 @@ def _handover_rule(config: RelaConfig, run: RunShape, sampler: SubsetSampler) ->
     if config.handover == 1.0:
         return ConstantHandover(None)
     if total is None:
-        fix = "set max_epochs, or rela.handover=adaptive"
-        expected = "a number, for rela.handover is a fraction of it"
-        if config.handover == "plateau":
-            expected = "a number, for rela.handover=plateau measures the loss by it"
-        raise ConfigError([Problem("max_epochs", expected, f"{run.epochs}", fix)])
+        return ConstantHandover(0)  # without an accelerated stage; else it has been refused
     if config.handover == "plateau":
         return PlateauHandover(max(1, total))
     fraction = float(config.handover)
@@ -99,19 +112,23 @@ class StageControl:
         run: its lengths.
 
     Attributes:
+        total: optimiser steps of the whole training; None for an open end.
         in_flight: batches that may have been drawn from the sampler but not trained on yet, at most.
         epoch: under way, 0, 1, …; after `end_epoch` the one to come.
         handover_step: optimiser steps made when the method's own stage began; None while it has not.
         handover_epoch: epoch in which it began.
 
     Raises:
-        ConfigError: if the handover is a fraction of a number of epochs that isn't set.
+        ConfigError: something of the configuration ends with the training, and nobody knows when that is.
     """
 
     def __init__(self, config: RelaConfig, sampler: SubsetSampler, run: RunShape) -> None:
         self._config, self._sampler, self._run = config, sampler, run
         self.in_flight = 1
-        self.rule = _handover_rule(config, run, sampler)
+        self.total = run.total_steps(sampler)
+        if self.total is None:
+            _refuse_open_end(config, run)
+        self.rule = _handover_rule(config, run, sampler, self.total)
         self._pending: list[Tensor] = []
         self._counted_steps = 0
         self.epoch = 0
@@ -186,10 +203,27 @@ class StageControl:
         self._own_from_batch = batch
         self._sampler.own_stage_from(batch)
 
-    def predicted(self, total: int | None) -> str:
+    def remaining(self, step: int, total: int) -> tuple[int, int]:
+        """Of a training of `total` steps, as (step, length): what is made, and is to be made, since the handover."""
+        if self.handover_step is None:
+            return step, total
+        return max(0, step - self.handover_step), max(1, total - self.handover_step)
+
+    def share(self, step: int) -> float:
+        """λ, the share of the accelerated loss in the method's own stage, by `rela.mix`."""
+        if not self._config.mixes:
+            return 0.0
+        if self._config.mix != "linear":
+            return float(self._config.mix)
+        assert self.total is not None  # else it has been refused
+        made, whole = self.remaining(step, self.total)
+        return max(0.0, 1.0 - made / whole)
+
+    def predicted(self) -> str:
         """Between which steps the adaptive rule will fire, for the user; empty for other rules."""
         if not isinstance(self.rule, AdaptiveHandover):
             return ""
+        total = self.total
         if total is not None and total < _EARLIEST_ADAPTIVE:
             return f" (never in its {total} steps)"
         latest = math.ceil(1000 * math.log(1 / 0.0456))

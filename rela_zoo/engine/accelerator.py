@@ -124,8 +124,6 @@ class Accelerator:
             self._alignment = Alignment(self.config, self.targets, features_dim, self.seed, self.device)
         self.sampler: SubsetSampler = run.sampler(subset)
         self._stage = StageControl(self.config, self.sampler, run)
-        self._total = run.total_steps(self.sampler)
-        self._refuse_open_end(run)
         self._steps = 0
 
     def _refuse_too_short(self, run: RunShape) -> None:
@@ -136,18 +134,6 @@ class Accelerator:
             return
         if fraction and not run.trial and not int(fraction * epochs):
             raise ConfigError([no_accelerated(fraction, epochs, "epoch")])
-
-    def _refuse_open_end(self, run: RunShape) -> None:
-        """Refuse what ends with the training, where it is not known when that is."""
-        config, problems = self.config, []
-        if self._total is None and config.mixes and config.mix == "linear":
-            expected = "a number, for rela.mix=linear ends with the training"
-            problems.append(Problem("max_epochs", expected, f"{run.epochs}", "set max_epochs, or rela.mix to a number"))
-        if self._total is None and config.accelerates and config.rewarm:
-            expected = "a number, for rela.rewarm squeezes schedules into what remains"
-            problems.append(Problem("max_epochs", expected, f"{run.epochs}", "set max_epochs, or rela.rewarm=false"))
-        if problems:
-            raise ConfigError(problems)
 
     def _resolve(self, prior: PriorPlan | None, source: Any, student: Student | None, num_workers: int) -> Targets:
         if prior is not None:
@@ -309,9 +295,8 @@ class Accelerator:
         Raises:
             RelaZooError: there is no accelerated stage.
         """
-        losses, weights = self._discrepancies(features, indices)
+        losses, loss = self._discrepancies(features, indices)
         self._stage.observe(to_device(indices, losses.device), losses.detach())
-        loss = losses.mean() if weights is None else (weights * losses).mean()
         self._stage.record(loss.detach())
         self.note_loss(loss)
         return loss
@@ -331,30 +316,24 @@ class Accelerator:
         self._mixed = True
         if not share:
             return own
-        losses, weights = self._discrepancies(features, indices)
-        loss = losses.mean() if weights is None else (weights * losses).mean()
+        _, loss = self._discrepancies(features, indices)
         return share * loss + (1.0 - share) * own
 
-    def _discrepancies(self, features: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The discrepancy of each sample, (B,); and the samples' weights."""
+    def _discrepancies(self, features: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The discrepancy of each sample, (B,); and their mean by the samples' weights, if there are any, scalar."""
         if self._alignment is None:
             fix = "name a prior in rela.prior, and ask `begin_batch` or `batches` for the stage"
             raise RelaZooError("there is no accelerated stage, and so no loss of it", got=f"{self.config}", fix=fix)
         here = indices.cpu()
-        return self._alignment(features, here), self.weights(here)
+        losses, weights = self._alignment(features, here), self.weights(here)
+        return losses, losses.mean() if weights is None else (weights * losses).mean()
 
     @property
     def share(self) -> float:
         """λ, the share of the accelerated loss in the method's own stage, by `rela.mix`, at the batch under way."""
-        if not self.config.mixes:
-            return 0.0
-        if self.config.mix != "linear":
-            return float(self.config.mix)
-        assert self._total is not None
-        made, whole = self.own_schedule(self._at, self._total, always=True)
-        return max(0.0, 1.0 - made / max(1, whole))
+        return self._stage.share(self._at)
 
-    def own_schedule(self, step: int, total: int, *, always: bool = False) -> tuple[int, int]:
+    def own_schedule(self, step: int, total: int) -> tuple[int, int]:
         """Where schedules stand at a step, as (step, length), by `rela.rewarm`.
 
         With it, learning rates and momentum begin anew at the handover, squeezed into what remains; without it, and
@@ -363,17 +342,13 @@ class Accelerator:
         Args:
             step: optimiser steps made.
             total: of the whole training.
-            always: as if `rela.rewarm` were set.
         """
-        begun = self._stage.handover_step
-        if begun is None or not (always or self.config.rewarm):
-            return step, total
-        return max(0, step - begun), max(1, total - begun)
+        return self._stage.remaining(step, total) if self.config.rewarm else (step, total)
 
     @property
     def total_steps(self) -> int | None:
         """Optimiser steps of the whole training; None for an open end."""
-        return self._total
+        return self._stage.total
 
     # ── what can be asked at any time ─────────────────────────────────────────────────────────────────────────────
 
