@@ -12,7 +12,7 @@ from rela_zoo.engine.accelerator import Accelerator, Step
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, PlateauHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
-from rela_zoo.engine.targets import Student, Targets, left_out_of, resolve_targets, student_targets
+from rela_zoo.engine.targets import Student, Targets, left_out_of, resolve_targets
 
 __all__ = [
     "Accelerator",
@@ -36,6 +36,5 @@ __all__ = [
     "resolve_targets",
     "run_subset",
     "scale_gradients",
-    "student_targets",
     "to_device",
 ]

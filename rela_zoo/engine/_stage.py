@@ -61,12 +61,25 @@ def _handover_rule(config: RelaConfig, run: RunShape, sampler: SubsetSampler, to
         steps = int(fraction * total)
     if fraction and not steps and config.accelerates:
         if not run.trial:
-            raise ConfigError([no_accelerated(fraction, length, unit)])
+            raise ConfigError([_no_accelerated(fraction, length, unit)])
         steps = 1
     return ConstantHandover(steps)
 
 
-def no_accelerated(fraction: float, length: int, unit: str) -> Problem:
+def refuse_too_short(config: RelaConfig, run: RunShape) -> None:
+    """Refuse before any work what shows in the number of epochs alone; the rest shows with the sampler.
+
+    Raises:
+        ConfigError: the handover leaves no whole epoch to the accelerated stage.
+    """
+    fraction, epochs = config.handover, run.length
+    if not config.accelerates or isinstance(fraction, str) or config.handover_at != "epoch" or not epochs:
+        return
+    if fraction and not run.trial and not int(fraction * epochs):
+        raise ConfigError([_no_accelerated(fraction, epochs, "epoch")])
+
+
+def _no_accelerated(fraction: float, length: int, unit: str) -> Problem:
     """A handover after a fraction of so many epochs (or steps) that rounds to none.
 
     Args:

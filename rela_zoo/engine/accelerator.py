@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from rela_zoo._io.log import logger, speak
 from rela_zoo.engine._banner import banner
 from rela_zoo.engine._device import to_device
-from rela_zoo.engine._plan import PriorPlan, RelaPlan, plan_rela
+from rela_zoo.engine._plan import RelaPlan, plan_rela
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
-from rela_zoo.engine._stage import StageControl, no_accelerated
+from rela_zoo.engine._stage import StageControl, refuse_too_short
 from rela_zoo.engine._views import ViewShape, accelerated_views
 from rela_zoo.engine.alignment import Alignment
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
-from rela_zoo.engine.targets import Student, Targets, resolve_targets, student_targets
-from rela_zoo.errors import ConfigError, Problem, RelaZooError
+from rela_zoo.engine.targets import Student, Targets, resolve_all
+from rela_zoo.errors import RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.hub import Artefact
@@ -98,7 +98,7 @@ class Accelerator:
         plan = rela if isinstance(rela, RelaPlan) else plan_rela(rela)
         self.config, self._run, self.device = plan.config, run, torch.device(device)
         self.seed = run.seed if self.config.seed is None else self.config.seed
-        self._refuse_too_short(run)
+        refuse_too_short(self.config, run)
         # First of all losses that is not finite; hosts note their total losses too, with `note_loss`.
         self.watch = LossWatch(run.method, run.processes)
         self._at, self._accelerated, self._mixed = 0, self.config.accelerates, False
@@ -109,7 +109,7 @@ class Accelerator:
             source = image_source(data)
         self.targets: tuple[Targets, ...] = ()
         if self.config.needs_embeddings:
-            self.targets = tuple(self._resolve(prior, source, student, num_workers) for prior in plan.priors)
+            self.targets = resolve_all(plan, source, student=student, device=self.device, num_workers=num_workers)
         subset = run_subset(
             self.config,
             n=len(data if source is None else source),
@@ -125,23 +125,6 @@ class Accelerator:
         self.sampler: SubsetSampler = run.sampler(subset)
         self._stage = StageControl(self.config, self.sampler, run)
         self._steps = 0
-
-    def _refuse_too_short(self, run: RunShape) -> None:
-        """Refuse before any work what shows in the number of epochs alone; the rest shows with the sampler."""
-        config, epochs = self.config, run.length
-        fraction = config.handover
-        if not config.accelerates or isinstance(fraction, str) or config.handover_at != "epoch" or not epochs:
-            return
-        if fraction and not run.trial and not int(fraction * epochs):
-            raise ConfigError([no_accelerated(fraction, epochs, "epoch")])
-
-    def _resolve(self, prior: PriorPlan | None, source: Any, student: Student | None, num_workers: int) -> Targets:
-        if prior is not None:
-            return resolve_targets(prior, source, device=self.device, num_workers=num_workers)
-        if student is None:
-            fix = "give `student`, or name a prior, such as `random`"
-            raise ConfigError([Problem("rela.prior", "a host that knows its student, for self", "none", fix)])
-        return student_targets(student, source, device=self.device, num_workers=num_workers)
 
     @property
     def head(self) -> nn.Module | None:

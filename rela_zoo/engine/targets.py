@@ -17,11 +17,11 @@ from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.log import logger
 from rela_zoo._io.once import made_once
 from rela_zoo._io.paths import artefact_cache
-from rela_zoo.engine._plan import PriorPlan
+from rela_zoo.engine._plan import PriorPlan, RelaPlan
 from rela_zoo.engine._published import Published, find_published
 from rela_zoo.engine._verify import verify_rows
 from rela_zoo.engine.config import RelaConfig
-from rela_zoo.errors import EmbeddingsError, RelaZooError
+from rela_zoo.errors import ConfigError, EmbeddingsError, Problem, RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
@@ -74,13 +74,38 @@ class Student:
     std: Sequence[float]
 
 
-def student_targets(student: Student, source: ImageSource, *, device: torch.device, num_workers: int = 0) -> Targets:
-    """Targets by the student itself before it is trained, for `source`; embeddings and transport lie in the cache."""
+def resolve_all(
+    plan: RelaPlan, source: ImageSource, *, student: Student | None, device: torch.device, num_workers: int = 0
+) -> tuple[Targets, ...]:
+    """Targets of each prior of a run; arguments as for `resolve_targets`, and the student, for `rela.prior=self`.
+
+    Raises:
+        ConfigError: `self`, of a student that nobody gave, or that was initialised otherwise on another rank.
+    """
+    found = []
+    for prior in plan.priors:
+        if prior is not None:
+            found.append(resolve_targets(prior, source, device=device, num_workers=num_workers))
+        elif student is not None:
+            found.append(_student_targets(student, source, device, num_workers))
+        else:
+            fix = "give `student`, or name a prior, such as `random`"
+            raise ConfigError([Problem("rela.prior", "a host that knows its student, for self", "none", fix)])
+    return tuple(found)
+
+
+def _student_targets(student: Student, source: ImageSource, device: torch.device, num_workers: int) -> Targets:
+    """Targets by the student itself before it is trained; embeddings and transport lie in the cache."""
     from rela_zoo.embeddings import open_embeddings
     from rela_zoo.hub import Artefact
     from rela_zoo.prior import untrained_prior
 
     prior = untrained_prior(student.network, student.size, student.mean, student.std)
+    others = len(set(ranks.gather(prior.identity()["weights_sha256"])))
+    if others > 1:  # seen by all of them, so that all of them end
+        fix = "seed every rank alike before the module is made (lightning.seed_everything)"
+        expected = "with self, a student with the same weights on every rank"
+        raise ConfigError([Problem("rela.prior", expected, f"{others} different ones", fix)])
     folder, _ = _embedded(prior.identity(), lambda: prior, source, device, num_workers)
     table = open_embeddings(folder)
     rows = Artefact("embeddings", None, None, None, "", table.digest)

@@ -119,6 +119,15 @@ def test_the_student_itself():
         accelerator(prior="self")
 
 
+def test_a_student_that_differs_from_rank_to_rank_is_refused(monkeypatch):
+    from rela_zoo.engine import targets
+
+    student = Student(nn.Sequential(nn.Conv2d(3, WIDTH, 8), nn.Flatten()), 8, [0.5] * 3, [0.25] * 3)
+    monkeypatch.setattr(targets.ranks, "gather", lambda value: [value, "that of another seed"])
+    with pytest.raises(ConfigError, match="same weights on every rank"):
+        accelerator(prior="self", student=student)
+
+
 def mixtures(of, epochs):
     """(stage, λ) of each batch, by what `mixed` makes of an own loss of 0 and of 1."""
     seen = []
