@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from rela_zoo._io.debug import DEBUG_VARIABLE
 from rela_zoo._io.log import speak
 from rela_zoo._version import __version__
-from rela_zoo.cli._boundary import DEBUG_VARIABLE, guarded
+from rela_zoo.cli._boundary import guarded
 
 app = typer.Typer(
     name="rela-zoo",

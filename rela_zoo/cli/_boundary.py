@@ -20,10 +20,9 @@ from typing import Any
 
 import typer
 
+from rela_zoo._io.debug import DEBUG_VARIABLE, debugging
 from rela_zoo._io.text import printable
 from rela_zoo.errors import RelaZooError
-
-DEBUG_VARIABLE = "RELA_ZOO_DEBUG"
 
 # Of these a message says enough; further causes of the kind are listed by the thing that found them.
 _MOST_LINES = 14
@@ -43,11 +42,6 @@ _OF_THE_MACHINE = {
     errno.EEXIST: "name another place",
     errno.ENAMETOOLONG: "shorten the path",
 }
-
-
-def debugging() -> bool:
-    """Whether tracebacks are asked for."""
-    return os.environ.get(DEBUG_VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
 def guarded(program: Callable[[], Any]) -> None:

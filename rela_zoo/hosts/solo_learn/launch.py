@@ -28,18 +28,23 @@ def main() -> None:
     # Python has put this file's own folder first (unless told not to); a script expects its own there.
     own = str(Path(__file__).resolve().parent)
     sys.path[:] = [str(script.parent), *(place for place in sys.path if place != own)]
+    from rela_zoo._io.debug import debugging
     from rela_zoo.errors import RelaZooError
     from rela_zoo.hosts.solo_learn import activate, refuse_arguments
     from rela_zoo.hosts.solo_learn.find import require_solo_learn
 
+    # Hydra would print a mistake in a configuration below a traceback; this lets it come here.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         refuse_arguments(sys.argv[1:])
         require_solo_learn(script)
         activate()
+        run_as_main(script)
     except RelaZooError as error:
+        if debugging():
+            raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    run_as_main(script)
 
 
 if __name__ == "__main__":

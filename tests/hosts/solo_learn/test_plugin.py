@@ -142,3 +142,16 @@ def test_the_plugin_is_light_and_idle_in_other_programs(solo):
     )
     done = solo.command("-c", code, str(solo.config("simclr", "plugin", max_epochs=1).parent))
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.solo
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_mistake_in_the_section_is_a_message_and_no_traceback(solo, debug):
+    config = solo.config("simclr", "mistake", max_epochs=1, checkpoint={"enabled": False})
+    script = str(solo.checkout / "main_pretrain.py")
+    words = solo.arguments(config, "+rela=tiny-grid", "rela.data_ratio=2")
+    more = {"RELA_ZOO_DEBUG": "1"} if debug else {}
+    done = solo.command("-W", "ignore", "-m", "rela_zoo", "run", script, *words, **more)
+    assert done.returncode == (1 if debug else 2), done.stdout
+    assert "rela.data_ratio: expected a number in (0, 1], got 2" in done.stdout
+    assert ("Traceback" in done.stdout) == debug, done.stdout
