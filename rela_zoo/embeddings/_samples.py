@@ -11,7 +11,7 @@ import numpy as np
 from rela_zoo.data import ImageSource, UndecodableImageError, pixel_digest
 from rela_zoo.embeddings._format import SampleRecord
 from rela_zoo.embeddings._pictures import digest_of
-from rela_zoo.errors import EmbeddingsError
+from rela_zoo.errors import EmbeddingsError, RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings._table import EmbeddingTable
@@ -30,6 +30,26 @@ class PicturesCheck(NamedTuple):
 
     checked: int
     different: tuple[str, ...]
+
+    def refuse(self, what: str, error: type[RelaZooError], fix: str) -> int:
+        """How many could be compared, where all of those are the same.
+
+        Args:
+            what: is of other pictures, for the message.
+            error: to raise.
+            fix: what to do.
+
+        Raises:
+            RelaZooError: as `error`, with how many differ, and one of them.
+        """
+        if self.different:
+            raise error(
+                f"{what} are of other pictures with the same names",
+                expected=f"the {self.checked} pictures compared by digest to be the same",
+                got=f"{len(self.different)} others, such as {self.different[0]!r}",
+                fix=fix,
+            )
+        return self.checked
 
 
 def sample_records(source: ImageSource, kept: Sequence[int]) -> dict[str, SampleRecord] | None:

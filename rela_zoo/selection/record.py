@@ -231,15 +231,10 @@ class ReplayedSubset:
         Raises:
             SelectionError: with the number of pictures that differ, and one of them.
         """
+        fix = "replay on the data that they were drawn from, or draw anew: `rela-zoo subset export`"
         found = compare_pictures(self._samples, source)
-        if found.different:
-            raise SelectionError(
-                f"the subsets in {self._folder} are of other pictures with the same names",
-                expected=f"the {found.checked} pictures compared by digest to be the same",
-                got=f"{len(found.different)} others, such as {found.different[0]!r}",
-                fix="replay on the data that they were drawn from, or draw anew: `rela-zoo subset export`",
-            )
-        if not found.checked:
+        checked = found.refuse(f"the subsets in {self._folder}", SelectionError, fix)
+        if not checked:
             said = f"whether the subsets in {self._folder} are of these pictures can't be verified"
             if required:
                 raise SelectionError(
@@ -247,7 +242,7 @@ class ReplayedSubset:
                     fix="draw them anew: `rela-zoo subset export`",
                 )  # fmt: skip
             log.warning("not verified: %s; they are joined by name", said)
-        return found.checked
+        return checked
 
     def __len__(self) -> int:
         return sum(self._counts) // len(self._counts)
