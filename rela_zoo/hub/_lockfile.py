@@ -82,24 +82,27 @@ def _check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:
     Raises:
         HubError: no lock file, a damaged one, or other artefacts; says which differ.
     """
-    then, now = {one.kind: one for one in read_lock(path)}, {one.kind: one for one in artefacts}
-    changed = sorted(kind for kind in {*then, *now} if _bytes_of(then.get(kind)) != _bytes_of(now.get(kind)))
+    then, now = read_lock(path), list(artefacts)
+    # A run with several priors has several of a kind.
+    kinds = sorted({one.kind for one in (*then, *now)})
+    changed = [kind for kind in kinds if _bytes_of(then, kind) != _bytes_of(now, kind)]
     if changed:
-        kind = changed[0]
         raise HubError(
             f"this run would use other {', '.join(changed)} than the lock file says",
-            expected=_words(then.get(kind)),
-            got=_words(now.get(kind)),
+            expected=_words(then, changed[0]),
+            got=_words(now, changed[0]),
             fix="restore what the lock file names, or run without --locked and --lock to write a new one",
         )
 
 
-def _bytes_of(artefact: Artefact | None) -> str | None:
-    return artefact.sha256 if artefact is not None else None
+def _bytes_of(artefacts: Sequence[Artefact], kind: str) -> list[str]:
+    return sorted(str(one.sha256) for one in artefacts if one.kind == kind)
 
 
-def _words(artefact: Artefact | None) -> str:
-    if artefact is None:
-        return "none"
+def _words(artefacts: Sequence[Artefact], kind: str) -> str:
+    return "; ".join(_said(one) for one in artefacts if one.kind == kind) or "none"
+
+
+def _said(artefact: Artefact) -> str:
     where = f"{artefact.repo}@{artefact.revision}/{artefact.path}" if artefact.repo else "made on this machine"
     return f"{where}, sha256 {artefact.sha256}"

@@ -119,8 +119,7 @@ def add_listing(document: Document, listing: Any) -> tuple[Document, list[str]]:
         RegistryError: malformed, or not by the prior that it is listed under.
         HubError: out of reach.
     """
-    if isinstance(listing, dict) and isinstance(listing.get("listing"), dict):
-        listing = listing["listing"]
+    listing = _unwrapped(listing)
     wrong = problems({"embeddings": listing})
     if wrong or not listing:
         raise RegistryError(
@@ -216,10 +215,14 @@ def _load(path: Path) -> Any:
     return parse_yaml(data.decode("utf-8")) if path.suffix in SUFFIXES else json.loads(data)
 
 
+def _unwrapped(raw: Any) -> Any:
+    """A listing, also where it is a part of all that `publish --json` prints."""
+    return raw["listing"] if isinstance(raw, dict) and isinstance(raw.get("listing"), dict) else raw
+
+
 def _merge(embeddings: Document, raw: Any) -> str:
     """Take a listing in; what is wrong with it."""
-    if isinstance(raw, dict) and isinstance(raw.get("listing"), dict):
-        raw = raw["listing"]
+    raw = _unwrapped(raw)
     if not isinstance(raw, dict) or (wrong := problems({"embeddings": raw})):
         return "; ".join(wrong[:3]) if isinstance(raw, dict) else "expected identity → data set → artefacts"
     for identity, sets in raw.items():
