@@ -154,6 +154,8 @@ def expand(grid: Any) -> Grid:
             overrides = {key: value for key, value in values.items() if key not in _OWN}
             # Hydra takes a group before the keys in it.
             overrides = dict(sorted(overrides.items(), key=lambda item: "." in item[0]))
+            if isinstance(overrides.get("rela.prior"), list):
+                problems.append(f"grids[{number}]: expected one prior a run, whose cost is known, got a list of them")
             run = Run(str(values["config"]), overrides, bool(values.get("untrained")))
             runs.setdefault(f"{run.untrained} {run.command}", run)
     if problems:

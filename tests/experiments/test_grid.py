@@ -115,3 +115,8 @@ def test_shipped_grids_are_sound(name: str) -> None:
             check(run.config)
         expected = {"data.train_path", "data.val_path"} | ({"rela.embeddings"} if run.prior else set())
         assert {problem.key for problem in error.value.problems} == expected
+
+
+def test_several_priors_in_one_run_are_refused() -> None:
+    with pytest.raises(_grid.GridError, match="one prior a run"):
+        expand({"grids": [{"config": "byol", "rela.prior": [["random", "self"]]}]})
