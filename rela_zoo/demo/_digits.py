@@ -12,7 +12,7 @@ VAL_IMAGES = 360
 SIDE = 32
 
 
-def write_digits(root: Path) -> tuple[Path, Path]:
+def write_digits(root: str | Path) -> tuple[Path, Path]:
     """Write `root/train/<digit>/*.png` (1,437 images) and `root/val/<digit>/*.png` (360), unless they are there.
 
     The split is a fixed permutation. No file is ever half written, so that a folder left by an interrupted run is
@@ -26,7 +26,7 @@ def write_digits(root: Path) -> tuple[Path, Path]:
 
     digits = load_digits()
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(digits.target))
-    folders = root / "val", root / "train"
+    folders = Path(root) / "val", Path(root) / "train"
     for position, index in enumerate(order):
         folder = folders[position >= VAL_IMAGES] / str(digits.target[index])
         path = folder / f"{index:04d}.png"
