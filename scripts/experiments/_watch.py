@@ -121,6 +121,11 @@ class Watch(Callback):
             self._cpu += time.process_time() - self._since[1]
         self._since = None
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        # The online classifier's validation changes nothing, is not counted, and would take longer than an epoch on a
+        # fifth of the data: once, at the end.
+        trainer.check_val_every_n_epoch = trainer.max_epochs
+
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         self.stop()
 
