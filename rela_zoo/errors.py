@@ -15,7 +15,7 @@ class RelaZooError(Exception):
         got: what came instead.
         fix: what to do, a command where one exists.
 
-    Example:
+    Examples:
         >>> from rela_zoo import RelaZooError, load_prior
         >>> try:
         ...     load_prior("cifar10-resnet21")

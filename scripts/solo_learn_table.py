@@ -1,4 +1,4 @@
-"""Try every method of an unmodified solo-learn with a prior, and write down what works: docs/solo_learn.md.
+"""Try every method of an unmodified solo-learn with a prior, and write down what works: docs/solo_learn_methods.md.
 
 SOLO_LEARN_ROOT=CHECKOUT python scripts/solo_learn_table.py [--methods byol,dino] [--out FILE]
 
@@ -207,7 +207,7 @@ def page(cells: dict[str, dict[str, Cell]], checkout: str, date: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", help="some only, by comma; all by default")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "solo_learn.md")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "solo_learn_methods.md")
     arguments = parser.parse_args()
     found = find_solo_learn()
     if found is None or found.checkout is None:

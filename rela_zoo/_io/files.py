@@ -21,7 +21,7 @@ def atomic_write(path: Path, *pieces: bytes | memoryview, suffix: str | None = N
     Raises:
         OSError: it can't be written; nothing is left behind.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from tempfile import mkdtemp
         >>> path = Path(mkdtemp()) / "notes.txt"
@@ -45,7 +45,7 @@ def atomic_path(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
     Raises:
         OSError: it can't be flushed or moved; nothing is left behind.
 
-    Example:
+    Examples:
         >>> import shutil
         >>> from pathlib import Path
         >>> from tempfile import mkdtemp

@@ -49,7 +49,7 @@ def locked(
     Raises:
         EmbeddingsError: another process is writing into it, or it can't be made.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from tempfile import mkdtemp
         >>> folder = Path(mkdtemp())

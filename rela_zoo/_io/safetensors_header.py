@@ -46,7 +46,7 @@ def read_header(path: Path) -> SafetensorsHeader:
         HeaderError: cut short, too long, or no JSON object.
         OSError: it can't be read.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from tempfile import mkdtemp
         >>> import numpy, safetensors.numpy

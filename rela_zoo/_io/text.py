@@ -18,7 +18,7 @@ def format_bytes(count: int) -> str:
 def printable(text: str) -> str:
     r"""Text as a terminal may show it: control characters, escape sequences among them, become `\x1b` and the like.
 
-    Example:
+    Examples:
         >>> print(printable("a\x1b[31mred"))
         a\x1b[31mred
     """
@@ -30,7 +30,7 @@ def printable(text: str) -> str:
 def without_password(address: str) -> str:
     """A web address without the user's name and password that may stand in it.
 
-    Example:
+    Examples:
         >>> without_password("https://me:secret@hub.example/api")
         'https://***@hub.example/api'
     """

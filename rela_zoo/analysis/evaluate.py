@@ -168,7 +168,7 @@ def evaluate(
     Raises:
         ValueError: a class with fewer than `per_class` images, one class only, or features that are not finite.
 
-    Example:
+    Examples:
         >>> from torch.utils.data import random_split
         >>> from torchvision.datasets import ImageFolder
         >>> from rela_zoo import evaluate, load_prior

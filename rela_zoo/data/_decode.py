@@ -70,7 +70,7 @@ def as_rgb(image: Image, name: object = "given") -> Image:
     Raises:
         UndecodableImageError: floating-point pixels, or integers of more than 16 bits: their range is not known.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> as_rgb(Image.new("I;16", (1, 1), 0x8040)).getpixel((0, 0))
         (128, 128, 128)

@@ -51,7 +51,7 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
         EmbeddingsError: missing path, no images, an empty class folder, repeated ids, an unknown form, several splits
             without `train` among them, or no such split.
 
-    Example:
+    Examples:
         >>> from rela_zoo import image_source
         >>> images = image_source("photos")
         >>> len(images), images.ids[0], images.image(0).size, images.labels[0]

@@ -35,7 +35,7 @@ def canonical(split: str) -> str:
 def split_of(path: str) -> str:
     """The split of a parquet file, by the beginning of its name, else by the folder that it lies in.
 
-    Example:
+    Examples:
         >>> split_of("data/train-00000-of-00002.parquet"), split_of("default/val/0000.parquet"), split_of("x.parquet")
         ('train', 'validation', '')
     """

@@ -20,7 +20,7 @@ log = logger(__name__)
 def undecodable(source: ImageSource) -> list[str]:
     """Ids of the images that can't be decoded: every image is decoded once, in threads.
 
-    Example:
+    Examples:
         >>> from rela_zoo.data import image_source, undecodable
         >>> undecodable(image_source("photos"))
         []

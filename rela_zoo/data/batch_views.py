@@ -42,7 +42,7 @@ class BatchViews:
         mean, std: of the channels, for pixels in [0, 1].
         seed: of all that is drawn here.
 
-    Example:
+    Examples:
         >>> from rela_zoo.data.views import RELA_VIEW
         >>> views = BatchViews([{**RELA_VIEW, "crop_size": 16, "num_crops": 2}], (0.5,) * 3, (0.25,) * 3, seed=0)
         >>> first, second = views(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4), epoch=0)

@@ -40,7 +40,7 @@ class ImageDataset(Dataset):
     Raises:
         EmbeddingsError: labels are wanted and the source has none.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from rela_zoo.data import image_source
         >>> data = ImageDataset(image_source(np.zeros((2, 8, 8, 3), np.uint8)), labelled=False)

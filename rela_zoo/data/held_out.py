@@ -54,7 +54,7 @@ def labelled_parts(
         EmbeddingsError: no labels, fewer than two classes, a class in `val` that `train` has not, the same images
             twice, or nothing to judge by.
 
-    Example:
+    Examples:
         >>> from rela_zoo import image_source
         >>> train, val = labelled_parts(image_source("photos"), val_fraction=0.25)
         >>> len(train), len(val), train.classes == val.classes

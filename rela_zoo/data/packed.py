@@ -24,7 +24,7 @@ class Packed(NamedTuple):
 def pack(tensors: Sequence[Tensor]) -> Packed:
     """Tensors of any shapes and one dtype → one.
 
-    Example:
+    Examples:
         >>> from rela_zoo.data.packed import pack, unpack
         >>> [one.shape for one in unpack(pack([torch.zeros(2, 3), torch.zeros(4)]))]
         [torch.Size([2, 3]), torch.Size([4])]

@@ -162,7 +162,7 @@ def build_view(view: Mapping[str, Any], mean: Sequence[float], std: Sequence[flo
 def build_views(augmentations: Sequence[Mapping[str, Any]], mean: Sequence[float], std: Sequence[float]) -> MultiViews:
     """Turn a configuration's whole `augmentations` list into one transform; each entry has `num_crops`.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from rela_zoo import build_views
         >>> crop = {"enabled": True, "crop_min_scale": 0.2, "crop_max_scale": 1.0}

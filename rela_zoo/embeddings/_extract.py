@@ -79,7 +79,7 @@ def embed(
         EmbeddingsError: bad data; an image that can't be decoded; outputs that are not finite or too large for
             float16; a folder that holds something else, or that another process is writing; too little disk space.
 
-    Example:
+    Examples:
         >>> from rela_zoo import embed
         >>> table = embed("cifar10-resnet20", "photos", "embeddings")
         >>> table.shape, table.ids[0]

@@ -28,7 +28,7 @@ def open_embeddings(path: str | Path, *, verify: Literal["size", "full"] = "size
         EmbeddingsError: missing, truncated or changed files, shards of another width, a wrong digest, values that are
             not finite, a newer format; each says which.
 
-    Example:
+    Examples:
         >>> from rela_zoo import open_embeddings
         >>> open_embeddings("embeddings").rows([0, 1]).shape
         torch.Size([2, 64])

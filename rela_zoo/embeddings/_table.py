@@ -43,7 +43,7 @@ class EmbeddingTable:
         ids: N sample ids in row order; read and checked on first use.
         digest: sha256, hex, of the content: ids, rows, prior, dtype.
 
-    Example:
+    Examples:
         >>> from rela_zoo import open_embeddings
         >>> table = open_embeddings("embeddings")
         >>> rows = table.rows(table.positions(["dog/007.png", "cat/000.png"]))

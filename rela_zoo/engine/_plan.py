@@ -70,7 +70,7 @@ def plan_rela(section: Any, more: Callable[[], list[Problem]] = list) -> RelaPla
     Raises:
         ConfigError: with every problem found.
 
-    Example:
+    Examples:
         >>> plan = plan_rela({"prior": "cifar10-resnet20", "data_ratio": 0.5})
         >>> plan.only.spec.dim, plan.config.handover
         (64, 'adaptive')

@@ -28,7 +28,7 @@ class RunShape:
         max_steps: the training ends after so many optimiser steps, if not before; None for no such end.
         trial: a run of a few batches, to see whether everything works: its lengths are no mistakes.
 
-    Example:
+    Examples:
         >>> from rela_zoo import RunShape
         >>> RunShape(batch_size=64, epochs=20).accumulate
         1

@@ -14,7 +14,7 @@ from rela_zoo.errors import ConfigError, Problem
 class ViewShape:
     """How large the method's views are, in pixels, and how many of a sample the accelerated stage sees.
 
-    Example:
+    Examples:
         >>> from rela_zoo import ViewShape
         >>> ViewShape(crop_size=32, count=2)
         ViewShape(crop_size=32, count=2)

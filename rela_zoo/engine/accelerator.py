@@ -70,7 +70,7 @@ class Accelerator:
         ConfigError: mistakes in `rela`, or a subset smaller than a batch; every problem that can be found.
         RelaZooError: for everything about data and artefacts that would spoil the run.
 
-    Example:
+    Examples:
         >>> import numpy as np, torch
         >>> from rela_zoo import Accelerator, RunShape
         >>> images = np.random.default_rng(0).integers(0, 256, (96, 32, 32, 3), dtype=np.uint8)

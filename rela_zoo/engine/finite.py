@@ -18,7 +18,7 @@ class LossWatch:
         method: what the method's own stage is called in the message.
         processes: how many train; with more than one, `check` is called on all of them.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from rela_zoo.errors import TrainingError
         >>> watch = LossWatch("byol")

@@ -45,7 +45,7 @@ class AdaptiveHandover:
     slow ← 0.99·slow + 0.01·fast; handed over from the first ρ ≥ 0.995 on. Starts at slow = 2, fast = 1, ρ = 0.
     The averages are float64 on the device of the first loss (float32 on devices without float64).
 
-    Example:
+    Examples:
         >>> from rela_zoo import AdaptiveHandover
         >>> handover = AdaptiveHandover()
         >>> for step in range(3000):  # an optimiser step each, with its mean loss
@@ -104,7 +104,7 @@ class ConstantHandover:
     Args:
         steps: optimiser steps of the accelerated stage, ≥ 0; 0 hands over at once, None never.
 
-    Example:
+    Examples:
         >>> from rela_zoo import ConstantHandover
         >>> handover = ConstantHandover(steps=2)
         >>> [float(handover.update(loss)) for loss in (0.9, 0.8, 0.7)]
@@ -149,7 +149,7 @@ class PlateauHandover:
     Args:
         steps: optimiser steps of the whole run, ≥ 1.
 
-    Example:
+    Examples:
         >>> from rela_zoo.engine import PlateauHandover
         >>> handover = PlateauHandover(steps=1000)
         >>> fired = 0

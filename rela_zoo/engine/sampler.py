@@ -38,7 +38,7 @@ class SubsetSampler(DistributedSampler):
     Raises:
         ValueError: if a rank would get less than one full batch in any epoch.
 
-    Example:
+    Examples:
         >>> from rela_zoo import EpochSubset, SubsetSampler
         >>> sampler = SubsetSampler(EpochSubset(10, ratio=0.5, seed=0), batch_size=2)
         >>> sampler.set_epoch(1)

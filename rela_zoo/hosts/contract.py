@@ -76,7 +76,7 @@ def with_rela(method_class: Method, host: Host | None = None) -> Method:
     Raises:
         TypeError: if `method_class` lacks the contract's methods.
 
-    Example:
+    Examples:
         >>> from rela_zoo import with_rela
         >>> from rela_zoo.hosts.builtin.methods import METHODS
         >>> wrapped = with_rela(METHODS["byol"])

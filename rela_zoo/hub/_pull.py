@@ -99,7 +99,7 @@ def pull(
         WeightsError: the weights can't be had.
         RegistryError: no such prior.
 
-    Example:
+    Examples:
         >>> from rela_zoo import open_embeddings, pull
         >>> pulled = pull(published, "photos")  # a prior's name, or hf://org/name@<40-hex commit>
         >>> open_embeddings(pulled.embeddings).shape

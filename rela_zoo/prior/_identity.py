@@ -18,7 +18,7 @@ def prior_identity(spec: PriorSpec, preprocessing: str = UPSTREAM) -> dict[str, 
         The identity; None where the entry does not say it: weights without a known hash, untrained networks (whose
         weights are known once they are built), and networks of the user's own code.
 
-    Example:
+    Examples:
         >>> from rela_zoo import load_prior, prior_spec
         >>> spec = prior_spec("cifar10-resnet20")
         >>> prior_identity(spec) == load_prior(spec).identity()

@@ -34,7 +34,7 @@ class Prior(nn.Module):
         transform: PIL image → float32 tensor (3, H, W); picklable.
         preprocessing: name of that transform, `upstream` or `rela-reference`.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from rela_zoo import load_prior
         >>> prior = load_prior("cifar10-resnet20")
@@ -147,7 +147,7 @@ def load_prior(
         PluginError: if another package provides the family, and is broken.
         WeightsError: if the weights are out of reach, unsafe, damaged, or not those of the entry.
 
-    Example:
+    Examples:
         >>> from rela_zoo import load_prior
         >>> load_prior("cifar10-resnet20").dim
         64

@@ -44,7 +44,7 @@ def readiness(spec: PriorSpec) -> Readiness:
         `yes`, or what it needs: a download from the Hub, the installation of a package, a file that the user supplies,
         or code of the user's own. A file that is there but damaged counts: hashes are checked on loading.
 
-    Example:
+    Examples:
         >>> from rela_zoo import prior_spec
         >>> readiness(prior_spec("cifar10-resnet20")), readiness(prior_spec("yolov9"))
         ('yes', 'needs code')

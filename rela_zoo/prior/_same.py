@@ -24,7 +24,7 @@ def identity_differences(ours: Identity, theirs: Identity) -> list[str]:
     Args:
         ours, theirs: as of `Prior.identity`, or with fewer fields, as rows from another program have.
 
-    Example:
+    Examples:
         >>> one = {"id": "a", "weights_sha256": "0" * 64, "layer": "pooled"}
         >>> identity_differences(one, {**one, "id": "b"}), identity_differences(one, {**one, "layer": "projection"})
         ([], ['layer'])

@@ -114,7 +114,7 @@ def list_priors() -> list[PriorSpec]:
 
     One of the user's that is malformed, or takes the name of another, is left out, and a warning says so.
 
-    Example:
+    Examples:
         >>> from rela_zoo import list_priors
         >>> [spec.id for spec in list_priors() if spec.source == "embedded"]
         ['cifar10-resnet20']
@@ -137,7 +137,7 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
         UnknownPriorError: no source knows the name; the message has the nearest names.
         RegistryError: the entry is malformed, or takes the name of a packaged one.
 
-    Example:
+    Examples:
         >>> from rela_zoo import prior_spec
         >>> spec = prior_spec("clip_b16")  # an alias
         >>> spec.id, spec.dim, spec.licence

@@ -248,7 +248,7 @@ class PriorSpec(_Record):
         origin: where weights in an unsafe format were published.
         artefacts: published embeddings and transports, by data set.
 
-    Example:
+    Examples:
         >>> from rela_zoo import prior_spec
         >>> spec = prior_spec("cifar10-resnet20")
         >>> spec.family, spec.architecture, spec.preprocessing.input_size

@@ -89,7 +89,7 @@ class EpochSubset:
     Raises:
         ValueError: if `ratio` is outside (0, 1], or the subset would be empty.
 
-    Example:
+    Examples:
         >>> from rela_zoo import EpochSubset
         >>> subset = EpochSubset(10, ratio=0.3, seed=0)
         >>> subset.indices(0).tolist(), subset.indices(1).tolist()

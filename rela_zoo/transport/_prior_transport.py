@@ -91,7 +91,7 @@ class PriorTransport:
     Raises:
         TransportError: shapes that don't fit together, values that are not finite.
 
-    Example:
+    Examples:
         >>> from rela_zoo import PriorTransport, embed, load_prior, open_embeddings
         >>> from rela_zoo.transport import fit_prior_transport
         >>> one = open_embeddings("embeddings")

@@ -52,7 +52,7 @@ def fit_transport(
     Warns:
         UserWarning: the rows vary in fewer directions than were asked for, and K is capped at that number.
 
-    Example:
+    Examples:
         >>> from rela_zoo import fit_transport, open_embeddings
         >>> transport = fit_transport(open_embeddings("embeddings"), max_dim=32)
         >>> transport.dim, transport.max_dim

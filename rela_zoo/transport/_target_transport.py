@@ -74,7 +74,7 @@ class TargetTransport:
     Raises:
         TransportError: shapes that don't fit together, values that are not finite, a scale that is not positive.
 
-    Example:
+    Examples:
         >>> from rela_zoo import TargetTransport, fit_transport, open_embeddings
         >>> table = open_embeddings("embeddings")
         >>> fit_transport(table).save("transport.safetensors")

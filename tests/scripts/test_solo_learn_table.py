@@ -14,7 +14,7 @@ import torch
 from rela_zoo.hosts.solo_learn import SUPPORT
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "solo_learn.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "solo_learn_methods.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

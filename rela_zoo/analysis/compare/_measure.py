@@ -108,7 +108,7 @@ def compare(
     Raises:
         EmbeddingsError: fewer than two tables, fewer than 200 samples in common, or other pictures of the same names.
 
-    Example:
+    Examples:
         >>> from rela_zoo import compare, embed, load_prior, open_embeddings
         >>> own = open_embeddings("embeddings")
         >>> other = embed(load_prior("cifar10-resnet20", preprocessing="rela-reference"), "photos", "other")

@@ -176,7 +176,10 @@ def recommend(
         data: whatever `image_source` accepts.
         priors: names or YAML entries; None takes every prior whose weights are on this machine, with `random` as the
             control.
-        sample, labelled, seed, progress: as for `survey`.
+        sample: images to judge by, ≥ 100.
+        labelled: use the labels of the images.
+        seed: of the augmented views.
+        progress: as for `embed`.
 
     Returns:
         Assessments with their mean ranks, best first; see `ranked`.
@@ -185,7 +188,7 @@ def recommend(
         RegistryError: no prior's weights are on this machine, or an unknown name.
         EmbeddingsError: fewer than 100 images, or labels that can't be had.
 
-    Example:
+    Examples:
         >>> from rela_zoo import recommend
         >>> best, mean_rank = recommend("photos", ["cifar10-resnet20"], sample=100, labelled=True)[0]
         >>> best.prior, best.dim, sorted(best.scores)

@@ -27,7 +27,7 @@ def quote_paths(overrides: list[str]) -> list[str]:
     Raises:
         RelaZooError: an override without a value, or one that only a sweep could take.
 
-    Example:
+    Examples:
         >>> quote_paths(["+resume_from_checkpoint=run/byol-ep=2.ckpt", "max_epochs=3"])
         ["+resume_from_checkpoint='run/byol-ep=2.ckpt'", 'max_epochs=3']
     """

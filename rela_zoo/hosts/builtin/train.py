@@ -153,7 +153,7 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         ConfigError: before training, with every problem of the configuration.
         KeyboardInterrupt: on Ctrl-C, after saying how to resume.
 
-    Example:
+    Examples:
         >>> from rela_zoo import train
         >>> from rela_zoo.hosts.builtin.compose import compose
         >>> overrides = ["data.train_path=photos", "max_epochs=1", "optimizer.batch_size=16"]

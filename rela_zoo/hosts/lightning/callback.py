@@ -77,7 +77,7 @@ class RelaCallback(Callback):
         run: the run under way or just ended; None before.
         accelerated: whether the batch under way gets the accelerated loss.
 
-    Example:
+    Examples:
         >>> from rela_zoo.hosts.lightning import RelaCallback
         >>> callback = RelaCallback({"prior": "cifar10-resnet20", "handover": 0.5}, features_dim=512)
         >>> callback.plan.config.handover

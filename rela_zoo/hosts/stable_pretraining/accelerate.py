@@ -55,7 +55,7 @@ def accelerate(
         ConfigError: mistakes in `rela`.
         RelaZooError: callbacks have wrapped the module already.
 
-    Example:
+    Examples:
         module = spt.Module(forward=stable_pretraining.forward.simclr, backbone=…, projector=…, …)
         accelerate(module, rela={"prior": "clip-vit-b16", "data_ratio": 0.2})
     """

@@ -69,10 +69,11 @@ def publish(
 
     Args:
         repo: model repository, `org/name`; made when missing.
-        entry, timm, module, checkpoint: the prior, one of these: a YAML entry or a registered name (of a packaged one
-            embeddings and transports alone are published, in the data-set repository `repo`); a timm model
-            (`arch.tag`, or `arch` with `weights`); `module:callable`; a checkpoint of solo-learn or of the
-            built-in host.
+        entry: the prior, one of this and the next three: a YAML entry or a registered name (of a packaged one
+            embeddings and transports alone are published, in the data-set repository `repo`).
+        timm: a timm model, `arch.tag`, or `arch` with `weights`.
+        module: `module:callable`.
+        checkpoint: one of solo-learn or of the built-in host.
         weights: a safetensors file for `entry`, `timm` or `module`.
         upload_weights: False publishes everything but the weight file.
         embeddings: data set → folder written by `rela-zoo embed`.
@@ -98,7 +99,7 @@ def publish(
         HubError: the Hub refuses or is out of reach.
         RegistryError, WeightsError, EmbeddingsError, TransportError: what is given is not fit to be published.
 
-    Example:
+    Examples:
         >>> from rela_zoo import publish
         >>> plan = publish("org/mine", entry="mine.yaml", embeddings={"photos": "embeddings"}, dry_run=True).plan
         >>> [change.wanted.repo for change in plan.changes]
