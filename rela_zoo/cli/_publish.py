@@ -89,6 +89,12 @@ def publish_command(
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="A transport by `rela-zoo transport fit`; one to another prior, too."),
     ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE", help="CSV, JSONL or Parquet with id and label or split, to be published with the rows."
+        ),
+    ] = None,
     no_weights: Annotated[bool, typer.Option("--no-weights", help="Publish everything but the weights.")] = False,
     embeddings_repo: Annotated[
         str | None, typer.Option(help="Data-set repository of embeddings. Default: REPO-embeddings.")
@@ -190,6 +196,7 @@ def publish_command(
             upload_weights=not no_weights,
             embeddings=embeddings or (),
             transports=transport or (),
+            labels=labels or (),
             embeddings_repo=embeddings_repo,
             details=details,
             notes=notes.read_text(encoding="utf-8") if notes else "",
@@ -233,7 +240,7 @@ def _show(plan: Plan, err: bool) -> None:
         if wanted.kept:
             line(f"  kept from before: {len(wanted.kept)} files")
         if change.card_kept:
-            line("  README.md was edited on the Hub and is left alone (--replace-card overwrites it)")
+            line("  README.md was edited on the Hub: its words are left alone (--replace-card overwrites it)")
         total += change.bytes
     line(f"in all {format_bytes(total)} ({total:,} bytes)" + (", as pull requests" if plan.pr else ""))
     if plan.dataset is not None:

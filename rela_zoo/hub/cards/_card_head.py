@@ -16,7 +16,7 @@ LIBRARY = "rela-zoo"
 # The order of keys is fixed here: another version of the client must not change the bytes of a card.
 _ORDER = [
     "license", "license_name", "license_link", "library_name", "pretty_name", "pipeline_tag", "tags", "datasets",
-    "base_model", "task_categories", "size_categories", "source_datasets", "metrics",
+    "base_model", "task_categories", "size_categories", "source_datasets", "configs", "dataset_info", "metrics",
 ]  # fmt: skip
 
 # Ours → the Hub's. `not-applicable` (an untrained network has no weights to license) is left out.

@@ -22,11 +22,11 @@ from rela_zoo.hub.publish._publishable_weights import check_may_publish
 from rela_zoo.hub.publish._repo_state import RepoState, read_state
 from rela_zoo.hub.publish._repositories import (
     Contribution,
-    embeddings_repository,
     index_listing,
     model_repository,
     read_published_entry,
 )
+from rela_zoo.hub.publish._rows_repository import check_columns, embeddings_repository
 from rela_zoo.hub.publish._send import check_cards, check_tag, check_token, put_tag, send, verify
 from rela_zoo.remote import client
 
@@ -47,6 +47,7 @@ def publish(
     upload_weights: bool = True,
     embeddings: _Pairs = (),
     transports: _Pairs = (),
+    labels: _Pairs = (),
     embeddings_repo: str | None = None,
     details: Details | None = None,
     notes: str = "",
@@ -78,6 +79,8 @@ def publish(
         embeddings: data set → folder written by `rela-zoo embed`.
         transports: data set → file written by `rela-zoo transport fit`: the target transport, or one to another prior;
             as `NAME=FILE`, a data set may have one and several.
+        labels: data set → CSV, JSONL or Parquet with `id` and any of `split` and `label`, published beside the rows:
+            whoever names the file says that they may be.
         embeddings_repo: data-set repository; `<repo>-embeddings` by default.
         details: facts that go over those of the source.
         notes: Markdown for the model card.
@@ -124,6 +127,7 @@ def publish(
         if source.weights is not None and upload_weights:
             check_may_publish(source.spec, details.redistribute)
         embedded = {name: check_embeddings(name, path, source) for name, path in parse_named(embeddings).items()}
+        columns = check_columns(parse_named(labels), embedded)
         fitted, between = check_transports(transports, source, embedded)
         given = Contribution(
             repo=repo,
@@ -132,6 +136,7 @@ def publish(
             embedded=embedded,
             transports=fitted,
             between=between,
+            columns=columns,
             notes=notes,
             measured=tuple(measured),
             source_datasets=details.source_datasets,
@@ -213,7 +218,7 @@ class _Publisher:
         if self.given.source.packaged:
             rows = read_state(self.api, self.given.dataset_repo, "dataset")
             self._refuse_missing(rows)
-            change = compare_repo(embeddings_repository(self.given, rows), rows, self.replace_card)
+            change = compare_repo(embeddings_repository(self.given, rows, self.work), rows, self.replace_card)
             return Plan(None, change, self._private(rows), self.pr)
         model = read_state(self.api, self.given.repo, "model")
         before = read_published_entry(model)
@@ -227,7 +232,7 @@ class _Publisher:
         self._refuse_missing(model, dataset)
         rows_change = None
         if dataset is not None:
-            rows_change = compare_repo(embeddings_repository(given, dataset), dataset, self.replace_card)
+            rows_change = compare_repo(embeddings_repository(given, dataset, self.work), dataset, self.replace_card)
         commit = rows_change.remote.commit if rows_change and not rows_change.anything else None
         return Plan(rows_change, self._model_change(model, commit), private, self.pr)
 

@@ -1,4 +1,4 @@
-"""The two repositories as they should be: embeddings with their card; entry, weights, transports, figure, example."""
+"""What one call brings, and the model repository as it should be: entry, weights, transports, figure, example."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 import yaml
 
 from rela_zoo._io.digest import file_sha256
-from rela_zoo.embeddings import INDEX, read_index
 from rela_zoo.errors import HubError
-from rela_zoo.hub.cards import CardContext, Measurement, dataset_card, model_card
-from rela_zoo.hub.publish._check_artefacts import Embedded, dataset_facts
+from rela_zoo.hub.cards import CardContext, Measurement, model_card
+from rela_zoo.hub.publish._check_artefacts import Embedded
 from rela_zoo.hub.publish._kept import facts_comment
 from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
@@ -24,7 +23,6 @@ from rela_zoo.hub.publish._showcase import example, spectrum_figure
 from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
 from rela_zoo.prior import identity_digest
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
-from rela_zoo.remote import ManifestEntry
 from rela_zoo.transport import PriorTransport, TargetTransport, fit_transport
 
 FIGURE, EXAMPLE = "figure.png", "example.py"
@@ -50,6 +48,7 @@ class Contribution:
         dataset_repo: of the embeddings.
         source: the prior.
         embedded: embeddings, by data set.
+        columns: labels and splits that are published with them, by data set.
         transports: target transports with their files, by data set.
         between: transports to other priors with their files, by data set and the other's name.
         notes: Markdown for the card.
@@ -65,6 +64,7 @@ class Contribution:
     embedded: Mapping[str, Embedded]
     transports: Mapping[str, tuple[TargetTransport, Path]]
     between: Mapping[tuple[str, str], tuple[PriorTransport, Path]] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     notes: str = ""
     measured: Sequence[Measurement] = ()
     source_datasets: Sequence[str] = ()
@@ -89,56 +89,6 @@ class Contribution:
                     stats = fit_transport(embedded.table, progress=False).stats
                 spectra[name] = (stats.rows, stats.explained_variance_ratio)
         return spectrum_figure(self.source.spec.id, spectra) if spectra else None
-
-
-def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo:
-    """The data-set repository; folders of other data sets stay, unless they are replaced.
-
-    Raises:
-        HubError: a folder that is there can't be read.
-    """
-    files = [
-        Upload(f"{name}/{file}", one.table.path / file)
-        for name, one in sorted(given.embedded.items())
-        for file in one.files
-    ]
-    if given.source.packaged:
-        files += given.transport_files()
-    listed = {name: dataset_facts(name, one.table.info) for name, one in given.embedded.items()}
-    kept: dict[str, ManifestEntry] = {}
-    old = remote.manifest.files if remote.manifest and not given.replace else {}
-    for path, record in old.items():
-        name, _, file = path.partition("/")
-        if name in given.embedded or not file or path not in remote.tree or path in {one.path for one in files}:
-            continue
-        if name == "transports" and _is_stale(path, given, old):
-            continue
-        kept[path] = record
-        if file == INDEX:
-            index = fetch_text(remote, path)
-            if file_sha256(index) != record.sha256:
-                raise HubError(
-                    f"{path} of {remote.repo} is not as its manifest says", expected=record.sha256,
-                    got=file_sha256(index), fix="--replace publishes without what is there now",
-                )  # fmt: skip
-            listed[name] = dataset_facts(name, read_index(index.parent))
-    tables = [listed[name] for name in sorted(listed)]
-    card = dataset_card(
-        given.source.spec,
-        tables,
-        repo=remote.repo,
-        model_repo="" if given.source.packaged else given.repo,
-        sources=given.source_datasets,
-        transports=[path for path in (*kept, *(one.path for one in files)) if path.startswith("transports/")],
-    )
-    return DesiredRepo(remote.repo, "dataset", files, seal_card(card), kept)
-
-
-def _is_stale(path: str, given: Contribution, old: Mapping[str, ManifestEntry]) -> bool:
-    """Whether a transport that is there was fitted on rows that are replaced now."""
-    name = Path(path).stem
-    before = old.get(f"{name}/{INDEX}")
-    return name in given.embedded and (before is None or before.sha256 != given.embedded[name].index_sha256)
 
 
 def index_listing(given: Contribution, commit: str) -> dict[str, Any]:
