@@ -113,7 +113,7 @@ def fetch_command(
 
 
 def search_command(
-    query: Annotated[str | None, typer.Argument(help="Words in the repository's name.")] = None,
+    query: Annotated[str | None, typer.Argument(help="Words in name, title or data sets.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -128,4 +128,9 @@ def search_command(
         typer.echo("nothing found")
     for one in found:
         flags = f"  [{', '.join(one.flags)}]" if one.flags else ""
-        typer.echo(f"{one.name}\n    {one.licence or 'no licence'}, {one.downloads:,} downloads, {one.modified}{flags}")
+        typer.echo(one.name)
+        if one.title:
+            typer.echo(f"    {one.title}" + (f", {one.dim} features" if one.dim else ""))
+        for name, size in one.datasets.items():
+            typer.echo(f"    embeddings of {name}: {size.rows:,} rows, {format_bytes(size.bytes)}")
+        typer.echo(f"    {one.licence or 'no licence'}, {one.downloads:,} downloads, {one.modified}{flags}")

@@ -61,13 +61,18 @@ def data_files(tables: Sequence[DatasetFacts]) -> dict[str, Any]:
     return dict(zip(_KEYS, (configs, info), strict=True)) if configs else {}
 
 
-def read_data_files(card: str) -> dict[str, ParquetFacts]:
-    """What a card says of the Parquet files of each data set; those that it says nothing sensible of are left out."""
+def card_head(card: str) -> dict[str, Any] | None:
+    """The parsed head of any card; None without a proper one."""
     try:
         head = yaml.safe_load(found[1]) if (found := _HEAD.match(card)) else None
     except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    listed = head.get(_KEYS[1]) if isinstance(head, dict) else None
+        return None
+    return head if isinstance(head, dict) else None
+
+
+def read_data_files(card: str) -> dict[str, ParquetFacts]:
+    """What a card says of the Parquet files of each data set; those that it says nothing sensible of are left out."""
+    listed = (card_head(card) or {}).get(_KEYS[1])
     facts = {}
     for one in listed if isinstance(listed, list) else []:
         try:

@@ -12,14 +12,16 @@ from typing import Any
 import yaml
 
 from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.text import format_bytes
 from rela_zoo.errors import HubError
-from rela_zoo.hub.cards import CardContext, Measurement, model_card
-from rela_zoo.hub.publish._check_artefacts import Embedded
+from rela_zoo.hub.cards import CardContext, Measurement, PublishedRows, card_head, model_card, read_facts
+from rela_zoo.hub.publish._check_artefacts import Embedded, dataset_facts
 from rela_zoo.hub.publish._kept import facts_comment
 from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
 from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
 from rela_zoo.hub.publish._showcase import example, spectrum_figure
+from rela_zoo.hub.publish._timm_config import TIMM_CONFIG, timm_config
 from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
 from rela_zoo.prior import identity_digest
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
@@ -239,7 +241,9 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
     with_figure = given.figure is not None or FIGURE in kept
     loadable = spec.family != "external" and (spec.source != "local" or WEIGHTS_FILE in {one.path for one in files})
     files.append(Upload(EXAMPLE, example(remote.repo, read_back, loadable=loadable).encode()))
-    embedded = [name for name, one in held.items() if one.get("embeddings")]
+    rows = _published_rows(given, held, remote)
+    timm = timm_config(source.spec, source.weights) if source.weights is not None and given.upload_weights else None
+    files += [Upload(TIMM_CONFIG, timm)] if timm is not None else []
     card = model_card(
         _for_card(given, read_back),
         notes=given.notes,
@@ -247,8 +251,8 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
         context=CardContext(
             name=f"hf://{remote.repo}@COMMIT",
             base_model=source.base_model,
-            datasets=[given.dataset_repo] if embedded else [],
-            contents=_listing(given, held, with_figure),
+            rows=rows,
+            contents=_listing(given, held, rows, with_figure, with_timm=timm is not None),
             weights=_weights_text(given),
         ),
     )
@@ -272,7 +276,23 @@ def _weights_text(given: Contribution) -> str:
     return f"this repository, `{WEIGHTS_FILE}`" if given.upload_weights else "not published; the hash says which"
 
 
-def _listing(given: Contribution, held: Mapping[str, Mapping[str, Any]], with_figure: bool) -> str:
+def _published_rows(
+    given: Contribution, held: Mapping[str, Mapping[str, Any]], remote: RepoState
+) -> dict[str, PublishedRows]:
+    """Sizes of all embeddings: of those given now, and of others as the card in force says them."""
+    found = dict(read_facts(card_head(remote.card or "")).datasets)
+    for name, one in given.embedded.items():
+        found[name] = PublishedRows(one.table.info.rows, dataset_facts(name, one.table.info, None).bytes)
+    return {name: one for name, one in found.items() if held.get(name, {}).get("embeddings")}
+
+
+def _listing(
+    given: Contribution,
+    held: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, PublishedRows],
+    with_figure: bool,
+    with_timm: bool,
+) -> str:
     """Markdown about the rest of the repository."""
     lines = ["## In this repository", ""]
     if given.source.weights is not None:
@@ -281,11 +301,14 @@ def _listing(given: Contribution, held: Mapping[str, Mapping[str, Any]], with_fi
             if given.upload_weights
             else "- no weights: they are not published"
         )
+    if with_timm:
+        lines.append(f'- `{TIMM_CONFIG}`: timm\'s own, for `timm.create_model("hf-hub:{given.repo}", pretrained=True)`')
     for name, one in held.items():
         if at := one.get("embeddings"):
             lines.append(
                 f"- embeddings of `{name}`: "
                 f"[{at['repo']}](https://huggingface.co/datasets/{at['repo']}), folder `{at['path']}`"
+                + (f"; {rows[name].rows:,} rows, {format_bytes(rows[name].bytes)}" if name in rows else "")
             )
         if at := one.get("transport"):
             lines.append(f"- target transport for `{name}`: `{at['path']}`")
@@ -296,7 +319,8 @@ def _listing(given: Contribution, held: Mapping[str, Mapping[str, Any]], with_fi
         f"- `{EXAMPLE}`: a worked example; `python {EXAMPLE}` runs as it is",
         "- `rela_zoo.json`: size and sha256 of every file",
         "",
-        "`COMMIT` above is the full commit of the version you want: 40 digits, from this page's history. Names on "
+        "`COMMIT` above is the full commit of the version you want: 40 digits, from this page's history, or from "
+        f"`rela-zoo search {given.repo.partition('/')[2]}`, which prints the newest. Names on "
         "the Hub are always pinned.",
         "",
     ]

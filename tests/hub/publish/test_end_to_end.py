@@ -66,6 +66,16 @@ def test_commands_of_a_stranger(writer: Any, home: Any, send: Any, monkeypatch: 
     monkeypatch.delenv("HF_TOKEN")
     found = json.loads(runner.invoke(app, ["search", "--json"], catch_exceptions=False).stdout)
     assert [(one["repo"], one["name"], one["licence"]) for one in found] == [("org/home-made", "home-made", "mit")]
+    assert (found[0]["title"], found[0]["dim"], found[0]["datasets"]["zoo"]["rows"]) == (
+        "A ResNet-8 of one's own",
+        64,
+        20,
+    )
+    for words, there in (("ResNet-8", 1), ("zoo own", 1), ("nothing-of-the-kind", 0)):
+        listed = json.loads(runner.invoke(app, ["search", words, "--json"], catch_exceptions=False).stdout)
+        assert len(listed) == there, words
+    said_of_it = runner.invoke(app, ["search", "home"], catch_exceptions=False).stdout
+    assert "embeddings of zoo: 20 rows" in said_of_it
     command = ["pull", "home-made", "--dataset", "zoo", "--weights", "--json"]
     facts = json.loads(runner.invoke(app, command, catch_exceptions=False).stdout)
     assert Path(facts["weights"]).read_bytes() == home.weights.read_bytes()
