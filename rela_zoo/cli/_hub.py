@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,12 @@ def pull_command(
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="The prior's weights too.")] = False,
     shard: Annotated[list[int] | None, typer.Option(help="Only this shard of the embeddings; may be repeated.")] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="DIR", help="A folder or fsspec address to look in before the Hub, as RELA_ZOO_MIRROR."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 4,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +45,10 @@ def pull_command(
     Afterwards a run with this prior on this data uses them, also without a network.
     """
     from rela_zoo.hub import pull
+    from rela_zoo.remote import MIRROR_VARIABLE
 
+    if mirror is not None:
+        os.environ[MIRROR_VARIABLE] = mirror
     if to is not None:
         if weights or shard:
             raise typer.BadParameter("expected no --weights and no --shard beside it", param_hint="--to")

@@ -150,6 +150,10 @@ def publish_command(
     verify: Annotated[
         str, typer.Option(help="download: fetch all back; digests: ask the Hub's.", rich_help_panel=_SENDING)
     ] = "download",
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="To a folder instead of the Hub, a mirror.", rich_help_panel=_SENDING),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, send nothing.", rich_help_panel=_SENDING)] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=_SENDING)] = False,
     prepare: Annotated[
@@ -207,12 +211,15 @@ def publish_command(
             replace=replace,
             replace_card=replace_card,
             dry_run=dry_run,
+            to=to,
             verify_by=cast(Literal["download", "digests"], verify),
             confirm=show,
         )
     if dry_run:
         _show(done.plan, err=as_json)
     _print(done, dry_run, as_json)
+    if to is not None and not dry_run and not as_json:
+        typer.echo(f"where others find it: RELA_ZOO_MIRROR={to.expanduser().resolve()}, or a copy of that folder")
 
 
 def _show(plan: Plan, err: bool) -> None:
