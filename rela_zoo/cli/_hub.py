@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def pull_command(
-    prior: Annotated[str, typer.Argument(help="A name, or hf://org/name@<commit>.")],
+    prior: Annotated[
+        str, typer.Argument(help="A name, hf://org/name@<commit> (or a tag), or the page of a repository.")
+    ],
     dataset: Annotated[str | None, typer.Option(help="Whose embeddings and transport; `rela-zoo show` lists.")] = None,
     to: Annotated[
         str | None, typer.Option(metavar="PRIOR", help="The transport to this other prior, and nothing else.")
@@ -55,9 +57,12 @@ def pull_command(
         _pull_between(prior, to, dataset, as_json)
         return
     what: Any = ("embeddings", "transport", "weights") if weights else ("embeddings", "transport")
+    if not as_json:
+        speak("stdout")
     pulled = pull(prior, dataset, what=what, shards=shard or None, workers=workers, progress=not as_json)
     facts = {
         "prior": pulled.spec.id,
+        "name": pulled.name,
         "dataset": pulled.dataset,
         "bytes": pulled.bytes,
         "embeddings": str(pulled.embeddings) if pulled.embeddings else None,
@@ -71,13 +76,14 @@ def pull_command(
     for key in ("embeddings", "transport", "weights"):
         if facts[key]:
             typer.echo(f"{key:10} {facts[key]}")
+    typer.echo(f"to train with it: rela.prior={pulled.name}")
     typer.echo(f"{format_bytes(pulled.bytes)} of {pulled.spec.id}, every file checked by sha256")
 
 
 def _pull_between(source: str, target: str, dataset: str | None, as_json: bool) -> None:
-    from rela_zoo.hub import pull_between
+    from rela_zoo.hub import at_commit, pull_between
 
-    pulled = pull_between(source, target, dataset)
+    pulled = pull_between(at_commit(source), at_commit(target), dataset)
     quality = pulled.transport.quality
     if as_json:
         facts = {

@@ -8,6 +8,7 @@ What is read is checked by the same hashes as from the Hub, and what the mirror 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def mirrored_file(
     if address is None or folder is not None or not download:
         return None
     return _copy(address, where, kept, limit)
+
+
+def mirror_commit(repo: str, ref: str | None) -> str | None:
+    """The commit of a model repository in a mirror that is a folder, by tag or the newest; None if it has none."""
+    folder = _folder(mirror_address())
+    if folder is None:
+        return None
+    at = folder / "models" / repo / "refs"
+    try:
+        text = (at / "main" if ref in (None, "main") else at / "tags" / str(ref)).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if re.fullmatch(r"[0-9a-f]{40}", text) else None
 
 
 def forget_copy(path: Path) -> bool:

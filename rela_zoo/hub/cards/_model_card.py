@@ -134,7 +134,7 @@ def _use(spec: PriorSpec, name: str) -> str:
         return "This package can't build the network; see below for what to do.\n"
     lines = [] if loads else ["This package can't build the network: use what is published of it.", ""]
     lines += ["```", f"{install_command()}  # a checkout of the project"]
-    lines += [f"rela-zoo pull {name} --dataset {data}" for data in datasets]
+    lines += [f"rela-zoo pull {name.removesuffix('@COMMIT')} --dataset {data}" for data in datasets]
     if loads or datasets:
         lines.append(f"rela-zoo pretrain --config-name byol rela.prior={name} data.train_path=DIR")
     lines += ["```", "", "```python", "import rela_zoo", ""]

@@ -85,6 +85,34 @@ def test_commands_of_a_stranger(writer: Any, home: Any, send: Any, monkeypatch: 
     assert "published in org/home-made-embeddings" in str(said)
 
 
+def test_a_repository_a_tag_or_a_page_is_resolved_to_a_commit_that_is_said(
+    writer: Any, send: Any, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = send()
+    second = send(notes="## More\n")
+    assert first.name != second.name
+    page = "https://huggingface.co/org/home-made"
+    for name, address in (
+        ("hf://org/home-made", second.name), (page, second.name), (f"{page}/tree/v1", first.name),
+        ("hf://org/home-made@v1", first.name), (first.name, first.name),
+    ):  # fmt: skip
+        said.clear()
+        pulled = pull(name)
+        assert pulled.name == address
+        assert (f"{name} is {address}" in str(said)) == (name != address)
+    for name in ("hf://org/home-made@v9", "hf://org/nothing"):
+        with pytest.raises(HubError, match="which commit"):
+            pull(name)
+    text = runner.invoke(app, ["pull", "hf://org/home-made", "--dataset", "zoo"], catch_exceptions=False).stdout
+    assert f"rela.prior={second.name}" in text
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="without a network"):
+        pull("hf://org/home-made")
+    assert pull(second.name).embeddings is not None
+
+
 def test_damaged_weights_are_fetched_again_when_the_prior_is_loaded(writer: Any, home: Any, send: Any) -> None:
     spec = prior_spec(send().name)
     path = find_weights(spec).path.resolve()

@@ -50,6 +50,7 @@ def test_a_copy_of_the_folder_is_all_that_others_need(alone: Any, home: Any, sen
     table = open_embeddings(pulled.embeddings, verify="full")
     assert table.digest == open_embeddings(home.embeddings).digest
     assert load_prior(done.name).dim == 64
+    assert pull("hf://org/home-made").name == pull("hf://org/home-made@v1").name == done.name
     assert {one.repo for one in pulled.artefacts} == {"org/home-made", "org/home-made-embeddings"}
     alone.setenv("RELA_ZOO_MIRROR", f"file://{tmp_path / 'elsewhere'}")
     assert pull(done.name).embeddings == pulled.embeddings
