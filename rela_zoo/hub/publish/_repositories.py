@@ -319,9 +319,8 @@ def _listing(
         f"- `{EXAMPLE}`: a worked example; `python {EXAMPLE}` runs as it is",
         "- `rela_zoo.json`: size and sha256 of every file",
         "",
-        "`COMMIT` above is the full commit of the version you want, 40 digits: `rela-zoo pull` prints that of the newest "
-        "(or of a tag, `@v1`), and this page's history has all. In a run names on "
-        "the Hub are always pinned.",
+        "`COMMIT` above is the full commit of the version you want, 40 digits: `rela-zoo pull` prints that of the "
+        "newest (or of a tag, `@v1`), and this page's history has all. In a run names on the Hub are always pinned.",
         "",
     ]
     if with_figure:
