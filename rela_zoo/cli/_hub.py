@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,13 +24,21 @@ def register(app: typer.Typer) -> None:
 
 
 def pull_command(
-    prior: Annotated[str, typer.Argument(help="A name, or hf://org/name@<commit>.")],
+    prior: Annotated[
+        str, typer.Argument(help="A name, hf://org/name@<commit> (or a tag), or the page of a repository.")
+    ],
     dataset: Annotated[str | None, typer.Option(help="Whose embeddings and transport; `rela-zoo show` lists.")] = None,
     to: Annotated[
         str | None, typer.Option(metavar="PRIOR", help="The transport to this other prior, and nothing else.")
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="The prior's weights too.")] = False,
     shard: Annotated[list[int] | None, typer.Option(help="Only this shard of the embeddings; may be repeated.")] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="DIR", help="A folder or fsspec address to look in before the Hub, as RELA_ZOO_MIRROR."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 4,
     as_json: AsJson = False,
 ) -> None:
@@ -38,16 +47,22 @@ def pull_command(
     Afterwards a run with this prior on this data uses them, also without a network.
     """
     from rela_zoo.hub import pull
+    from rela_zoo.remote import MIRROR_VARIABLE
 
+    if mirror is not None:
+        os.environ[MIRROR_VARIABLE] = mirror
     if to is not None:
         if weights or shard:
             raise typer.BadParameter("expected no --weights and no --shard beside it", param_hint="--to")
         _pull_between(prior, to, dataset, as_json)
         return
     what: Any = ("embeddings", "transport", "weights") if weights else ("embeddings", "transport")
+    if not as_json:
+        speak("stdout")
     pulled = pull(prior, dataset, what=what, shards=shard or None, workers=workers, progress=not as_json)
     facts = {
         "prior": pulled.spec.id,
+        "name": pulled.name,
         "dataset": pulled.dataset,
         "bytes": pulled.bytes,
         "embeddings": str(pulled.embeddings) if pulled.embeddings else None,
@@ -61,13 +76,14 @@ def pull_command(
     for key in ("embeddings", "transport", "weights"):
         if facts[key]:
             typer.echo(f"{key:10} {facts[key]}")
+    typer.echo(f"to train with it: rela.prior={pulled.name}")
     typer.echo(f"{format_bytes(pulled.bytes)} of {pulled.spec.id}, every file checked by sha256")
 
 
 def _pull_between(source: str, target: str, dataset: str | None, as_json: bool) -> None:
-    from rela_zoo.hub import pull_between
+    from rela_zoo.hub import at_commit, pull_between
 
-    pulled = pull_between(source, target, dataset)
+    pulled = pull_between(at_commit(source), at_commit(target), dataset)
     quality = pulled.transport.quality
     if as_json:
         facts = {
@@ -113,7 +129,7 @@ def fetch_command(
 
 
 def search_command(
-    query: Annotated[str | None, typer.Argument(help="Words in the repository's name.")] = None,
+    query: Annotated[str | None, typer.Argument(help="Words in name, title or data sets.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -128,4 +144,9 @@ def search_command(
         typer.echo("nothing found")
     for one in found:
         flags = f"  [{', '.join(one.flags)}]" if one.flags else ""
-        typer.echo(f"{one.name}\n    {one.licence or 'no licence'}, {one.downloads:,} downloads, {one.modified}{flags}")
+        typer.echo(one.name)
+        if one.title:
+            typer.echo(f"    {one.title}" + (f", {one.dim} features" if one.dim else ""))
+        for name, size in one.datasets.items():
+            typer.echo(f"    embeddings of {name}: {size.rows:,} rows, {format_bytes(size.bytes)}")
+        typer.echo(f"    {one.licence or 'no licence'}, {one.downloads:,} downloads, {one.modified}{flags}")

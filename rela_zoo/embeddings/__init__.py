@@ -10,6 +10,7 @@ from rela_zoo.embeddings._cache import cache_folder, cached_embeddings, find_cac
 from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import INDEX, Index, SampleRecord, read_index
 from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
+from rela_zoo.embeddings._parquet import column_dtype, read_columns, write_parquet
 from rela_zoo.embeddings._samples import (
     PicturesCheck,
     check_pictures,
@@ -30,13 +31,16 @@ __all__ = [
     "cached_embeddings",
     "check_pictures",
     "check_same_pictures",
+    "column_dtype",
     "compare_pictures",
     "embed",
     "find_cached",
     "open_embeddings",
     "open_ids",
+    "read_columns",
     "read_index",
     "refuse_other_content",
     "sample_records",
+    "write_parquet",
     "write_rows",
 ]

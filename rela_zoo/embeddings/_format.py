@@ -30,6 +30,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from rela_zoo._io.fields import sentence
+from rela_zoo._io.install import install_command
 from rela_zoo._io.safetensors_header import HeaderError, read_header
 from rela_zoo._io.validation import validate
 from rela_zoo.errors import EmbeddingsError
@@ -276,7 +277,7 @@ def read_index(folder: Path) -> Index:
             f"{path} has a format version that this rela-zoo does not know",
             expected=FORMAT_VERSION,
             got=version,
-            fix="pip install --upgrade rela-zoo" if version > FORMAT_VERSION else fix,
+            fix=f"a newer rela-zoo: {install_command()}" if version > FORMAT_VERSION else fix,
         )
     index, problems = validate(Index, raw)
     if index is None:

@@ -2,6 +2,7 @@
 
 from rela_zoo.hub._between import PulledBetween, pull_between
 from rela_zoo.hub._lockfile import LOCK_VARIABLE, LOCKED_VARIABLE, given_lock, is_locked, read_lock, write_lock
+from rela_zoo.hub._newest import at_commit
 from rela_zoo.hub._pull import (
     Artefact,
     Pulled,
@@ -22,6 +23,7 @@ __all__ = [
     "Found",
     "Pulled",
     "PulledBetween",
+    "at_commit",
     "given_lock",
     "is_locked",
     "open_address",

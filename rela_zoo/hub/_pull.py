@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RelaZooError
+from rela_zoo.hub._newest import at_commit
 from rela_zoo.registry import PriorSpec, prior_spec
 from rela_zoo.remote import fetch_file, fetch_manifest, parse_address
 
@@ -60,6 +61,7 @@ class Pulled:
         weights: weight file, or None.
         artefacts: what these are, for a lock file.
         bytes: size of all files.
+        name: what a run writes as `rela.prior`: an address at its commit, or a name.
     """
 
     spec: PriorSpec
@@ -69,6 +71,7 @@ class Pulled:
     weights: Path | None
     artefacts: tuple[Artefact, ...]
     bytes: int
+    name: str = ""
 
 
 def pull(
@@ -86,7 +89,8 @@ def pull(
     the files that are missing.
 
     Args:
-        prior: a name, an address `hf://org/name@<commit>`, or an entry.
+        prior: a name, an address `hf://org/name@<commit>`, or an entry. Of `hf://org/name`, `hf://org/name@<tag>` and a
+            repository's page the commit is asked for and said.
         dataset: whose embeddings and transport; may be left out where only one is published, or for weights alone.
         what: what to fetch, of `embeddings`, `transport`, `weights`; a transport that was not published is left out;
             where nothing is published but weights are asked for, only these are fetched.
@@ -105,7 +109,8 @@ def pull(
         >>> open_embeddings(pulled.embeddings).shape
         (240, 64)
     """
-    spec = prior if isinstance(prior, PriorSpec) else prior_spec(prior)
+    address = prior.id if isinstance(prior, PriorSpec) else at_commit(os.fspath(prior))
+    spec = prior if isinstance(prior, PriorSpec) else prior_spec(address)
     wanted = set(what)
     published_of = _of_rows(spec.artefacts)
     if wanted != {"weights"} and (not published_of or (dataset is not None and dataset not in published_of)):
@@ -134,7 +139,7 @@ def pull(
         weights = found.path
         size += weights.stat().st_size
         artefacts.append(weights_artefact(spec, found.revision, digest))
-    return Pulled(spec, name, embeddings, transport, weights, tuple(artefacts), size)
+    return Pulled(spec, name, embeddings, transport, weights, tuple(artefacts), size, address)
 
 
 def weights_artefact(spec: PriorSpec, revision: str | None, sha256: str) -> Artefact:

@@ -76,7 +76,7 @@ def find_in_package(spec: PriorSpec, wanted: PackageFile) -> Path:
     """
     found = _installed(wanted)
     if found is None:
-        raise WeightsError(f"the weights of {spec.id!r} are not installed", fix=wanted.install_command)
+        raise WeightsError(f"the weights of {spec.id!r} are not installed", fix=wanted.pip_command())
     if found.version != wanted.version:
         raise WeightsError(
             f"the package with the weights of {spec.id!r} is another version",

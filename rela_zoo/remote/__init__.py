@@ -7,9 +7,11 @@ from rela_zoo.remote._cached import cached_file
 from rela_zoo.remote._client import client, translated, with_retries
 from rela_zoo.remote._fetch import Kind, RemoteFile, fetch_file, is_offline, parse_address
 from rela_zoo.remote._manifest import MANIFEST, Manifest, ManifestEntry, fetch_manifest, safe_path
+from rela_zoo.remote._mirror import MIRROR_VARIABLE, mirror_address, mirror_commit, mirrored_path
 
 __all__ = [
     "MANIFEST",
+    "MIRROR_VARIABLE",
     "Kind",
     "Manifest",
     "ManifestEntry",
@@ -19,6 +21,9 @@ __all__ = [
     "fetch_file",
     "fetch_manifest",
     "is_offline",
+    "mirror_address",
+    "mirror_commit",
+    "mirrored_path",
     "parse_address",
     "safe_path",
     "translated",

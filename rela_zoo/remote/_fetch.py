@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from contextlib import suppress
@@ -15,9 +16,11 @@ from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import HubError
 from rela_zoo.remote._client import with_retries
+from rela_zoo.remote._mirror import MIRROR_VARIABLE, forget_copy, mirrored_file
 
 Kind = Literal["model", "dataset"]
 
+_MAX_MANIFEST_BYTES = 8 << 20
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = rf"hf://({_REPO})@([0-9a-f]{{40}})((?:/[A-Za-z0-9_][\w.-]*)*)"
 
@@ -66,7 +69,7 @@ def fetch_file(
     limit: int | None = None,
     download: bool = True,
 ) -> Path:
-    """A file in the Hub's cache on this machine.
+    """A file in the Hub's cache on this machine, or of the mirror that `RELA_ZOO_MIRROR` names.
 
     What the cache has is used without any request. A file with a wrong hash is deleted and fetched once more: over
     plain HTTP the client checks sizes only.
@@ -83,6 +86,10 @@ def fetch_file(
     Raises:
         HubError: out of reach, refused, too large, or with another hash even when fetched again.
     """
+    if revision is not None:
+        mirrored = _from_mirror(repo, path, revision, kind, sha256, limit, download)
+        if mirrored is not None:
+            return mirrored
     got = ""
     download = download and not is_offline()
     for _ in range(2 if download else 1):
@@ -108,6 +115,40 @@ def fetch_file(
         got=f"sha256 {got}; deleted from the cache if that can be written",
         fix="run the same command again with a network; if it stays so, the repository is not what its entry says",
     )
+
+
+def _from_mirror(
+    repo: str, path: str, revision: str, kind: Kind, sha256: str | None, limit: int | None, download: bool
+) -> Path | None:
+    """A file of the mirror, checked; None where it has none. A damaged copy of one is copied once more."""
+    wanted = sha256 or _announced(repo, path, revision, kind, download)
+    for _ in range(2):
+        found = mirrored_file(repo, path, revision, kind, limit=limit, download=download)
+        if found is None:
+            return None
+        if limit is not None and found.stat().st_size > limit:
+            raise _too_large(repo, path, found.stat().st_size, limit)
+        if wanted is None or _matches(found, wanted):
+            return found
+        got = file_sha256(found)
+        if not forget_copy(found):
+            break
+    raise HubError(
+        f"{path} of {repo} is damaged in the mirror, or was replaced", expected=f"sha256 {wanted}",
+        got=f"sha256 {got} at {found}", fix=f"copy it there anew, or leave {MIRROR_VARIABLE} unset to ask the Hub",
+    )  # fmt: skip
+
+
+def _announced(repo: str, path: str, revision: str, kind: Kind, download: bool) -> str | None:
+    """The hash of a file by the manifest beside it, which stands for the digest that the Hub announces."""
+    if path == "rela_zoo.json":
+        return None
+    beside = mirrored_file(repo, "rela_zoo.json", revision, kind, limit=_MAX_MANIFEST_BYTES, download=download)
+    try:
+        found = json.loads(beside.read_bytes())["files"][path]["sha256"] if beside is not None else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # a repository without one, or a file that it doesn't list, such as the card
+    return found if isinstance(found, str) else None
 
 
 def _download(repo: str, path: str, revision: str | None, kind: Kind, limit: int | None, download: bool) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from rela_zoo._io.files import atomic_write
+from rela_zoo._io.install import install_command
 from rela_zoo._io.safetensors_header import HeaderError, read_header
 from rela_zoo.errors import TransportError
 
@@ -60,7 +61,7 @@ def read_metadata(path: Path, *kinds: str) -> dict[str, Any]:
             f"{path} has a format version that this rela-zoo does not know",
             expected=FORMAT_VERSION,
             got=version,
-            fix="pip install --upgrade rela-zoo",
+            fix=f"a newer rela-zoo: {install_command()}",
         )
     size, wanted = header.file_size, header.data_start + end
     if too_large or size != wanted:

@@ -176,4 +176,4 @@ class Store:
 
 def is_large(path: str, size: int) -> bool:
     """Which files go to large file storage: by extension as in .gitattributes, and by size."""
-    return path.endswith((".safetensors", ".png", ".bin", ".jsonl")) or size > 10 * 1024 * 1024
+    return path.endswith((".safetensors", ".parquet", ".png", ".bin", ".jsonl")) or size > 10 * 1024 * 1024

@@ -28,7 +28,7 @@ def skip_unless_installed(name: str) -> None:
     except PackageNotFoundError:
         found = False
     if not found:
-        pytest.skip(f"not installed: {wanted.install_command}")
+        pytest.skip(f"not installed: {wanted.pip_command()}")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import CardData, EvalResult, ModelCardData
@@ -16,7 +16,8 @@ LIBRARY = "rela-zoo"
 # The order of keys is fixed here: another version of the client must not change the bytes of a card.
 _ORDER = [
     "license", "license_name", "license_link", "library_name", "pretty_name", "pipeline_tag", "tags", "datasets",
-    "base_model", "task_categories", "size_categories", "source_datasets", "metrics",
+    "base_model", "task_categories", "size_categories", "source_datasets", "configs", "dataset_info", "metrics",
+    "rela_zoo",
 ]  # fmt: skip
 
 # Ours → the Hub's. `not-applicable` (an untrained network has no weights to license) is left out.
@@ -55,7 +56,7 @@ def model_metadata(
     measured: Sequence[Measurement] = (),
     *,
     base_model: str | None = None,
-    datasets: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> ModelCardData:
     """The head of a model card.
 
@@ -63,7 +64,7 @@ def model_metadata(
         spec: the entry.
         measured: numbers about this prior; those on a data set of the Hub become its `model-index`.
         base_model: repository the weights come from; by default that of the entry.
-        datasets: further data sets of the Hub, such as the published embeddings.
+        more: keys of this package's own.
     """
     numbers = [one for one in measured if one.prior == spec.id and one.hub_dataset and one.value is not None]
     results = [
@@ -82,9 +83,10 @@ def model_metadata(
         library_name=LIBRARY,
         pipeline_tag="image-feature-extraction",
         tags=[*HUB_TAGS, *(["timm"] if spec.family == "timm" and spec.has_weights else [])],
-        datasets=[*dict.fromkeys([*trained_on(spec), *datasets])] or None,
+        datasets=trained_on(spec) or None,  # what it was trained on, and nothing else
         base_model=base_model or spec.repo,
         metrics=[*dict.fromkeys(one.metric for one in numbers)] or None,
         eval_results=results or None,
         model_name=spec.id if results else None,
+        **(more or {}),
     )

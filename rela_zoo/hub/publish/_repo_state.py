@@ -31,6 +31,7 @@ class RepoState:
         card: text of README.md.
         tags: name → commit.
         pulls: reference of a pull request → its commit, newest first.
+        folder: of this commit, in a mirror; None on the Hub.
     """
 
     repo: str
@@ -42,6 +43,7 @@ class RepoState:
     card: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     pulls: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def version(self) -> dict[str, tuple[str, int]]:
@@ -70,6 +72,16 @@ def read_state(api: HfApi, repo: str, kind: Kind, revision: str | None = None) -
             found.tags = {one.name: one.target_commit for one in refs.tags}
             pulls = {one.ref: one.target_commit for one in refs.pull_requests or []}
             found.pulls = dict(sorted(pulls.items(), key=lambda one: -int(one[0].rpartition("/")[2]))[:_PULLS])
+    read_texts(found)
+    return found
+
+
+def read_texts(found: RepoState) -> None:
+    """Manifest and card of a state with a tree, as far as they can be read.
+
+    Raises:
+        HubError: the card can't be had.
+    """
     if MANIFEST in found.tree:
         try:
             found.manifest = Manifest.parse(fetch_text(found, MANIFEST).read_bytes())
@@ -77,13 +89,14 @@ def read_state(api: HfApi, repo: str, kind: Kind, revision: str | None = None) -
             found.manifest = None  # somebody else's file, or an old format: replaced as a whole
     if CARD in found.tree:
         found.card = fetch_text(found, CARD).read_text(encoding="utf-8", errors="replace")
-    return found
 
 
 def fetch_text(state: RepoState, path: str) -> Path:
-    """One small file of a repository at its commit, checked against the Hub's own digest.
+    """One small file of a repository at its commit, on the Hub checked against its own digest.
 
     Raises:
         HubError: too large, out of reach, or other bytes.
     """
+    if state.folder is not None:
+        return state.folder / path
     return fetch_file(state.repo, path, state.commit, state.kind, limit=_MAX_TEXT_BYTES)

@@ -1,4 +1,4 @@
-"""The two repositories as they should be: embeddings with their card; entry, weights, transports, figure, example."""
+"""What one call brings, and the model repository as it should be: entry, weights, transports, figure, example."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 import yaml
 
 from rela_zoo._io.digest import file_sha256
-from rela_zoo.embeddings import INDEX, read_index
+from rela_zoo._io.text import format_bytes
 from rela_zoo.errors import HubError
-from rela_zoo.hub.cards import CardContext, Measurement, dataset_card, model_card
+from rela_zoo.hub.cards import CardContext, Measurement, PublishedRows, card_head, model_card, read_facts
 from rela_zoo.hub.publish._check_artefacts import Embedded, dataset_facts
 from rela_zoo.hub.publish._kept import facts_comment
 from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
 from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
 from rela_zoo.hub.publish._showcase import example, spectrum_figure
+from rela_zoo.hub.publish._timm_config import TIMM_CONFIG, timm_config
 from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
 from rela_zoo.prior import identity_digest
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
-from rela_zoo.remote import ManifestEntry
 from rela_zoo.transport import PriorTransport, TargetTransport, fit_transport
 
 FIGURE, EXAMPLE = "figure.png", "example.py"
@@ -50,6 +50,7 @@ class Contribution:
         dataset_repo: of the embeddings.
         source: the prior.
         embedded: embeddings, by data set.
+        columns: labels and splits that are published with them, by data set.
         transports: target transports with their files, by data set.
         between: transports to other priors with their files, by data set and the other's name.
         notes: Markdown for the card.
@@ -65,6 +66,7 @@ class Contribution:
     embedded: Mapping[str, Embedded]
     transports: Mapping[str, tuple[TargetTransport, Path]]
     between: Mapping[tuple[str, str], tuple[PriorTransport, Path]] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     notes: str = ""
     measured: Sequence[Measurement] = ()
     source_datasets: Sequence[str] = ()
@@ -89,56 +91,6 @@ class Contribution:
                     stats = fit_transport(embedded.table, progress=False).stats
                 spectra[name] = (stats.rows, stats.explained_variance_ratio)
         return spectrum_figure(self.source.spec.id, spectra) if spectra else None
-
-
-def embeddings_repository(given: Contribution, remote: RepoState) -> DesiredRepo:
-    """The data-set repository; folders of other data sets stay, unless they are replaced.
-
-    Raises:
-        HubError: a folder that is there can't be read.
-    """
-    files = [
-        Upload(f"{name}/{file}", one.table.path / file)
-        for name, one in sorted(given.embedded.items())
-        for file in one.files
-    ]
-    if given.source.packaged:
-        files += given.transport_files()
-    listed = {name: dataset_facts(name, one.table.info) for name, one in given.embedded.items()}
-    kept: dict[str, ManifestEntry] = {}
-    old = remote.manifest.files if remote.manifest and not given.replace else {}
-    for path, record in old.items():
-        name, _, file = path.partition("/")
-        if name in given.embedded or not file or path not in remote.tree or path in {one.path for one in files}:
-            continue
-        if name == "transports" and _is_stale(path, given, old):
-            continue
-        kept[path] = record
-        if file == INDEX:
-            index = fetch_text(remote, path)
-            if file_sha256(index) != record.sha256:
-                raise HubError(
-                    f"{path} of {remote.repo} is not as its manifest says", expected=record.sha256,
-                    got=file_sha256(index), fix="--replace publishes without what is there now",
-                )  # fmt: skip
-            listed[name] = dataset_facts(name, read_index(index.parent))
-    tables = [listed[name] for name in sorted(listed)]
-    card = dataset_card(
-        given.source.spec,
-        tables,
-        repo=remote.repo,
-        model_repo="" if given.source.packaged else given.repo,
-        sources=given.source_datasets,
-        transports=[path for path in (*kept, *(one.path for one in files)) if path.startswith("transports/")],
-    )
-    return DesiredRepo(remote.repo, "dataset", files, seal_card(card), kept)
-
-
-def _is_stale(path: str, given: Contribution, old: Mapping[str, ManifestEntry]) -> bool:
-    """Whether a transport that is there was fitted on rows that are replaced now."""
-    name = Path(path).stem
-    before = old.get(f"{name}/{INDEX}")
-    return name in given.embedded and (before is None or before.sha256 != given.embedded[name].index_sha256)
 
 
 def index_listing(given: Contribution, commit: str) -> dict[str, Any]:
@@ -289,7 +241,9 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
     with_figure = given.figure is not None or FIGURE in kept
     loadable = spec.family != "external" and (spec.source != "local" or WEIGHTS_FILE in {one.path for one in files})
     files.append(Upload(EXAMPLE, example(remote.repo, read_back, loadable=loadable).encode()))
-    embedded = [name for name, one in held.items() if one.get("embeddings")]
+    rows = _published_rows(given, held, remote)
+    timm = timm_config(source.spec, source.weights) if source.weights is not None and given.upload_weights else None
+    files += [Upload(TIMM_CONFIG, timm)] if timm is not None else []
     card = model_card(
         _for_card(given, read_back),
         notes=given.notes,
@@ -297,8 +251,8 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
         context=CardContext(
             name=f"hf://{remote.repo}@COMMIT",
             base_model=source.base_model,
-            datasets=[given.dataset_repo] if embedded else [],
-            contents=_listing(given, held, with_figure),
+            rows=rows,
+            contents=_listing(given, held, rows, with_figure, with_timm=timm is not None),
             weights=_weights_text(given),
         ),
     )
@@ -322,7 +276,23 @@ def _weights_text(given: Contribution) -> str:
     return f"this repository, `{WEIGHTS_FILE}`" if given.upload_weights else "not published; the hash says which"
 
 
-def _listing(given: Contribution, held: Mapping[str, Mapping[str, Any]], with_figure: bool) -> str:
+def _published_rows(
+    given: Contribution, held: Mapping[str, Mapping[str, Any]], remote: RepoState
+) -> dict[str, PublishedRows]:
+    """Sizes of all embeddings: of those given now, and of others as the card in force says them."""
+    found = dict(read_facts(card_head(remote.card or "")).datasets)
+    for name, one in given.embedded.items():
+        found[name] = PublishedRows(one.table.info.rows, dataset_facts(name, one.table.info, None).bytes)
+    return {name: one for name, one in found.items() if held.get(name, {}).get("embeddings")}
+
+
+def _listing(
+    given: Contribution,
+    held: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, PublishedRows],
+    with_figure: bool,
+    with_timm: bool,
+) -> str:
     """Markdown about the rest of the repository."""
     lines = ["## In this repository", ""]
     if given.source.weights is not None:
@@ -331,11 +301,14 @@ def _listing(given: Contribution, held: Mapping[str, Mapping[str, Any]], with_fi
             if given.upload_weights
             else "- no weights: they are not published"
         )
+    if with_timm:
+        lines.append(f'- `{TIMM_CONFIG}`: timm\'s own, for `timm.create_model("hf-hub:{given.repo}", pretrained=True)`')
     for name, one in held.items():
         if at := one.get("embeddings"):
             lines.append(
                 f"- embeddings of `{name}`: "
                 f"[{at['repo']}](https://huggingface.co/datasets/{at['repo']}), folder `{at['path']}`"
+                + (f"; {rows[name].rows:,} rows, {format_bytes(rows[name].bytes)}" if name in rows else "")
             )
         if at := one.get("transport"):
             lines.append(f"- target transport for `{name}`: `{at['path']}`")
@@ -346,8 +319,8 @@ def _listing(given: Contribution, held: Mapping[str, Mapping[str, Any]], with_fi
         f"- `{EXAMPLE}`: a worked example; `python {EXAMPLE}` runs as it is",
         "- `rela_zoo.json`: size and sha256 of every file",
         "",
-        "`COMMIT` above is the full commit of the version you want: 40 digits, from this page's history. Names on "
-        "the Hub are always pinned.",
+        "`COMMIT` above is the full commit of the version you want, 40 digits: `rela-zoo pull` prints that of the "
+        "newest (or of a tag, `@v1`), and this page's history has all. In a run names on the Hub are always pinned.",
         "",
     ]
     if with_figure:

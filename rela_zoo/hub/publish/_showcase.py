@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from rela_zoo._io.install import install_command
 from rela_zoo.registry import PriorSpec
 
-_HEAD = '''"""{title}: how to use it. Needs `pip install rela-zoo`; run: python example.py [COMMIT]"""
+_HEAD = '''"""{title}: how to use it.
+
+Needs rela-zoo: {install}; run: python example.py [COMMIT]
+"""
 
 import sys
 
@@ -73,7 +77,7 @@ def example(repo: str, spec: PriorSpec, *, loadable: bool) -> str:
     else:
         body = _ENTRY
     title = spec.title.replace('"', "'").replace("\\", "/")
-    return _HEAD.format(title=title, repo=repo, imports="\n".join(imports)) + body
+    return _HEAD.format(title=title, repo=repo, install=install_command(), imports="\n".join(imports)) + body
 
 
 def spectrum_figure(title: str, spectra: Mapping[str, tuple[int, tuple[float, ...]]]) -> bytes:

@@ -66,6 +66,16 @@ def test_commands_of_a_stranger(writer: Any, home: Any, send: Any, monkeypatch: 
     monkeypatch.delenv("HF_TOKEN")
     found = json.loads(runner.invoke(app, ["search", "--json"], catch_exceptions=False).stdout)
     assert [(one["repo"], one["name"], one["licence"]) for one in found] == [("org/home-made", "home-made", "mit")]
+    assert (found[0]["title"], found[0]["dim"], found[0]["datasets"]["zoo"]["rows"]) == (
+        "A ResNet-8 of one's own",
+        64,
+        20,
+    )
+    for words, there in (("ResNet-8", 1), ("zoo own", 1), ("nothing-of-the-kind", 0)):
+        listed = json.loads(runner.invoke(app, ["search", words, "--json"], catch_exceptions=False).stdout)
+        assert len(listed) == there, words
+    said_of_it = runner.invoke(app, ["search", "home"], catch_exceptions=False).stdout
+    assert "embeddings of zoo: 20 rows" in said_of_it
     command = ["pull", "home-made", "--dataset", "zoo", "--weights", "--json"]
     facts = json.loads(runner.invoke(app, command, catch_exceptions=False).stdout)
     assert Path(facts["weights"]).read_bytes() == home.weights.read_bytes()
@@ -73,6 +83,34 @@ def test_commands_of_a_stranger(writer: Any, home: Any, send: Any, monkeypatch: 
     fetch = ["fetch", "demo", "rela=home-made", f"data.train_path={home.images}"]
     assert runner.invoke(app, fetch, catch_exceptions=False).exit_code == 0
     assert "published in org/home-made-embeddings" in str(said)
+
+
+def test_a_repository_a_tag_or_a_page_is_resolved_to_a_commit_that_is_said(
+    writer: Any, send: Any, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = send()
+    second = send(notes="## More\n")
+    assert first.name != second.name
+    page = "https://huggingface.co/org/home-made"
+    for name, address in (
+        ("hf://org/home-made", second.name), (page, second.name), (f"{page}/tree/v1", first.name),
+        ("hf://org/home-made@v1", first.name), (first.name, first.name),
+    ):  # fmt: skip
+        said.clear()
+        pulled = pull(name)
+        assert pulled.name == address
+        assert (f"{name} is {address}" in str(said)) == (name != address)
+    for name in ("hf://org/home-made@v9", "hf://org/nothing"):
+        with pytest.raises(HubError, match="which commit"):
+            pull(name)
+    text = runner.invoke(app, ["pull", "hf://org/home-made", "--dataset", "zoo"], catch_exceptions=False).stdout
+    assert f"rela.prior={second.name}" in text
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="without a network"):
+        pull("hf://org/home-made")
+    assert pull(second.name).embeddings is not None
 
 
 def test_damaged_weights_are_fetched_again_when_the_prior_is_loaded(writer: Any, home: Any, send: Any) -> None:

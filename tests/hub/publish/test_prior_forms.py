@@ -266,3 +266,21 @@ def test_no_room_for_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(WeightsError, match="TMPDIR"):
         write_safetensors(tmp_path / "w.safetensors", {"x": torch.zeros(3)})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("classes", [0, 5])
+def test_plain_timm_loads_a_published_timm_prior(writer: Any, tmp_path: Path, classes: int) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("resnet18", num_classes=classes).state_dict(), tmp_path / "w.safetensors")
+    details = Details(id="mine", licence="mit", input_size=64, resize=72, mean=(0.1, 0.2, 0.3))
+    done = publish("org/mine", timm="resnet18", weights=tmp_path / "w.safetensors", details=details)
+    network = timm.create_model(f"hf-hub:org/mine@{done.commit}", pretrained=True).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        features = network.forward_head(network.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(features, load_prior(done.name)(images))
+    assert network.num_classes == classes
+    config = timm.data.resolve_data_config(network.pretrained_cfg)
+    assert (config["input_size"], config["mean"], config["crop_pct"]) == ((3, 64, 64), (0.1, 0.2, 0.3), 64 / 72)

@@ -54,7 +54,8 @@ def test_everything_arrives_in_one_commit_a_repository(writer: Any, home: Any, s
         "rela_zoo.json", "transports/zoo.safetensors",
     }  # fmt: skip
     assert set(data(writer).head.files) == {
-        ".gitattributes", "README.md", "rela_zoo.json", "zoo/ids.jsonl", "zoo/index.json", "zoo/shard-00000.safetensors"
+        ".gitattributes", "README.md", "rela_zoo.json", "zoo/ids.jsonl", "zoo/index.json",
+        "zoo/rows-00000-of-00001.parquet", "zoo/shard-00000.safetensors",
     }  # fmt: skip
     check_manifest(model(writer))
     check_manifest(data(writer))

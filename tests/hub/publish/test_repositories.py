@@ -45,7 +45,14 @@ def test_the_cards_are_what_the_hub_asks_for(writer: Any, home: Any, send: Any) 
     assert {"rela-zoo", "rela-prior"} <= set(meta["tags"])
     assert (meta["license"], meta["base_model"]) == ("mit", "org/base")
     assert meta["pipeline_tag"] == "image-feature-extraction"
-    assert meta["datasets"] == ["org/home-made-embeddings"]
+    assert "datasets" not in meta, "what it was trained on, and nothing else"
+    size = sum((home.embeddings / name).stat().st_size for name in ("ids.jsonl", "shard-00000.safetensors"))
+    assert meta["rela_zoo"] == {
+        "title": "A ResNet-8 of one's own", "dim": 64, "datasets": {"zoo": {"rows": 20, "bytes": size}}
+    }  # fmt: skip
+    assert "pip install PATH/TO/rela_zoo " in text
+    assert "rela-zoo pull hf://org/home-made --dataset zoo" in text
+    assert "folder `zoo`; 20 rows, " in text
     assert meta["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
     assert "this repository, `model.safetensors`" in text
     assert "https://arxiv.org/abs/2405.14669" in text
@@ -54,6 +61,7 @@ def test_the_cards_are_what_the_hub_asks_for(writer: Any, home: Any, send: Any) 
     found = yaml.safe_load(about.split("---\n")[1])
     assert found["source_datasets"] == ["org/zoo"]
     assert found["size_categories"] == ["n<1K"]
+    assert "image" not in found["tags"], "that would make it a data set of images"
     assert [one.id for one in HfApi().list_models(filter="rela-prior")] == ["org/home-made"]
 
 
