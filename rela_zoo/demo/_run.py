@@ -13,13 +13,13 @@ import numpy as np
 
 from rela_zoo._io.files import atomic_path, atomic_write
 from rela_zoo._io.log import logger, speak
-from rela_zoo.demo._bar import Bar
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._figure import draw
 from rela_zoo.demo._report import Row, environment, print_table, write_results
 from rela_zoo.demo._student import HeldOut, Watch, read_held_out, score, score_table
 from rela_zoo.embeddings import embed
 from rela_zoo.hosts.builtin.compose import compose
+from rela_zoo.hosts.builtin.progress import TrainingProgress
 from rela_zoo.hosts.builtin.train import initial_method, train
 from rela_zoo.prior import load_prior
 from rela_zoo.registry import prior_spec
@@ -174,7 +174,7 @@ def _finished(training: Training, cfg: dict[str, Any], output: Path) -> tuple[Ro
 
 def _train(training: Training, cfg: dict[str, Any], output: Path, held_out: HeldOut) -> tuple[Row, np.ndarray]:
     watch = Watch(held_out, every=max(1, cfg["max_epochs"] // 3), draws=_DRAWS)
-    result = train(cfg, callbacks=[watch, Bar()])
+    result = train(cfg, callbacks=[watch, TrainingProgress()])
     method: Any = result.method
     scores = score(method.backbone, held_out, draws=_DRAWS)
     row = Row.of_scores(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from typing import Any
 
 import torch
@@ -14,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from rela_zoo.data.datasets import ImageDataset
 from rela_zoo.data.views import build_views, validation_transform
 from rela_zoo.engine import StagedDataset, SubsetSampler
-from rela_zoo.hosts.builtin._callbacks import EpochLines
 from rela_zoo.hosts.builtin._images import RawImages
 from rela_zoo.hosts.builtin.config import as_plain, count_devices, normalisation
+from rela_zoo.hosts.builtin.progress import TrainingProgress
 from rela_zoo.selection.subset import EpochSubset
 
 
@@ -76,12 +75,8 @@ def make_trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> 
         "callbacks": callbacks,
     }
     if settings.get("enable_progress_bar", True):
-        from lightning.pytorch.callbacks import TQDMProgressBar
-
-        # Without a terminal each refresh is a line of its own.
-        rate = 1 if sys.stderr.isatty() else 0
-        settings["enable_progress_bar"] = rate > 0
-        callbacks += [TQDMProgressBar(refresh_rate=rate)] if rate else [EpochLines()]
+        callbacks.append(TrainingProgress())
+    settings["enable_progress_bar"] = False
     # Packages may add callbacks to every Trainer of an environment, as stable-pretraining does: bars, files, trackers.
     known = {id(one) for one in callbacks}
     trainer = Trainer(**settings)

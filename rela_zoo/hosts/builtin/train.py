@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from omegaconf import DictConfig
 
-from rela_zoo._io.log import logger
+from rela_zoo._io.log import logger, speak
 from rela_zoo._io.memory import keep_freed_memory
 from rela_zoo.engine import RelaPlan, SubsetSampler
 from rela_zoo.hosts.builtin._callbacks import Chance, Ranks, seed_all
@@ -164,6 +164,7 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         >>> result.steps, result.samples_seen
         (3, 48)
     """
+    speak()
     data = check(cfg)
     if not torch.cuda.is_available():
         keep_freed_memory()
