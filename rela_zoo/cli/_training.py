@@ -75,7 +75,7 @@ def pretrain(
     if print_config:
         from omegaconf import OmegaConf
 
-        typer.echo(OmegaConf.to_yaml(cfg), nl=False)
+        typer.echo(OmegaConf.to_yaml(cfg, resolve=True), nl=False)
         return
     speak("stdout")
     silence_lightning()

@@ -15,6 +15,7 @@ from rela_zoo._io.fields import Fix, Problems, Section, Whole, one_of
 from rela_zoo.data.statistics import NUM_CLASSES
 from rela_zoo.data.view_config import View
 from rela_zoo.errors import Problem
+from rela_zoo.networks.names import RESNETS
 
 # Sections of solo-learn's that mean nothing here and are left alone.
 IGNORED = ("wandb", "dali", "auto_umap", "hydra")
@@ -62,6 +63,16 @@ class Backbone(_Part):
 
     name: Any
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    # Of a ResNet: imagenet, 7×7 and max-pooling; cifar, 3×3 and none. null goes by data set and size of the images.
+    stem: Literal["imagenet", "cifar"] | None = None
+
+    @field_validator("stem")
+    @classmethod
+    def _of_a_resnet(cls, stem: str | None, info: ValidationInfo) -> str | None:
+        name = info.data.get("name")
+        if stem is not None and name not in RESNETS:
+            raise Problems([Problem("", f"null for {name}, which has its own stem", repr(stem), "set {key}=null")])
+        return stem
 
 
 class Data(_Part):
@@ -210,6 +221,12 @@ class HostView(View):
     """A view, whose number must be said here."""
 
     num_crops: Annotated[int, Field(ge=1, description="an integer ≥ 1"), Fix("give the view a num_crops")]
+    # auto: `image_size`, or what suits the data; half: of that.
+    crop_size: Annotated[  # type: ignore[assignment]
+        Annotated[int, Field(ge=1)] | Literal["auto", "half"],
+        Field(description="an integer ≥ 1, auto or half"),
+        Fix("give the view a crop_size"),
+    ]
 
 
 class HostConfig(_Part):
@@ -226,6 +243,12 @@ class HostConfig(_Part):
         list[HostView], Field(min_length=1, description="a list of views"), Fix("see conf/augmentations of the package")
     ]
     max_epochs: _Count
+    # Side of the large crops whose crop_size is auto, in pixels; auto takes what suits the data.
+    image_size: Annotated[
+        Annotated[Whole, Field(ge=8)] | Literal["auto"],
+        Field(description="an integer ≥ 8, or auto"),
+        Fix("set {key}=224, or auto"),
+    ] = "auto"
     # Checked against the machine.
     devices: Any = "1"
     num_nodes: _Count = 1

@@ -43,6 +43,7 @@ from rela_zoo.hosts.builtin.config import (
     run_identity,
 )
 from rela_zoo.hosts.builtin.methods import METHODS
+from rela_zoo.hosts.builtin.sizes import describe
 from rela_zoo.hosts.lightning import FiniteLosses
 
 log = logger(__name__)
@@ -134,7 +135,7 @@ def initial_method(cfg: Any) -> LightningModule:
         ConfigError: with every problem of the configuration.
     """
     data = check(cfg)
-    whole = resolve_config(fill_defaults(as_plain(cfg)), len(data.train.classes))
+    whole = resolve_config(fill_defaults(data.config), len(data.train.classes))
     seed_all(whole.seed, 0)
     return build_method(whole, data.plan)
 
@@ -168,9 +169,10 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     data = check(cfg)
     if not torch.cuda.is_available():
         keep_freed_memory()
-    given = fill_defaults(as_plain(cfg))
+    given = fill_defaults(data.config)
     whole = resolve_config(given, len(data.train.classes))
     _say_what_is_not_heeded(as_plain(cfg), as_plain(whole))
+    log.info(describe(as_plain(cfg), as_plain(whole), data.train.source))
     folder = Path(str(whole.checkpoint.dir)).expanduser() / whole.method / f"{whole.name}-{run_digest(given)}"
     resume = _resume_path(whole, folder)
     if resume is not None:
