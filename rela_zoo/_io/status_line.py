@@ -57,7 +57,9 @@ class StatusLine:
 
         text = TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
         # Messages on stdout are shown above the line, too.
-        self._bar = Progress(BarColumn(bar_width=12), TaskProgressColumn(), text, console=Console(stderr=True))
+        self._bar = Progress(
+            BarColumn(bar_width=12), TaskProgressColumn(), text, console=Console(stderr=True), refresh_per_second=2
+        )
         self._task = self._bar.add_task("", total=1.0, line="")
         self._bar.start()
 

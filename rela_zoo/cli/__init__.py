@@ -56,6 +56,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_publish",
     "_subset",
     "_training",
+    "_report",
     "_export",
     "_evaluate",
     "_solo_learn",

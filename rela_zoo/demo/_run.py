@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from rela_zoo._io.environment import environment
 from rela_zoo._io.files import atomic_path, atomic_write
 from rela_zoo._io.log import logger, speak
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._figure import draw
-from rela_zoo.demo._report import Row, environment, print_table, write_results
+from rela_zoo.demo._report import Row, print_table, write_results
 from rela_zoo.demo._student import HeldOut, Watch, read_held_out, score, score_table
 from rela_zoo.embeddings import embed
 from rela_zoo.hosts.builtin.compose import compose
@@ -121,8 +122,10 @@ def run_demo(
     curves: dict[str, list[tuple[int, float]]] = {}
     for number, training in enumerate(planned, start=1):
         cfg = configs[training.name]
-        log.info(f"training {number} of {len(planned)}: {training.title}")
-        row, cloud = _finished(training, cfg, output) or _train(training, cfg, output, held_out)
+        kept = _finished(training, cfg, output)
+        state = " (done already)" if kept else ""
+        log.info(f"training {number} of {len(planned)}: {training.title}{state}")
+        row, cloud = kept or _train(training, cfg, output, held_out)
         rows.append(row)
         curves[training.title] = [(0, rows[0].few_label_accuracy), *((int(n), a) for n, a in row.curve)]
         features[training.title] = cloud

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
@@ -48,8 +49,8 @@ def val_loader(cfg: DictConfig, base: ImageDataset | None) -> DataLoader | None:
     return DataLoader(base, batch_size=cfg.optimizer.batch_size, num_workers=cfg.data.num_workers)
 
 
-def make_trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> Trainer:
-    """Lightning's Trainer by the keys of the configuration that it knows, with these callbacks and no others."""
+def make_trainer(cfg: DictConfig, processes: int, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """Lightning's Trainer by the keys of the configuration that it knows, with these callbacks and loggers alone."""
     plain = as_plain(cfg)
     accepted = inspect.signature(Trainer.__init__).parameters
     settings = {key: value for key, value in plain.items() if key in accepted}
@@ -70,7 +71,7 @@ def make_trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> 
         "devices": devices,
         "strategy": strategy,
         "accumulate_grad_batches": settings["accumulate_grad_batches"] or 1,
-        "logger": False,
+        "logger": loggers or False,
         "enable_checkpointing": False,
         "callbacks": callbacks,
     }

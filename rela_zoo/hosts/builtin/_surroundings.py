@@ -121,7 +121,7 @@ def ignored(given: Mapping[str, Any], method_keys: Iterable[str]) -> list[str]:
         method_keys: of `method_kwargs`, that the method takes.
     """
     found = [key for key in _SET_HERE if given.get(key) not in (None, False)]
-    for section in ("wandb", "dali", "auto_umap"):
+    for section in ("dali", "auto_umap"):
         values = given.get(section)
         if isinstance(values, Mapping) and values.get("enabled"):
             found.append(f"{section}.enabled")

@@ -14,6 +14,7 @@ from rela_zoo.data import ParquetSource, undecodable
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
 from rela_zoo.engine import RelaPlan, left_out_of
 from rela_zoo.errors import ConfigError, HubError, Problem
+from rela_zoo.hosts.builtin._loggers import missing_packages
 from rela_zoo.hosts.builtin._surroundings import launcher, method_values, places, trainer_values
 from rela_zoo.hosts.builtin.config import as_plain, count_devices, fill_defaults
 from rela_zoo.hosts.builtin.methods import METHODS
@@ -141,6 +142,7 @@ class _Check:
         path = self.get("resume_from_checkpoint")
         if path is not None and not Path(str(path)).expanduser().is_file():
             self.wrong("resume_from_checkpoint", "an existing checkpoint", "name one, or set auto_resume.enabled=true")
+        self.problems += missing_packages(self.whole)
         if not self.flawed("checkpoint") and not self.flawed("data"):
             self.problems += places(self.whole)
 

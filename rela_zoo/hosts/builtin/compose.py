@@ -154,6 +154,7 @@ def silence_lightning() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")

@@ -23,6 +23,9 @@ _NOT_DECISIVE = (
     "image_size",
     "enable_progress_bar",
     "log_every_n_steps",
+    "logs",
+    "wandb",
+    "trackio",
     *IGNORED,
 )
 

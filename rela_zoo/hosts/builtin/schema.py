@@ -18,7 +18,7 @@ from rela_zoo.errors import Problem
 from rela_zoo.networks.names import RESNETS
 
 # Sections of solo-learn's that mean nothing here and are left alone.
-IGNORED = ("wandb", "dali", "auto_umap", "hydra")
+IGNORED = ("dali", "auto_umap", "hydra")
 
 _SUCH = Fix("set {key} to such a number")
 _Least0 = Annotated[int | float, Field(ge=0, description="a number ≥ 0"), _SUCH]
@@ -201,6 +201,29 @@ class Checkpoint(_Part):
     keep_prev: bool = False
 
 
+class Logs(_Part):
+    """Files in the run's folder."""
+
+    csv: bool = True
+    tensorboard: bool = True
+
+
+class Wandb(_Part):
+    """Weights & Biases, by solo-learn's keys."""
+
+    enabled: bool = False
+    project: str | None = None
+    entity: str | None = None
+    offline: bool = False
+
+
+class Trackio(_Part):
+    """Trackio."""
+
+    enabled: bool = False
+    project: str | None = None
+
+
 class AutoResume(_Part):
     """Whether a run goes on from the checkpoint of an equal one."""
 
@@ -270,6 +293,9 @@ class HostConfig(_Part):
     performance: Performance = Performance()
     checkpoint: Checkpoint = Checkpoint()
     auto_resume: AutoResume = AutoResume()
+    logs: Logs = Logs()
+    wandb: Wandb = Wandb()
+    trackio: Trackio = Trackio()
     method_kwargs: MethodKwargs = MethodKwargs()
 
     @field_validator("augmentations")
