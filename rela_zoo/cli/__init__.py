@@ -60,6 +60,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_export",
     "_evaluate",
     "_solo_learn",
+    "_completion",
     "_hub",
     "_index",
 )

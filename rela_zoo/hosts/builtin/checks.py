@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rela_zoo._io.fields import did_you_mean
@@ -15,7 +14,13 @@ from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
 from rela_zoo.engine import RelaPlan, left_out_of
 from rela_zoo.errors import ConfigError, HubError, Problem
 from rela_zoo.hosts.builtin._loggers import missing_packages
-from rela_zoo.hosts.builtin._surroundings import launcher, method_values, places, trainer_values
+from rela_zoo.hosts.builtin._surroundings import (
+    launcher,
+    method_values,
+    missing_checkpoint,
+    places,
+    trainer_values,
+)
 from rela_zoo.hosts.builtin.config import as_plain, count_devices, fill_defaults
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.hosts.builtin.schema import HostConfig
@@ -139,9 +144,7 @@ class _Check:
         return count
 
     def paths(self) -> None:
-        path = self.get("resume_from_checkpoint")
-        if path is not None and not Path(str(path)).expanduser().is_file():
-            self.wrong("resume_from_checkpoint", "an existing checkpoint", "name one, or set auto_resume.enabled=true")
+        self.problems += missing_checkpoint(self.whole)
         self.problems += missing_packages(self.whole)
         if not self.flawed("checkpoint") and not self.flawed("data"):
             self.problems += places(self.whole)

@@ -46,6 +46,8 @@ class TrainingProgress(Callback):
         self._where = place()
         self._line = StatusLine(self._where)
         self._loss: Tensor | None = None
+        # What was shown last.
+        self._mean: float | None = None
         self._losses = self._samples = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -96,10 +98,12 @@ class TrainingProgress(Callback):
         now, step, total = time.monotonic(), trainer.global_step, trainer.estimated_stepping_batches
         if (stage := self._stage_of(module)) != self._stage:
             # The stages differ in speed.
-            self._stage, self._stage_since, self._stage_from, self._rate = stage, now, step, None
+            self._stage, self._stage_since, self._stage_from, self._rate, self._mean = stage, now, step, None, None
         words = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", stage]
         if self._loss is not None:
-            words.append(f"loss {float(self._loss) / self._losses:.4g}")
+            self._mean = float(self._loss) / self._losses
+        if self._mean is not None:
+            words.append(f"loss {self._mean:.4g}")
         rho = module.rela.averages.get("rho") if stage == "accelerated" else None
         if rho is not None:
             words.append(f"ρ {float(rho):.3f}")

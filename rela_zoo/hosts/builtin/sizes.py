@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rela_zoo.errors import Problem
+from rela_zoo.errors import Problem, RelaZooError
 from rela_zoo.networks.names import RESNETS, stem_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,24 @@ def half_size(size: int) -> int:
         (112, 48, 16)
     """
     return max(16, size // 2 // 16 * 16)
+
+
+def size_for(cfg: Mapping[str, Any]) -> tuple[int | None, str]:
+    """The size of the large crops by `image_size`, or by the data that a whole configuration names.
+
+    Returns:
+        The size, or None and why it can't be told.
+    """
+    from rela_zoo.data.datasets import DataProblem, open_dataset
+
+    if isinstance(size := cfg.get("image_size"), int):
+        return size, ""
+    try:
+        return suitable_size(*typical_size(open_dataset(cfg["data"], "train").source)), ""
+    except DataProblem as error:
+        return None, f"{error.problem.key} is {error.problem.got}"
+    except (KeyError, TypeError, RelaZooError) as error:
+        return None, str(error)
 
 
 def with_size(cfg: Mapping[str, Any], size: int) -> dict[str, Any]:
