@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 
 def home() -> Path:
@@ -41,3 +44,11 @@ def packaged_weights() -> Path:
 def packaged_configs() -> Path:
     """The folder of Hydra configurations shipped inside the package."""
     return Path(str(files("rela_zoo"))) / "conf"
+
+
+@lru_cache(maxsize=1)
+def rela_defaults() -> Mapping[str, Any]:
+    """Every key of `rela` with its default, from the one YAML that documents them."""
+    import yaml
+
+    return yaml.safe_load((packaged_configs() / "rela" / "default.yaml").read_text(encoding="utf-8"))

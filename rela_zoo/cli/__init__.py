@@ -56,9 +56,11 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_publish",
     "_subset",
     "_training",
+    "_report",
     "_export",
     "_evaluate",
     "_solo_learn",
+    "_completion",
     "_hub",
     "_index",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -43,6 +44,7 @@ def list_command(
     ready: Annotated[
         bool, typer.Option("--ready", help="Only those that load here and now, without a network.")
     ] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="All columns, for wide terminals.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the priors known by name, and which of them are ready here and now."""
@@ -74,10 +76,41 @@ def list_command(
             json.dumps([{**_as_dict(spec), "ready": state[spec.id]} for spec in specs], indent=2, ensure_ascii=False)
         )
         return
-    console = _console()
+    console = _console(wide=wide)
     if not specs:
         console.print("no prior fits these filters; `rela-zoo list` shows all")
         return
+    console.print(_wide_table(specs, state) if wide else _table(specs, state))
+    console.print(
+        f"{len(specs)} priors. `ready`: whether it loads here and now, without a network; `rela-zoo show NAME` says "
+        "more. Any timm architecture is also there untrained, as random-<architecture>.",
+        style="dim",
+    )
+    if wide:
+        console.print(
+            "`pin`: who vouches for the hash of the weights; `none` loads with a warning, and not at all when strict.",
+            style="dim",
+        )
+    else:
+        console.print("--wide adds other names, source, input size, licence and pin.", style="dim")
+
+
+def _ready(state: str) -> str:
+    return f"[{'green' if state == 'yes' else 'dim'}]{state}[/]"
+
+
+def _table(specs: list[PriorSpec], state: Mapping[str, str]) -> Table:
+    """What fits into 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("name", "ready", "dim"):
+        table.add_column(title, justify="right" if title == "dim" else "left", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for spec in specs:
+        table.add_row(spec.id, _ready(state[spec.id]), str(spec.dim or "?"), escape(spec.title))
+    return table
+
+
+def _wide_table(specs: list[PriorSpec], state: Mapping[str, str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("also", overflow="fold")
@@ -90,7 +123,7 @@ def list_command(
         table.add_row(
             spec.id,
             ", ".join(spec.aliases),
-            f"[{'green' if state[spec.id] == 'yes' else 'dim'}]{state[spec.id]}[/]",
+            _ready(state[spec.id]),
             spec.source,
             str(spec.dim or "?"),
             str(spec.preprocessing.input_size) if spec.preprocessing else "?",
@@ -98,13 +131,7 @@ def list_command(
             f"[{colour}]{_pin(spec)}[/]",
             escape(spec.title),
         )
-    console.print(table)
-    console.print(
-        f"{len(specs)} priors. `ready`: whether it loads here and now, without a network; `rela-zoo show NAME` says "
-        "more. `pin`: who vouches for the hash of the weights; `none` loads with a warning, and not "
-        "at all when strict. Any timm architecture is also there untrained, as random-<architecture>.",
-        style="dim",
-    )
+    return table
 
 
 def show_command(
@@ -173,10 +200,10 @@ def validate_command(
         raise typer.Exit(1)
 
 
-def _console() -> Console:
-    """A console that does not squeeze tables into 80 columns when its output is piped or kept."""
+def _console(*, wide: bool = True) -> Console:
+    """As wide as the terminal; where the output is piped or kept, 180 columns, or 80."""
     console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=180)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=180 if wide else 80)
 
 
 def _clashes_with_packaged(specs: list[PriorSpec], folder: Path) -> list[tuple[Path, str, str]]:

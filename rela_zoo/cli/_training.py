@@ -33,23 +33,27 @@ where it was stopped (auto_resume.enabled).
 """
 
 
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, +key=value, ~key", show_default=False)]
+ConfigName = Annotated[
+    str, typer.Option("--config-name", "-cn", help=f"One of: {', '.join(packaged_names())}; or a file's name.")
+]
+ConfigPath = Annotated[
+    Path | None, typer.Option("--config-path", "-cp", help="Folder of your own configurations.", show_default=False)
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("pretrain", help=_HELP, no_args_is_help=True, rich_help_panel="Training")(pretrain)
+    app.command("config", rich_help_panel="Training")(config)
     app.command("demo")(demo)
 
 
 def pretrain(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, +key=value, ~key", show_default=False)
-    ] = None,
-    config_name: Annotated[
-        str, typer.Option("--config-name", "-cn", help=f"One of: {', '.join(packaged_names())}; or a file's name.")
-    ] = "byol",
-    config_path: Annotated[
-        Path | None, typer.Option("--config-path", "-cp", help="Folder of your own configurations.", show_default=False)
-    ] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print what would be run, and stop.")] = False,
+    overrides: Overrides = None,
+    config_name: ConfigName = "byol",
+    config_path: ConfigPath = None,
+    print_config: Annotated[bool, typer.Option("--print-config", hidden=True)] = False,
     locked: Annotated[
         bool, typer.Option("--locked", help="Insist on the artefacts that the run's rela.lock names.")
     ] = False,
@@ -75,8 +79,11 @@ def pretrain(
     if print_config:
         from omegaconf import OmegaConf
 
-        typer.echo(OmegaConf.to_yaml(cfg), nl=False)
+        typer.echo(OmegaConf.to_yaml(cfg, resolve=True), nl=False)
         return
+    from rela_zoo.hosts.builtin.early import check_early
+
+    check_early(cfg)
     speak("stdout")
     silence_lightning()
     from rela_zoo.hosts.builtin.train import train
@@ -85,6 +92,32 @@ def pretrain(
     # Lightning starts the other processes of a machine with the same command.
     if ranks.is_first():
         typer.echo(result.summary(), err=True)
+
+
+def config(
+    overrides: Overrides = None,
+    config_name: ConfigName = "byol",
+    config_path: ConfigPath = None,
+) -> None:
+    """Print what `pretrain` with the same words would train: every key, with sizes and stem as the data want them.
+
+    The output is a configuration itself: keep it in a file, and train with --config-path and --config-name, or with
+    solo-learn.
+    """
+    from omegaconf import OmegaConf
+
+    from rela_zoo.hosts.builtin.config import as_plain, fill_defaults
+    from rela_zoo.hosts.builtin.sizes import leaves_size_open, size_for, with_size
+
+    cfg = compose(config_name, config_path, list(overrides or ()))
+    plain = as_plain(fill_defaults(cfg))
+    if leaves_size_open(plain):
+        size, why_not = size_for(plain)
+        if size is None:
+            typer.echo(f"note: sizes are left to the data, which can't be looked at: {why_not}", err=True)
+        else:
+            plain = with_size(plain, size)
+    typer.echo(OmegaConf.to_yaml(OmegaConf.create(plain)), nl=False)
 
 
 def demo(

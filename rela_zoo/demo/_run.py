@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from rela_zoo._io.environment import environment
 from rela_zoo._io.files import atomic_path, atomic_write
 from rela_zoo._io.log import logger, speak
-from rela_zoo.demo._bar import Bar
 from rela_zoo.demo._digits import write_digits
 from rela_zoo.demo._figure import draw
-from rela_zoo.demo._report import Row, environment, print_table, write_results
+from rela_zoo.demo._report import Row, print_table, write_results
 from rela_zoo.demo._student import HeldOut, Watch, read_held_out, score, score_table
 from rela_zoo.embeddings import embed
 from rela_zoo.hosts.builtin.compose import compose
+from rela_zoo.hosts.builtin.progress import TrainingProgress
 from rela_zoo.hosts.builtin.train import initial_method, train
 from rela_zoo.prior import load_prior
 from rela_zoo.registry import prior_spec
@@ -121,8 +122,10 @@ def run_demo(
     curves: dict[str, list[tuple[int, float]]] = {}
     for number, training in enumerate(planned, start=1):
         cfg = configs[training.name]
-        log.info(f"training {number} of {len(planned)}: {training.title}")
-        row, cloud = _finished(training, cfg, output) or _train(training, cfg, output, held_out)
+        kept = _finished(training, cfg, output)
+        state = " (done already)" if kept else ""
+        log.info(f"training {number} of {len(planned)}: {training.title}{state}")
+        row, cloud = kept or _train(training, cfg, output, held_out)
         rows.append(row)
         curves[training.title] = [(0, rows[0].few_label_accuracy), *((int(n), a) for n, a in row.curve)]
         features[training.title] = cloud
@@ -174,7 +177,7 @@ def _finished(training: Training, cfg: dict[str, Any], output: Path) -> tuple[Ro
 
 def _train(training: Training, cfg: dict[str, Any], output: Path, held_out: HeldOut) -> tuple[Row, np.ndarray]:
     watch = Watch(held_out, every=max(1, cfg["max_epochs"] // 3), draws=_DRAWS)
-    result = train(cfg, callbacks=[watch, Bar()])
+    result = train(cfg, callbacks=[watch, TrainingProgress()])
     method: Any = result.method
     scores = score(method.backbone, held_out, draws=_DRAWS)
     row = Row.of_scores(

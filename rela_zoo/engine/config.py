@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, ValidationInfo, field_validator
 
 from rela_zoo._io.fields import Fix, PathText, Problems, Section
-from rela_zoo._io.paths import packaged_configs
+from rela_zoo._io.paths import rela_defaults as rela_defaults
 from rela_zoo._io.validation import placed, validate, within
 from rela_zoo.data.view_config import View
 from rela_zoo.errors import ConfigError, Problem
@@ -167,12 +165,6 @@ class RelaConfig(Section):
 
 def _listed(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if value is None else (value,) if isinstance(value, str) else value
-
-
-@lru_cache(maxsize=1)
-def rela_defaults() -> Mapping[str, Any]:
-    """Every key of `rela` with its default, from the one YAML that documents them."""
-    return yaml.safe_load((packaged_configs() / "rela" / "default.yaml").read_text(encoding="utf-8"))
 
 
 def parse_rela(section: Any) -> RelaConfig:

@@ -52,6 +52,8 @@ class SubsetSampler(DistributedSampler):
         self.num_replicas, self.rank = num_replicas, rank
         self.drop_last, self.shuffle, self.seed = True, True, subset.seed
         self.epoch = 0
+        # (m,) int64, what was drawn for the epoch under way, for all ranks in turn; None before the first.
+        self.drawn: Tensor | None = None
         self._own_from_batch: int | None = None
         self._weights: Tensor | None = None
         smallest = len(subset) if subset.counts is None else min(subset.counts)
@@ -83,7 +85,7 @@ class SubsetSampler(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         epoch, n = self.epoch, self.subset.n
         draw, total = self.subset.draw(epoch), self.length(epoch) * self.num_replicas
-        self._weights = None
+        self._weights, self.drawn = None, draw.indices[:total]
         if draw.weights is not None:
             self._weights = torch.zeros(n)
             self._weights[draw.indices] = draw.weights

@@ -35,7 +35,7 @@ def register_rela_group(*, default: bool = True) -> list[str]:
     """
     from hydra.core.config_store import ConfigStore
 
-    from rela_zoo.engine.config import rela_defaults
+    from rela_zoo._io.paths import rela_defaults
 
     store = ConfigStore.instance()
     names = ["default", *group_names()]

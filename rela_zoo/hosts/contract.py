@@ -284,6 +284,8 @@ class RelaMixin(_Contract):
             if accelerated:
                 self._after_accelerated()
                 self.log_dict(self._rela_run.metrics())
+            if values := self._rela_run.bar():
+                self.log_dict(values, prog_bar=True, logger=False)
 
     def _after_accelerated(self) -> None:
         """What is to be done after a batch of the accelerated stage, when all updates have been made."""

@@ -77,6 +77,7 @@ class HostTrainer(Protocol):
     fast_dev_run: Any
     log_every_n_steps: Any
     callbacks: Any
+    progress_bar_callback: Any
     datamodule: Any
     fit_loop: Any
 

@@ -13,7 +13,7 @@ from torch import nn
 from rela_zoo._io.files import atomic_path
 from rela_zoo._version import __version__
 from rela_zoo.errors import RelaZooError, WeightsError
-from rela_zoo.networks.backbones import RESNETS
+from rela_zoo.networks.names import RESNETS
 from rela_zoo.prior.trained_backbone import Backbone, read_backbone
 
 FORMATS = ("timm", "torchvision", "safetensors")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from rela_zoo.data.statistics import IMAGENET, NORMALISATION
 from rela_zoo.errors import WeightsError
-from rela_zoo.networks.backbones import RESNETS, SMALL_IMAGES, build_backbone, timm_name
+from rela_zoo.networks.backbones import build_backbone
+from rela_zoo.networks.names import RESNETS, stem_of, timm_name
 
 _PREFIX = "backbone."
 _BUILTIN = "rela_zoo_run"
@@ -152,12 +153,13 @@ def _architecture(path: Path, config: Mapping[str, Any], builtin: bool) -> tuple
             fix="publish its embeddings with --module MODULE:CALLABLE, which returns the network",
         )
     resnet = name in RESNETS
+    stem = (section.get("stem") if isinstance(section, dict) else None) or stem_of(dataset)
     if resnet:
         kwargs = {key: value for key, value in kwargs.items() if key != "zero_init_residual"}  # initial values only
     try:
         if resnet and kwargs:
             raise ValueError(f"arguments {sorted(kwargs)} of a ResNet")
-        network, _ = build_backbone(name, kwargs, dataset)
+        network, _ = build_backbone(name, kwargs, dataset, stem)
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise WeightsError(
             f"the network of {path} can't be rebuilt",
@@ -165,7 +167,7 @@ def _architecture(path: Path, config: Mapping[str, Any], builtin: bool) -> tuple
             got=f"{name} with {kwargs}: {error}",
         ) from error
     fields: dict[str, Any] = {"architecture": timm_name(name), "model_args": kwargs}
-    if resnet and dataset in SMALL_IMAGES:
+    if resnet and stem == "cifar":
         fields |= {"stem": "cifar", "stem_padding": 2}
     return network.eval(), fields
 

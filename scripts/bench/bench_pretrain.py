@@ -124,7 +124,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     silence_lightning()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    given = [f"max_epochs={arguments.rounds + 1}", "checkpoint.enabled=false", "auto_resume.enabled=false"]
+    given = [
+        "image_size=32",
+        "backbone.stem=imagenet",
+        f"max_epochs={arguments.rounds + 1}",
+        "checkpoint.enabled=false",
+        "auto_resume.enabled=false",
+    ]
     given += ["+enable_progress_bar=false", "data.cache=device", "data.views_on=device", *arguments.overrides]
     rows = []
     with tempfile.TemporaryDirectory() as folder:

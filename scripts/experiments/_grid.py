@@ -18,6 +18,7 @@ from rela_zoo.engine.config import SELF
 from rela_zoo.errors import RelaZooError
 from rela_zoo.hosts.builtin.compose import compose
 from rela_zoo.hosts.builtin.config import as_plain, run_digest
+from rela_zoo.networks.names import stem_of
 
 # Keys of a cell that are no keys of a configuration.
 _OWN = ("config", "untrained")
@@ -57,7 +58,15 @@ class Run:
     @property
     def words(self) -> list[str]:
         """The overrides in Hydra's grammar."""
-        return [f"{key}={hydra_text(value)}" for key, value in self.overrides.items()]
+        return [f"{key}={hydra_text(value)}" for key, value in {**self._fixed, **self.overrides}.items()]
+
+    @property
+    def _fixed(self) -> dict[str, Any]:
+        """Size and stem as they were before they were left to the data, so that a run stays the run that it was."""
+        if self.config_name == "demo" or any(key.startswith("augmentations.") for key in self.overrides):
+            return {}
+        stem = stem_of(self.overrides.get("data.dataset"))
+        return {"image_size": 32, **({"backbone.stem": stem} if stem == "imagenet" else {})}
 
     @cached_property
     def config(self) -> dict[str, Any]:

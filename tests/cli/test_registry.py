@@ -53,7 +53,16 @@ def write(folder: Path, **change) -> Path:
 def test_list_shows_every_prior():
     out = run("list")
     assert all(spec.id in out for spec in list_priors())
-    assert "cf10" in out
+    assert "cf10" not in out
+    assert "cf10" in run("list", "--wide")
+
+
+def test_list_fits_into_80_columns(monkeypatch):
+    monkeypatch.delenv("COLUMNS")
+    lines = run("list").splitlines()
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    assert not any("…" in line for line in lines)
+    assert max(len(line.rstrip()) for line in run("list", "--wide").splitlines()) > 80
 
 
 def test_list_as_json_is_the_whole_registry():

@@ -1,9 +1,8 @@
-"""Callbacks of the built-in host besides its checkpoints: chance, ranks, and lines instead of a bar."""
+"""Callbacks of the built-in host that decide what is trained on: chance, and ranks."""
 
 from __future__ import annotations
 
 import random
-import sys
 from typing import Any
 
 import numpy as np
@@ -51,17 +50,3 @@ class Ranks(Callback):
         """Tell it the epoch, too."""
         # The first epoch's workers start before Lightning tells the sampler the epoch.
         self.sampler.set_epoch(next_epoch(checkpoint))
-
-
-class EpochLines(Callback):
-    """One line an epoch, where a progress bar would fill a log file."""
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print it."""
-        if trainer.is_global_zero:
-            means = ", ".join(
-                f"{key} {float(value):.4g}"
-                for key, value in sorted(trainer.callback_metrics.items())
-                if not key.endswith(("_step", "_epoch"))
-            )
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {means}", file=sys.stderr, flush=True)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo.data.datasets import ImageDataset
 from rela_zoo.data.views import build_views, validation_transform
 from rela_zoo.engine import StagedDataset, SubsetSampler
-from rela_zoo.hosts.builtin._callbacks import EpochLines
 from rela_zoo.hosts.builtin._images import RawImages
 from rela_zoo.hosts.builtin.config import as_plain, count_devices, normalisation
+from rela_zoo.hosts.builtin.progress import TrainingProgress
 from rela_zoo.selection.subset import EpochSubset
 
 
@@ -49,8 +49,8 @@ def val_loader(cfg: DictConfig, base: ImageDataset | None) -> DataLoader | None:
     return DataLoader(base, batch_size=cfg.optimizer.batch_size, num_workers=cfg.data.num_workers)
 
 
-def make_trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> Trainer:
-    """Lightning's Trainer by the keys of the configuration that it knows, with these callbacks and no others."""
+def make_trainer(cfg: DictConfig, processes: int, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """Lightning's Trainer by the keys of the configuration that it knows, with these callbacks and loggers alone."""
     plain = as_plain(cfg)
     accepted = inspect.signature(Trainer.__init__).parameters
     settings = {key: value for key, value in plain.items() if key in accepted}
@@ -71,17 +71,13 @@ def make_trainer(cfg: DictConfig, processes: int, callbacks: list[Callback]) -> 
         "devices": devices,
         "strategy": strategy,
         "accumulate_grad_batches": settings["accumulate_grad_batches"] or 1,
-        "logger": False,
+        "logger": loggers or False,
         "enable_checkpointing": False,
         "callbacks": callbacks,
     }
     if settings.get("enable_progress_bar", True):
-        from lightning.pytorch.callbacks import TQDMProgressBar
-
-        # Without a terminal each refresh is a line of its own.
-        rate = 1 if sys.stderr.isatty() else 0
-        settings["enable_progress_bar"] = rate > 0
-        callbacks += [TQDMProgressBar(refresh_rate=rate)] if rate else [EpochLines()]
+        callbacks.append(TrainingProgress())
+    settings["enable_progress_bar"] = False
     # Packages may add callbacks to every Trainer of an environment, as stable-pretraining does: bars, files, trackers.
     known = {id(one) for one in callbacks}
     trainer = Trainer(**settings)

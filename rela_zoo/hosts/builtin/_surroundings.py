@@ -79,6 +79,15 @@ def launcher(processes: int) -> list[Problem]:
     return [Problem("devices", f"as many processes as the launcher has started, {launched}", f"{processes}", fix)]
 
 
+def missing_checkpoint(cfg: Mapping[str, Any]) -> list[Problem]:
+    """A checkpoint to go on from that is not there."""
+    path = cfg.get("resume_from_checkpoint")
+    if path is None or Path(str(path)).expanduser().is_file():
+        return []
+    fix = "name one, or set auto_resume.enabled=true"
+    return [Problem("resume_from_checkpoint", "an existing checkpoint", repr(path), fix)]
+
+
 def places(cfg: Mapping[str, Any]) -> list[Problem]:
     """Folders that can't be written to, and results that would land among the data."""
     if not cfg["checkpoint"].get("enabled"):
@@ -121,7 +130,7 @@ def ignored(given: Mapping[str, Any], method_keys: Iterable[str]) -> list[str]:
         method_keys: of `method_kwargs`, that the method takes.
     """
     found = [key for key in _SET_HERE if given.get(key) not in (None, False)]
-    for section in ("wandb", "dali", "auto_umap"):
+    for section in ("dali", "auto_umap"):
         values = given.get(section)
         if isinstance(values, Mapping) and values.get("enabled"):
             found.append(f"{section}.enabled")

@@ -104,7 +104,8 @@ class BaseMethod(LightningModule):
     def _new_backbone(self) -> tuple[nn.Module, int]:
         kwargs = OmegaConf.to_container(self.cfg.backbone.kwargs)
         assert isinstance(kwargs, dict)
-        return build_backbone(self.backbone_name, {str(k): v for k, v in kwargs.items()}, self.cfg.data.dataset)
+        named = {str(key): value for key, value in kwargs.items()}
+        return build_backbone(self.backbone_name, named, self.cfg.data.dataset, self.cfg.backbone.get("stem"))
 
     # --- optimisation
 

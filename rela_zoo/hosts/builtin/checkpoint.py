@@ -31,6 +31,34 @@ def find_checkpoint(folder: Path) -> Path | None:
     return found[max(found)] if found else None
 
 
+def shorter_run(folder: Path, config: Mapping[str, Any]) -> tuple[Path, int] | None:
+    """A finished run that differs from this one in being shorter alone: the longest one's checkpoint, and its epochs.
+
+    Args:
+        folder: of this run; the others lie beside it.
+        config: what decides this run.
+    """
+
+    def rest(of: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in of.items() if key != "max_epochs"}
+
+    found: list[tuple[int, Path]] = []
+    for file in folder.parent.glob("*/config.json"):
+        try:
+            other = json.loads(file.read_bytes())
+            epochs = int(other["max_epochs"])
+            same = rest(other) == rest(config)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        last = find_checkpoint(file.parent)
+        if same and epochs < config["max_epochs"] and last is not None and checkpoint_epoch(last) == epochs - 1:
+            found.append((epochs, last))
+    if not found:
+        return None
+    epochs, last = max(found)
+    return last, epochs
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without unpickling objects.
 

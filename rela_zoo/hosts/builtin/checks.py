@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rela_zoo._io.fields import did_you_mean
@@ -14,21 +13,32 @@ from rela_zoo.data import ParquetSource, undecodable
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
 from rela_zoo.engine import RelaPlan, left_out_of
 from rela_zoo.errors import ConfigError, HubError, Problem
-from rela_zoo.hosts.builtin._surroundings import launcher, method_values, places, trainer_values
+from rela_zoo.hosts.builtin._loggers import missing_packages
+from rela_zoo.hosts.builtin._surroundings import (
+    launcher,
+    method_values,
+    missing_checkpoint,
+    places,
+    trainer_values,
+)
 from rela_zoo.hosts.builtin.config import as_plain, count_devices, fill_defaults
 from rela_zoo.hosts.builtin.methods import METHODS
 from rela_zoo.hosts.builtin.schema import HostConfig
-from rela_zoo.networks.backbones import backbone_names, build_backbone, is_backbone
+from rela_zoo.hosts.builtin.sizes import AUTO, contradictions, leaves_size_open, suitable_size, typical_size, with_size
+from rela_zoo.networks.backbones import build_backbone, is_backbone
+from rela_zoo.networks.names import backbone_names
 
 log = logger(__name__)
 
 
 class Checked(NamedTuple):
-    """What a check leaves behind: opened data sets and the plan of `rela`, so that nothing is looked up twice."""
+    """What a check leaves behind, so that nothing is looked up twice: opened data sets, the plan of `rela`, sizes."""
 
     train: ImageDataset
     val: ImageDataset | None
     plan: RelaPlan | None
+    # What the user wrote, plain, with the sizes of views and the stem in place.
+    config: dict[str, Any]
 
 
 def _is_too_deep(key: str, value: Any) -> bool:
@@ -39,6 +49,7 @@ class _Check:
     """Collects the problems of one configuration."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given: dict[str, Any] = {**given}
         self.problems: list[Problem] = []
         self.plan: RelaPlan | None = None
         self.whole: dict[str, Any] = as_plain(fill_defaults(given))
@@ -54,6 +65,19 @@ class _Check:
 
     def flawed(self, prefix: str) -> bool:
         return any(problem.key == prefix or problem.key.startswith(f"{prefix}.") for problem in self.problems)
+
+    def size(self, train: ImageDataset | None) -> None:
+        """Put in the sizes that are left to the data."""
+        self.problems += [] if self.flawed("image_size") else contradictions(self.whole)
+        size = self.get("image_size")
+        if self.flawed("augmentations") or self.flawed("image_size") or self.flawed("backbone"):
+            return
+        if size == AUTO and not leaves_size_open(self.whole):
+            return
+        if size == AUTO and train is not None:
+            size = suitable_size(*typical_size(train.source))
+        if size != AUTO:
+            self.whole, self.given = with_size(self.whole, int(size)), with_size(self.given, int(size))
 
     # --- one method for each part
 
@@ -77,7 +101,7 @@ class _Check:
         for key in deep:
             fix = f"set backbone.kwargs.{key}=12"
             self.wrong(f"backbone.kwargs.{key}", "at most 1000 of them, or building it takes for ever", fix)
-        if self.flawed("augmentations") or deep:
+        if self.flawed("augmentations") or leaves_size_open(self.whole) or deep:
             return
         import torch
 
@@ -85,7 +109,9 @@ class _Check:
         try:
             # On the meta device nothing is computed; only shapes are.
             with torch.device("meta"), torch.no_grad():
-                network, dim = build_backbone(name, self.get("backbone.kwargs"), str(self.get("data.dataset")))
+                network, dim = build_backbone(
+                    name, self.get("backbone.kwargs"), str(self.get("data.dataset")), self.get("backbone.stem")
+                )
                 shapes = {size: tuple(network.eval()(torch.empty(1, 3, size, size)).shape) for size in sizes}
         except NotImplementedError:
             return
@@ -118,9 +144,8 @@ class _Check:
         return count
 
     def paths(self) -> None:
-        path = self.get("resume_from_checkpoint")
-        if path is not None and not Path(str(path)).expanduser().is_file():
-            self.wrong("resume_from_checkpoint", "an existing checkpoint", "name one, or set auto_resume.enabled=true")
+        self.problems += missing_checkpoint(self.whole)
+        self.problems += missing_packages(self.whole)
         if not self.flawed("checkpoint") and not self.flawed("data"):
             self.problems += places(self.whole)
 
@@ -162,7 +187,7 @@ class _Check:
             extra = sorted(set(val.classes) ^ set(train.classes))[:5]
             fix = "give both folders the same classes, or set data.val_path=null"
             self.wrong("data.val_path", "the classes of data.train_path", fix, f"differing classes: {', '.join(extra)}")
-        return Checked(train, val, self.plan)
+        return Checked(train, val, self.plan, self.given)
 
     def _without_broken(self, train: ImageDataset) -> ImageDataset:
         """The training set without what can't be decoded, where that may be left out, or was when it was embedded."""
@@ -200,7 +225,7 @@ def check(cfg: Any) -> Checked:
         cfg: a mapping or an OmegaConf configuration.
 
     Returns:
-        The opened data sets, without transforms.
+        The opened data sets, without transforms, and the configuration with sizes and stem in place.
 
     Raises:
         ConfigError: with every problem found, by dotted key.
@@ -218,11 +243,12 @@ def check(cfg: Any) -> Checked:
         ) from None
     found = _Check(given)
     found.keys()
-    found.backbone()
     processes = found.devices()
     found.paths()
     ratio = found.rela()
     checked = found.data()
+    found.size(None if checked is None else checked.train)
+    found.backbone()
     if (
         checked is not None
         and processes is not None
@@ -232,4 +258,4 @@ def check(cfg: Any) -> Checked:
         found.batch(len(checked.train), ratio, processes * found.get("num_nodes"))
     if found.problems or checked is None:
         raise ConfigError(found.problems)
-    return checked
+    return checked._replace(config=found.given)

@@ -17,6 +17,9 @@ __all__ = ["compose", "packaged_names", "refuse_sweep", "resolve_prior_override"
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+# As in `rela_zoo.engine.config`, which takes seconds to import.
+SELF = "self"
+
 
 def packaged_names() -> list[str]:
     """The configurations shipped with the package: one a method."""
@@ -38,7 +41,6 @@ def resolve_prior_override(overrides: list[str], registered: list[str]) -> list[
         if key.lstrip("+") != "rela" or not equals or name in ("null", "", *registered):
             resolved.append(override)
             continue
-        from rela_zoo.engine.config import SELF
         from rela_zoo.registry import prior_spec
 
         if name != SELF:
@@ -134,7 +136,7 @@ def _not_composed(error: Exception, name: str, composed: Callable[[], DictConfig
     """Hydra's complaint as one of ours, with the key that may have been meant."""
     message = str(error).strip() or type(error).__name__
     near = None if composed is None else nearest_key(message, composed)
-    help_ = f"see `rela-zoo pretrain --config-name {name} --print-config`; a new key is added with +key=value"
+    help_ = f"see `rela-zoo config --config-name {name}`; a new key is added with +key=value"
     return RelaZooError(
         "the configuration can't be composed",
         got="\n            ".join(message.splitlines()[:4]),
@@ -154,6 +156,7 @@ def silence_lightning() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rela_zoo.data.statistics import IMAGENET, NORMALISATION
 from rela_zoo.hosts.builtin.schema import IGNORED, section_defaults, top_level_defaults
+from rela_zoo.networks.names import stem_of
 
 # What may differ between a run and its resumption: these keys don't change the numbers.
 _NOT_DECISIVE = (
@@ -18,8 +19,13 @@ _NOT_DECISIVE = (
     "auto_resume",
     "resume_from_checkpoint",
     "debug_augmentations",
+    # The views say it.
+    "image_size",
     "enable_progress_bar",
     "log_every_n_steps",
+    "logs",
+    "wandb",
+    "trackio",
     *IGNORED,
 )
 
@@ -138,6 +144,9 @@ def run_identity(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in whole.items() if key not in _NOT_DECISIVE}
     # The views of a device are others; runs with those of the workers are named as they were before there was a choice.
     leave = {"num_workers", "cache"} | ({"views_on"} if kept["data"]["views_on"] == "workers" else set())
+    backbone = kept.get("backbone")
+    if isinstance(backbone, dict) and backbone.get("stem") in (None, stem_of(kept["data"].get("dataset"))):
+        kept["backbone"] = {key: value for key, value in backbone.items() if key != "stem"}
     leave |= {"on_error"} if kept["data"]["on_error"] == "raise" else set()
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in leave}
     if isinstance(kept.get("rela"), dict):

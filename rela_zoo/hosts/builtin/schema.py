@@ -6,7 +6,8 @@ Unknown keys are no mistake by themselves, for solo-learn's configurations have 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable
+import sys
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -15,9 +16,18 @@ from rela_zoo._io.fields import Fix, Problems, Section, Whole, one_of
 from rela_zoo.data.statistics import NUM_CLASSES
 from rela_zoo.data.view_config import View
 from rela_zoo.errors import Problem
+from rela_zoo.hosts.builtin.names import (
+    OPTIMIZER_NAMES,
+    SCHEDULER_NAMES,
+    TRAINER_KEYS,
+    method_keys,
+    method_names,
+    small_crop_methods,
+)
+from rela_zoo.networks.names import RESNETS
 
 # Sections of solo-learn's that mean nothing here and are left alone.
-IGNORED = ("wandb", "dali", "auto_umap", "hydra")
+IGNORED = ("dali", "auto_umap", "hydra")
 
 _SUCH = Fix("set {key} to such a number")
 _Least0 = Annotated[int | float, Field(ge=0, description="a number ≥ 0"), _SUCH]
@@ -25,24 +35,6 @@ _Positive = Annotated[int | float, Field(gt=0, description="a number > 0"), _SUC
 _Count = Annotated[Whole, Field(ge=1, description="an integer ≥ 1"), _SUCH]
 _Whole0 = Annotated[Whole, Field(ge=0, description="an integer ≥ 0"), _SUCH]
 _Share = Annotated[int | float, Field(ge=0, le=1, description="a number in [0, 1]"), Fix("set {key}=0.99")]
-
-
-def _methods() -> dict[str, Any]:
-    from rela_zoo.hosts.builtin.methods import METHODS
-
-    return METHODS
-
-
-def _optimizers() -> Iterable[str]:
-    from rela_zoo.hosts.builtin.optim import OPTIMIZERS
-
-    return OPTIMIZERS
-
-
-def _schedulers() -> Iterable[str]:
-    from rela_zoo.hosts.builtin.optim import SCHEDULERS
-
-    return SCHEDULERS
 
 
 class _Part(Section):
@@ -62,6 +54,16 @@ class Backbone(_Part):
 
     name: Any
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    # Of a ResNet: imagenet, 7×7 and max-pooling; cifar, 3×3 and none. null goes by data set and size of the images.
+    stem: Literal["imagenet", "cifar"] | None = None
+
+    @field_validator("stem")
+    @classmethod
+    def _of_a_resnet(cls, stem: str | None, info: ValidationInfo) -> str | None:
+        name = info.data.get("name")
+        if stem is not None and name not in RESNETS:
+            raise Problems([Problem("", f"null for {name}, which has its own stem", repr(stem), "set {key}=null")])
+        return stem
 
 
 class Data(_Part):
@@ -105,7 +107,7 @@ class Data(_Part):
 class Optimizer(_Part):
     """Rates are for 256 samples in a step."""
 
-    name: Annotated[str, one_of(_optimizers)]
+    name: Annotated[str, one_of(lambda: OPTIMIZER_NAMES)]
     batch_size: Annotated[Whole, Field(ge=2, description="an integer ≥ 2"), _SUCH]
     lr: _Positive
     classifier_lr: _Least0 = 0.1
@@ -116,11 +118,11 @@ class Optimizer(_Part):
     @field_validator("kwargs")
     @classmethod
     def _taken_by_the_optimizer(cls, kwargs: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        name = info.data.get("name")
+        if name is None or not kwargs:
+            return kwargs
         from rela_zoo.hosts.builtin.optim import OPTIMIZERS
 
-        name = info.data.get("name")
-        if name is None:
-            return kwargs
         accepted = set(inspect.signature(OPTIMIZERS[name].__init__).parameters) - {"self", "params", "lr"}
         fix = f"remove it: ~{{key}}; {name} takes {', '.join(sorted(accepted))}"
         wrong = [Problem(key, f"an option of {name}", repr(kwargs[key]), fix) for key in kwargs if key not in accepted]
@@ -132,7 +134,7 @@ class Optimizer(_Part):
 class Scheduler(_Part):
     """How the rate changes."""
 
-    name: Annotated[str, one_of(_schedulers)] = "warmup_cosine"
+    name: Annotated[str, one_of(lambda: SCHEDULER_NAMES)] = "warmup_cosine"
     warmup_epochs: _Least0 = 10
     warmup_start_lr: _Least0 = 3e-5
     min_lr: _Least0 = 0.0
@@ -190,6 +192,29 @@ class Checkpoint(_Part):
     keep_prev: bool = False
 
 
+class Logs(_Part):
+    """Files in the run's folder."""
+
+    csv: bool = True
+    tensorboard: bool = True
+
+
+class Wandb(_Part):
+    """Weights & Biases, by solo-learn's keys."""
+
+    enabled: bool = False
+    project: str | None = None
+    entity: str | None = None
+    offline: bool = False
+
+
+class Trackio(_Part):
+    """Trackio."""
+
+    enabled: bool = False
+    project: str | None = None
+
+
 class AutoResume(_Part):
     """Whether a run goes on from the checkpoint of an equal one."""
 
@@ -203,13 +228,19 @@ class MethodKwargs(_Part):
     @classmethod
     def known_keys(cls) -> Collection[str]:
         # Those of any method: what another method of the same file needs is no slip.
-        return {key for method in _methods().values() for key in method.METHOD_KWARGS}
+        return method_keys()
 
 
 class HostView(View):
     """A view, whose number must be said here."""
 
     num_crops: Annotated[int, Field(ge=1, description="an integer ≥ 1"), Fix("give the view a num_crops")]
+    # auto: `image_size`, or what suits the data; half: of that.
+    crop_size: Annotated[  # type: ignore[assignment]
+        Annotated[int, Field(ge=1)] | Literal["auto", "half"],
+        Field(description="an integer ≥ 1, auto or half"),
+        Fix("give the view a crop_size"),
+    ]
 
 
 class HostConfig(_Part):
@@ -221,11 +252,17 @@ class HostConfig(_Part):
         Fix("set {key}=run; checkpoint.dir groups runs in folders"),
         BeforeValidator(lambda name: str(name) if isinstance(name, int | float) else name),
     ] = "run"
-    method: Annotated[str, one_of(_methods)]
+    method: Annotated[str, one_of(method_names)]
     augmentations: Annotated[
         list[HostView], Field(min_length=1, description="a list of views"), Fix("see conf/augmentations of the package")
     ]
     max_epochs: _Count
+    # Side of the large crops whose crop_size is auto, in pixels; auto takes what suits the data.
+    image_size: Annotated[
+        Annotated[Whole, Field(ge=8)] | Literal["auto"],
+        Field(description="an integer ≥ 8, or auto"),
+        Fix("set {key}=224, or auto"),
+    ] = "auto"
     # Checked against the machine.
     devices: Any = "1"
     num_nodes: _Count = 1
@@ -247,6 +284,9 @@ class HostConfig(_Part):
     performance: Performance = Performance()
     checkpoint: Checkpoint = Checkpoint()
     auto_resume: AutoResume = AutoResume()
+    logs: Logs = Logs()
+    wandb: Wandb = Wandb()
+    trackio: Trackio = Trackio()
     method_kwargs: MethodKwargs = MethodKwargs()
 
     @field_validator("augmentations")
@@ -259,9 +299,9 @@ class HostConfig(_Part):
             fix = "let the num_crops of the views with the first view's crop_size add up to 2"
             problems.append(Problem("", "two large crops", f"{large} of {size} px", fix))
         name = info.data.get("method")
-        if small and name is not None and not _methods()[name].takes_small_crops:
-            able = ", ".join(one for one, method in _methods().items() if method.takes_small_crops)
-            fix = f"remove the small crops, or take one of {able}"
+        able = small_crop_methods()
+        if small and name is not None and name not in able:
+            fix = f"remove the small crops, or take one of {', '.join(able)}"
             problems.append(Problem("", f"large crops only for {name}", f"{small} small crops", fix))
         if problems:
             raise Problems(problems)
@@ -269,9 +309,14 @@ class HostConfig(_Part):
 
     @classmethod
     def known_keys(cls) -> Collection[str]:
-        from lightning.pytorch import Trainer
+        return (*cls.model_fields, *IGNORED, "rela", *TRAINER_KEYS, *_newer_trainer_keys())
 
-        return (*cls.model_fields, *IGNORED, "rela", *inspect.signature(Trainer.__init__).parameters)
+
+def _newer_trainer_keys() -> list[str]:
+    """Of the installed Lightning, where it has been imported already."""
+    lightning = sys.modules.get("lightning.pytorch")
+    trainer = getattr(lightning, "Trainer", None)
+    return [] if trainer is None else list(inspect.signature(trainer.__init__).parameters)
 
 
 def _is_section(annotation: Any) -> bool:

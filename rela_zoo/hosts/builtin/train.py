@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -16,11 +17,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from omegaconf import DictConfig
 
-from rela_zoo._io.log import logger
+from rela_zoo._io.log import logger, speak
 from rela_zoo._io.memory import keep_freed_memory
+from rela_zoo.analysis.report import PAGE_FILE, RUN_FILE, write_page
 from rela_zoo.engine import RelaPlan, SubsetSampler
 from rela_zoo.hosts.builtin._callbacks import Chance, Ranks, seed_all
 from rela_zoo.hosts.builtin._images import prepare_images
+from rela_zoo.hosts.builtin._loggers import make_loggers, rate_monitors
+from rela_zoo.hosts.builtin._record import RunRecord
 from rela_zoo.hosts.builtin._setup import make_trainer, train_loader, val_loader
 from rela_zoo.hosts.builtin._surroundings import ignored, never_reached
 from rela_zoo.hosts.builtin.base import BaseMethod
@@ -32,6 +36,7 @@ from rela_zoo.hosts.builtin.checkpoint import (
     find_checkpoint,
     read_checkpoint,
     refuse_another_run,
+    shorter_run,
 )
 from rela_zoo.hosts.builtin.checks import check
 from rela_zoo.hosts.builtin.config import (
@@ -43,7 +48,8 @@ from rela_zoo.hosts.builtin.config import (
     run_identity,
 )
 from rela_zoo.hosts.builtin.methods import METHODS
-from rela_zoo.hosts.lightning import FiniteLosses
+from rela_zoo.hosts.builtin.sizes import describe
+from rela_zoo.hosts.lightning import FiniteLosses, next_epoch
 
 log = logger(__name__)
 
@@ -98,6 +104,8 @@ class TrainResult:
             lines.append(f"online classifier on held-out images: {last['val_acc1']:.1f} %")
         if self.checkpoint is not None:
             lines.append(f"checkpoint: {self.checkpoint}")
+        if (page := self.folder / PAGE_FILE).is_file():
+            lines.append(f"page: {page}")
         return "\n".join(lines)
 
 
@@ -134,7 +142,7 @@ def initial_method(cfg: Any) -> LightningModule:
         ConfigError: with every problem of the configuration.
     """
     data = check(cfg)
-    whole = resolve_config(fill_defaults(as_plain(cfg)), len(data.train.classes))
+    whole = resolve_config(fill_defaults(data.config), len(data.train.classes))
     seed_all(whole.seed, 0)
     return build_method(whole, data.plan)
 
@@ -164,12 +172,14 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         >>> result.steps, result.samples_seen
         (3, 48)
     """
+    speak()
     data = check(cfg)
     if not torch.cuda.is_available():
         keep_freed_memory()
-    given = fill_defaults(as_plain(cfg))
+    given = fill_defaults(data.config)
     whole = resolve_config(given, len(data.train.classes))
     _say_what_is_not_heeded(as_plain(cfg), as_plain(whole))
+    log.info(describe(as_plain(cfg), as_plain(whole), data.train.source))
     folder = Path(str(whole.checkpoint.dir)).expanduser() / whole.method / f"{whole.name}-{run_digest(given)}"
     resume = _resume_path(whole, folder)
     if resume is not None:
@@ -178,6 +188,9 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         refuse_another_run(resume, before, identity, changed)
         if changed:
             print(f"note: {resume} comes from a run with other {', '.join(changed)}", file=sys.stderr)
+        _say_what_is_done(resume, before, whole.max_epochs)
+    elif whole.checkpoint.enabled:
+        _offer_to_extend(folder, run_identity(given))
     processes = count_devices(as_plain(whole.devices), whole.accelerator) * whole.num_nodes
     seed_all(whole.seed, 0)
     method = build_method(whole, data.plan)
@@ -191,8 +204,10 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
         every += [Ranks(loader.sampler), FiniteLosses(whole.method)]
     if whole.checkpoint.enabled:
         saving = whole.checkpoint
+        every.append(RunRecord(folder, as_plain(given), history))
         every.append(Checkpointer(folder, whole.name, saving.frequency, saving.keep_prev, run_identity(given)))
-    trainer = make_trainer(whole, processes, every)
+    loggers = make_loggers(as_plain(whole), folder)
+    trainer = make_trainer(whole, processes, [*every, *rate_monitors(as_plain(whole), loggers)], loggers)
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -208,6 +223,8 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     if trainer.interrupted:
         _say_how_to_resume(whole, folder)
         raise KeyboardInterrupt
+    if whole.checkpoint.enabled and trainer.is_global_zero and (folder / RUN_FILE).is_file():
+        write_page(folder)
     accelerator = getattr(method, "rela", None)
     steps = trainer.global_step
     accelerated, own = (0, steps) if accelerator is None else accelerator.steps_by_stage(steps)
@@ -232,6 +249,30 @@ def _say_what_is_not_heeded(given: dict[str, Any], whole: dict[str, Any]) -> Non
         log.warning(f"rela_zoo: ignored, for they mean nothing here: {', '.join(nothing)}")
     for note in never_reached(whole):
         log.warning(f"rela_zoo: {note}")
+
+
+def _say_what_is_done(checkpoint: Path, content: dict[str, Any], epochs: int) -> None:
+    done = next_epoch(content)
+    if done < epochs:
+        log.info(f"going on from {checkpoint}: {done} of {epochs} epochs are done")
+    else:
+        log.info(f"done already: {checkpoint} has all {epochs} epochs, and nothing is trained")
+
+
+def _offer_to_extend(folder: Path, config: dict[str, Any]) -> None:
+    shorter = shorter_run(folder, config)
+    if shorter is None:
+        return
+    last, epochs = shorter
+    schedule, whole = config["scheduler"]["name"], config["max_epochs"]
+    rate = "" if schedule == "none" else (
+        f"; scheduler.name={schedule} then stands where it would after {epochs} of {whole} epochs, perhaps at another "
+        f"rate than the one that the run of {epochs} ended with"
+    )  # fmt: skip
+    log.info(
+        f"this run starts from zero. The same one with max_epochs={epochs} is finished: {last}\n"
+        f"  to extend it instead, add {shlex.quote(f'++resume_from_checkpoint={last}')}{rate}"
+    )
 
 
 def _say_how_to_resume(cfg: DictConfig, folder: Path) -> None:

@@ -3,7 +3,7 @@
 Works with Lightning 2.1 and newer. Everything that is not Lightning's public interface is in `_trainer`.
 """
 
-from rela_zoo.hosts.lightning._finite import FiniteLosses
+from rela_zoo.hosts.lightning._finite import FiniteLosses, loss_of
 from rela_zoo.hosts.lightning._trainer import next_epoch
 from rela_zoo.hosts.lightning.callback import RelaCallback, accelerating, mixing
 from rela_zoo.hosts.lightning.data import LoaderData, TrainingData
@@ -17,6 +17,7 @@ __all__ = [
     "RelaCallback",
     "TrainingData",
     "accelerating",
+    "loss_of",
     "mixing",
     "next_epoch",
 ]

@@ -182,6 +182,8 @@ class RelaCallback(Callback):
         if self.accelerated:
             pl_module.log_dict(self.run.metrics())
         self.run.end_batch(batch_idx, outputs)
+        if values := self.run.bar():
+            pl_module.log_dict(values, prog_bar=True, logger=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the state in."""

@@ -64,9 +64,10 @@ class LightningRun:
     def __init__(self, trainer: HostTrainer, plan: RelaPlan, data: TrainingData, facts: ModuleFacts) -> None:
         self._trainer = trainer
         self._indices: Tensor | None = None
+        self._bar: dict[str, Tensor] = {}
         # Optimiser steps, and the trainer's count of them when they were counted last.
         self._steps = self._global_step = trainer.global_step
-        self._in_epoch = False
+        self._in_epoch, self._read_at = False, 0
         self.accelerator = accelerator = Accelerator(
             data.source,
             features_dim=facts.features_dim,
@@ -161,6 +162,28 @@ class LightningRun:
             self._end_epoch()
         else:
             self.accelerator.end_batch(batch_idx, step=self.steps)
+        self._bar = self._for_bar(loss)
+
+    def _for_bar(self, loss: Tensor | None) -> dict[str, Tensor]:
+        every = self._trainer.log_every_n_steps or 50
+        if self._trainer.progress_bar_callback is None or self.steps == self._read_at or self.steps % every:
+            return {}
+        self._read_at = self.steps
+        accelerated = self.accelerator.handover_step is None
+        values = {"stage": torch.tensor(1.0 if accelerated else 2.0)}
+        if loss is not None:
+            values["loss"] = loss.detach().float().mean() * self._trainer.accumulate_grad_batches
+        if accelerated and "rho" in self.accelerator.averages:
+            values["rho"] = self.accelerator.averages["rho"].float()
+        return {f"rela/{name}": value.cpu() for name, value in values.items()}
+
+    def bar(self) -> dict[str, Tensor]:
+        """For Lightning's progress bar, after `end_batch`: loss, ρ and stage (1 accelerated, 2 the method's own).
+
+        On the CPU, for a bar reads its values at each of its own steps. They are taken from the device where it has
+        been waited for anyway, every `log_every_n_steps`; empty in between, and where there is no bar.
+        """
+        return self._bar
 
     def _end_epoch(self) -> None:
         """Once an epoch, by whoever comes first: a callback that saves may run before the module's own hook."""

@@ -46,7 +46,8 @@ def check_solo_learn() -> Finding:
     """Is there a Hydra-based solo-learn, and at which commit?"""
     solo = find_solo_learn()
     if solo is None:
-        return Finding("solo-learn", "problem", "not found (SOLO_LEARN_ROOT can name a checkout)", INSTALL_COMMAND)
+        found = "not found (SOLO_LEARN_ROOT can name a checkout); nothing but `rela-zoo run` needs it"
+        return Finding("solo-learn", "warning", found, f"only for that: {INSTALL_COMMAND}")
     found = f"{solo.version or 'version unknown'} at {solo.package}, commit {(solo.commit or 'unknown')[:8]}"
     if not solo.is_hydra_based:
         return Finding("solo-learn", "problem", f"{found}: the old release, not configured by Hydra", INSTALL_COMMAND)

@@ -89,10 +89,10 @@ def test_places_are_looked_at_before_the_work(config: dict[str, Any], tmp_path: 
 def test_what_is_not_heeded_is_said(config: dict[str, Any]) -> None:
     given = copy.deepcopy(config)
     assert ignored(given, ["proj_hidden_dim", "proj_output_dim", "pred_hidden_dim"]) == []
-    given.update(wandb={"enabled": True}, dali={"enabled": False}, logger=True)
+    given.update(auto_umap={"enabled": False}, dali={"enabled": True}, logger=True)
     assert ignored(given, ["proj_hidden_dim"]) == [
         "logger",
-        "wandb.enabled",
+        "dali.enabled",
         "method_kwargs.proj_output_dim",
         "method_kwargs.pred_hidden_dim",
     ]

@@ -122,10 +122,25 @@ class TestDoctor:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         assert "HF_HUB_OFFLINE" in _doctor.check_hub().found
 
-    def test_missing_solo_learn_is_a_problem_with_the_command(self, nowhere):
+    def test_missing_solo_learn_is_no_problem_and_names_the_command(self, nowhere):
         finding = _doctor.check_solo_learn()
-        assert finding.status == "problem"
+        assert finding.status == "warning"
+        assert "nothing but `rela-zoo run` needs it" in finding.found
         assert "--build-constraint" in finding.mend
+
+    def test_nobody_without_solo_learn_is_told_that_something_is_broken(self, nowhere, monkeypatch, tmp_path):
+        from typer.testing import CliRunner
+
+        from rela_zoo.cli import app
+
+        fine = _doctor.Finding("fine", "ok", "there")
+        for name in ("check_hub", "check_plugin", "check_gpu"):
+            monkeypatch.setattr(_doctor, name, lambda: fine)
+        assert CliRunner().invoke(app, ["doctor"]).exit_code == 0
+        script = tmp_path / "main_pretrain.py"
+        script.touch()
+        # Whoever names a script of solo-learn needs it.
+        assert CliRunner().invoke(app, ["doctor", str(script)]).exit_code == 1
 
     def test_another_commit_is_a_warning(self, nowhere, monkeypatch, tmp_path):
         monkeypatch.setenv("SOLO_LEARN_ROOT", str(_checkout(tmp_path)))
@@ -150,7 +165,7 @@ class TestDoctor:
         versions["lightning"] = "1.9.5"
         assert _doctor.check_lightning().status == "problem"
 
-    def test_the_command_prints_json_and_fails_for_a_problem(self, nowhere, monkeypatch):
+    def test_the_command_prints_json_and_fails_for_a_problem(self, nowhere, monkeypatch, tmp_path):
         import json
 
         from typer.testing import CliRunner
@@ -158,10 +173,13 @@ class TestDoctor:
         from rela_zoo.cli import app
 
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("RELA_ZOO_HOME", str(tmp_path / "file" / "below"))
         result = CliRunner().invoke(app, ["doctor", "--json"])
         assert result.exit_code == 1
         findings = {finding["name"]: finding for finding in json.loads(result.output)}
-        assert findings["solo-learn"]["status"] == "problem"
+        assert findings["solo-learn"]["status"] == "warning"
+        assert findings["cache"]["status"] == "problem"
         assert set(findings) == {"solo-learn", "lightning", "plugin", "cache", "hub", "gpu"}
 
 
