@@ -145,7 +145,8 @@ def test_the_quick_start_runs(tmp_path: Path) -> None:
         ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
         cwd=tmp_path, capture_output=True, text=True, check=False,
         env={
-            "PATH": path, "HOME": str(tmp_path), "RELA_ZOO_INDEX": "none", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+            "PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT),
+            "RELA_ZOO_INDEX": "none", "OMP_NUM_THREADS": "1",
         },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
