@@ -10,6 +10,7 @@ from rela_zoo.embeddings._cache import cache_folder, cached_embeddings, find_cac
 from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import INDEX, Index, SampleRecord, read_index
 from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
+from rela_zoo.embeddings._profile import Profile
 from rela_zoo.embeddings._samples import (
     PicturesCheck,
     check_pictures,
@@ -25,6 +26,7 @@ __all__ = [
     "EmbeddingTable",
     "Index",
     "PicturesCheck",
+    "Profile",
     "SampleRecord",
     "cache_folder",
     "cached_embeddings",
