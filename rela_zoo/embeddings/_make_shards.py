@@ -117,10 +117,11 @@ def make_shards(
         line = _Line(forward, _Assembly(source, plan, numbers, writer, run), bar)
         measure = run.measure or (bar.watched and len(batches) >= _WORTH_MEASURING)
         try:
-            for _ in batches:
+            for number in range(len(batches)):
                 asked = time.perf_counter()
                 batch = next(loader)
-                profile.starved += time.perf_counter() - asked
+                if number:  # until the first one comes, processes are started, and it says nothing of their pace
+                    profile.starved += time.perf_counter() - asked
                 started = line.start(batch)
                 if measure and started is not None:
                     measure, before = False, time.perf_counter()

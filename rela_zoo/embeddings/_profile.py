@@ -20,7 +20,7 @@ class Profile:
         wall: from the first batch asked for to the last shard written.
         decode, resize: in all processes that decode: reading and decoding, resizing and cropping.
         copy, model, write: to the device and back, normalising and embedding, hashing and writing shards.
-        starved: that the model had to wait for images.
+        starved: that the model had to wait for images, after the first batch.
         blocked: that it had to wait for the disk.
         limit: images a second of the model alone, on a batch that is on the device; None if not measured.
         num_workers, batch_size, device, precision: as they were chosen.
