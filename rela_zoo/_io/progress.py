@@ -1,24 +1,34 @@
-"""A progress bar on stderr: count, rate, remaining time; silent when nobody watches."""
+"""A progress bar on stderr: count, rate, remaining time; where nobody watches, a line in the log now and then."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from types import TracebackType
 from typing import Literal
 
-_LINE_EVERY = 10.0  # seconds between lines where there is no terminal to draw a bar on
+from rela_zoo._io.log import logger
+
+# Seconds between lines where there is no terminal to draw a bar on: printed if asked for, else logged.
+_LINE_EVERY, _LOG_EVERY = 10.0, 30.0
+
+log = logger(__name__)
 
 
 class Progress:
-    """Counts done things, as a bar on a terminal; elsewhere as a line now and then if "always", or not at all.
+    """Counts done things, as a bar on a terminal; elsewhere as a line now and then, printed if "always", else logged.
 
     Args:
         title: what is going on.
         total: how many there are.
         done: how many were done earlier; they are in the count, not in the rate.
         unit: what is counted, plural.
-        show: True for a terminal only, "always", or False.
+        show: True for a terminal or the log, "always", or False for neither.
+
+    Attributes:
+        limit: how many a second there could be at best, to be shown beside the rate; None if that is not known.
+        watched: whether anything is drawn or printed.
     """
 
     def __init__(
@@ -29,6 +39,16 @@ class Progress:
         terminal = sys.stderr.isatty()
         self._draw = bool(show) and terminal
         self._lines = show == "always" and not terminal
+        self._logged = show is True and not terminal
+        self.limit: float | None = None
+
+    @property
+    def watched(self) -> bool:
+        return self._draw or self._lines or (self._logged and log.isEnabledFor(logging.INFO))
+
+    def _rate(self, rate: float) -> str:
+        share = "" if not self.limit else f", {min(rate / self.limit, 1):.0%} of the limit"
+        return f"{rate:,.0f} {self._unit}/s{share}"
 
     def __enter__(self) -> Progress:
         self._started = self._last = time.monotonic()
@@ -45,11 +65,11 @@ class Progress:
             from rich.progress import Progress as Bar
             from rich.text import Text
 
-            unit = self._unit
+            shown = self._rate
 
             class Rate(ProgressColumn):
                 def render(self, task: Task) -> Text:
-                    return Text("" if task.speed is None else f"{task.speed:,.0f} {unit}/s")
+                    return Text("" if task.speed is None else shown(task.speed))
 
             self._bar = Bar(
                 TextColumn("{task.description}"),
@@ -69,14 +89,15 @@ class Progress:
         if self._draw:
             self._bar.advance(self._task, count)
         elif self._lines and (time.monotonic() - self._last >= _LINE_EVERY or self._done >= self._total):
-            self._last = time.monotonic()
-            rate = (self._done - self._first) / max(self._last - self._started, 1e-9)
-            left = (self._total - self._done) / max(rate, 1e-9)
-            print(
-                f"{self._title}: {self._done:,}/{self._total:,}, {rate:,.0f} {self._unit}/s, {left:,.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(self._line(), file=sys.stderr, flush=True)
+        elif self._logged and time.monotonic() - self._last >= _LOG_EVERY:
+            log.info("%s", self._line())
+
+    def _line(self) -> str:
+        self._last = time.monotonic()
+        rate = (self._done - self._first) / max(self._last - self._started, 1e-9)
+        left = (self._total - self._done) / max(rate, 1e-9)
+        return f"{self._title}: {self._done:,}/{self._total:,}, {self._rate(rate)}, {left:,.0f} s left"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from enum import Enum
 from pathlib import Path
@@ -19,6 +18,14 @@ class RowType(str, Enum):
 
     float16 = "float16"
     float32 = "float32"
+
+
+class PrecisionName(str, Enum):
+    """What the prior computes in."""
+
+    full = "32"
+    bf16 = "bf16"
+    half = "16"
 
 
 class PreprocessingName(str, Enum):
@@ -39,14 +46,21 @@ def embed_command(
     out: Annotated[Path, typer.Option(help="Folder to write. Run again after a stop, it goes on where it was.")],
     dtype: Annotated[RowType, typer.Option(help="How rows are stored.")] = RowType.float16,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images at once on the device; 256 on a GPU and 32 on a CPU by default.")
+        int | None,
+        typer.Option(min=1, help="Images at once on the device. Default: 32 on a CPU, 256 of 224 px on a GPU."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode images. Default: 0 on a CPU, up to 8 on a GPU.")
+        int | None,
+        typer.Option(
+            min=0, help="Processes that decode images. Default: one a core for a GPU, half as many for a CPU."
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="Where the prior runs: cpu, cuda, cuda:1, …. Default: a GPU if there is one.")
     ] = None,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="What the prior computes in; refused where it changes the rows.")
+    ] = PrecisionName.full,
     preprocessing: Annotated[
         PreprocessingName, typer.Option(help="The prior's own, or ImageNet mean and deviation as in ReLA's code.")
     ] = PreprocessingName.upstream,
@@ -54,15 +68,17 @@ def embed_command(
         bool, typer.Option("--skip-undecodable", help="Leave out images that can't be decoded, and list them.")
     ] = False,
     progress: Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="Default: only on a terminal.")
+        bool | None,
+        typer.Option("--progress/--no-progress", help="Default: a bar on a terminal, elsewhere a line every 30 s."),
     ] = None,
+    show_profile: Annotated[
+        bool, typer.Option("--profile", help="Print where the time went, what binds, and what to change.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Run a prior over every image of a data set and keep its outputs."""
-    import torch
-
     from rela_zoo.data import image_source
-    from rela_zoo.embeddings import embed
+    from rela_zoo.embeddings import Profile, embed
     from rela_zoo.prior import load_prior
 
     source = image_source(data)
@@ -73,7 +89,7 @@ def embed_command(
             got=f"a folder in {root}", fix="name a folder beside the data",
         )  # fmt: skip
     started = time.monotonic()
-    on_gpu = torch.cuda.is_available() if device is None else not device.startswith("cpu")
+    profile = Profile() if show_profile else None
     try:
         table = embed(
             load_prior(prior, preprocessing=preprocessing.value),
@@ -81,10 +97,12 @@ def embed_command(
             out,
             dtype=dtype.value,
             batch_size=batch_size,
-            num_workers=workers if workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0,
+            num_workers=workers,
             device=device,
+            precision=precision.value,
             on_error="skip" if skip_undecodable else "raise",
             progress="always" if progress else progress is None,
+            profile=profile,
         )
     except KeyboardInterrupt:
         typer.echo("stopped; finished shards are kept, and the same command goes on from there", err=True)
@@ -104,6 +122,7 @@ def embed_command(
             "skipped": list(info.skipped),
             "digest": info.digest,
             "seconds": round(seconds, 3),
+            **({} if profile is None else {"profile": profile.as_dict()}),
         }
         typer.echo(json.dumps(result, indent=2))
         return
@@ -114,3 +133,5 @@ def embed_command(
     )
     for one in info.skipped:
         typer.echo(f"left out, could not be decoded: {one}")
+    if profile is not None:
+        typer.echo(profile.table())

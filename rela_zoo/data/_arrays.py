@@ -28,6 +28,8 @@ class ArraySource(ImageSource):
         EmbeddingsError: another dtype or shape, or no image.
     """
 
+    encoded = False
+
     def __init__(
         self,
         pixels: np.ndarray,
@@ -93,7 +95,7 @@ class SubsetSource(ImageSource):
     def __init__(self, whole: ImageSource, indices: Sequence[int]) -> None:
         self._whole = whole
         self._indices = [int(i) for i in indices]
-        self.left_out = whole.left_out
+        self.left_out, self.encoded = whole.left_out, whole.encoded
 
     @cached_property
     def _ids(self) -> list[str]:
@@ -121,6 +123,9 @@ class SubsetSource(ImageSource):
 
     def image(self, index: int) -> Image:
         return self._whole.image(self._indices[index])
+
+    def image_of(self, raw: bytes, index: int) -> Image:
+        return self._whole.image_of(raw, self._indices[index])
 
     def stamps(self) -> Stamps | None:
         found = self._whole.stamps()

@@ -59,6 +59,9 @@ class ImageSource(ABC):
     # What the opener has found and not taken; set by the kinds that look for images themselves.
     left_out: tuple[LeftOut, ...] = ()
 
+    # Whether images are decoded when they are asked for; False where their pixels lie in memory.
+    encoded: bool = True
+
     @property
     @abstractmethod
     def ids(self) -> Sequence[str]:
@@ -99,6 +102,16 @@ class ImageSource(ABC):
             UndecodableImageError: the bytes are not a picture; the message names the image.
         """
         return decode(self.raw(index), lambda: self.ids[index])
+
+    def image_of(self, raw: bytes, index: int) -> Image:
+        """The image of bytes that `raw(index)` has given: for whoever needs both, and reads them once.
+
+        Raises:
+            UndecodableImageError: as `image`.
+        """
+        if type(self).image is not ImageSource.image:
+            return self.image(index)
+        return decode(raw, lambda: self.ids[index])
 
     def stamps(self) -> Stamps | None:
         """Sizes and times of the files; None where the ids name the pixels, so that no other picture can have them."""

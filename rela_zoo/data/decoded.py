@@ -83,6 +83,8 @@ class HeldSource(ImageSource):
         held: its images.
     """
 
+    encoded = False
+
     def __init__(self, source: ImageSource, held: DecodedImages) -> None:
         self._source, self._held = source, held
         self.left_out = source.left_out

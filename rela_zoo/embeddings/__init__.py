@@ -11,6 +11,8 @@ from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import INDEX, Index, SampleRecord, read_index
 from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
 from rela_zoo.embeddings._parquet import column_dtype, read_columns, write_parquet
+from rela_zoo.embeddings._precision import LEAST_COSINE, MOST_DIFFERENCE, Agreement, agreement
+from rela_zoo.embeddings._profile import Profile
 from rela_zoo.embeddings._samples import (
     PicturesCheck,
     check_pictures,
@@ -23,10 +25,15 @@ from rela_zoo.embeddings._write_rows import write_rows
 
 __all__ = [
     "INDEX",
+    "LEAST_COSINE",
+    "MOST_DIFFERENCE",
+    "Agreement",
     "EmbeddingTable",
     "Index",
     "PicturesCheck",
+    "Profile",
     "SampleRecord",
+    "agreement",
     "cache_folder",
     "cached_embeddings",
     "check_pictures",

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 
 from rela_zoo._io.lock import locked
 from rela_zoo._io.log import logger
 from rela_zoo._io.memory import keep_freed_memory
-from rela_zoo._io.progress import Progress
 from rela_zoo.data import ImageSource, encode_ids, image_source
-from rela_zoo.embeddings._batches import embed_batch, image_loader, items_of, on_device, sort_out, stack
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, EmbedPlan, SourceRecord
+from rela_zoo.embeddings._make_shards import Run, make_shards, shard_range
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._pictures import changed_pictures, digest_of, refuse_changed, write_record
+from rela_zoo.embeddings._precision import PRECISIONS, Precision, check_precision
+from rela_zoo.embeddings._profile import Profile
 from rela_zoo.embeddings._samples import sample_records
+from rela_zoo.embeddings._sizes import choose_batch_size, input_side
 from rela_zoo.embeddings._store import (
     FinishedShard,
     begin,
@@ -27,7 +28,6 @@ from rela_zoo.embeddings._store import (
     finished,
     finished_shards,
     has_leftovers,
-    write_shard,
 )
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
@@ -48,11 +48,13 @@ def embed(
     *,
     dtype: Literal["float16", "float32"] = "float16",
     batch_size: int | None = None,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     device: str | torch.device | None = None,
+    precision: Precision = "32",
     shard_rows: int = _SHARD_ROWS,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Literal["always"] = True,
+    profile: Profile | None = None,
 ) -> EmbeddingTable:
     """Embed every image of a data set by a prior, shard by shard, and go on where an earlier run stopped.
 
@@ -64,20 +66,26 @@ def embed(
         data: whatever `image_source` accepts.
         out: the folder to write; new, empty, or of an earlier run for the same thing.
         dtype: of the stored rows. float16 holds magnitudes up to 65504.
-        batch_size: images at once on the device, at least 1; None takes 256 on a GPU, and 32 on a CPU, whose caches
-            hold no more.
-        num_workers: processes that decode images; 0 decodes in this one.
+        batch_size: images at once on the device, at least 1; None takes 32 on a CPU, whose caches hold no more, and on
+            a GPU 256 of 224 px, more of smaller ones, fewer where memory is short.
+        num_workers: processes that decode images; 0 decodes in this one; None takes as many as cores for a GPU, half as
+            many for a CPU, and none for a handful of images.
         device: where the prior runs; None takes CUDA if there is one. The prior is put back afterwards.
+        precision: `32`, or `bf16` or `16` for autocast, refused where the rows of 32 images are too far from those of
+            float32. Which of these it was is recorded in the artefact, and rows of different ones are never mixed.
         shard_rows: images a shard; part of what is made, so it must be the same when going on.
         on_error: `raise` stops at an image that can't be decoded and names it; `skip` leaves it out and lists it.
-        progress: True draws a bar on a terminal, "always" prints lines elsewhere too, False is silent.
+        progress: True draws a bar on a terminal, and logs a line now and then elsewhere, "always" prints lines there,
+            False is silent. Beside the rate stands how much it is of what the model could do.
+        profile: takes measurements of where the time goes.
 
     Returns:
         The finished table, opened.
 
     Raises:
         EmbeddingsError: bad data; an image that can't be decoded; outputs that are not finite or too large for
-            float16; a folder that holds something else, or that another process is writing; too little disk space.
+            float16; a folder that holds something else, or that another process is writing; too little disk space; a
+            precision that changes the rows.
 
     Examples:
         >>> from rela_zoo import embed
@@ -86,16 +94,17 @@ def embed(
         ((240, 64), 'cat/000.png')
     """
     where = _device(device)
-    if batch_size is None:
-        batch_size = 32 if where.type == "cpu" else 256
-    _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error)
+    _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error, precision)
     if where.type == "cpu":
         keep_freed_memory()
-    run = _Run(where, batch_size, num_workers, on_error, progress)
     source = image_source(data)
     prior = _loaded(prior)
+    size = batch_size or choose_batch_size(where, input_side(prior.transform))
+    run = Run(where, size, num_workers, on_error, progress, precision)
+    if profile is not None:
+        run.profile, run.measure = profile, True
     out = Path(out).expanduser()
-    plan = _plan(prior, source, dtype, shard_rows)
+    plan = _plan(prior, source, dtype, shard_rows, precision)
     index = finished(out, plan)  # looked for without the lock, which a folder that is only to be read may not allow
     if index is not None:
         refuse_changed(out, source)
@@ -109,30 +118,18 @@ def embed(
     return open_embeddings(out)
 
 
-class _Run(NamedTuple):
-    """How an extraction is run; nothing here changes its bytes.
-
-    Attributes:
-        device: where the prior runs.
-        batch_size, num_workers, on_error, progress: as for `embed`.
-    """
-
-    device: torch.device
-    batch_size: int
-    num_workers: int
-    on_error: Literal["raise", "skip"]
-    progress: bool | Literal["always"]
-
-
-def _check_arguments(dtype: str, batch_size: int, num_workers: int, shard_rows: int, on_error: str) -> None:
+def _check_arguments(
+    dtype: str, batch_size: int | None, num_workers: int | None, shard_rows: int, on_error: str, precision: str
+) -> None:
     wrong = [
         (name, expected, got)
         for name, expected, got, good in (
             ("dtype", "float16 or float32", dtype, dtype in ("float16", "float32")),
-            ("batch_size", "at least 1", batch_size, batch_size >= 1),
-            ("num_workers", "0 or more", num_workers, num_workers >= 0),
+            ("batch_size", "at least 1", batch_size, batch_size is None or batch_size >= 1),
+            ("num_workers", "0 or more", num_workers, num_workers is None or num_workers >= 0),
             ("shard_rows", "at least 1", shard_rows, shard_rows >= 1),
             ("on_error", "raise or skip", on_error, on_error in ("raise", "skip")),
+            ("precision", "32, bf16 or 16", precision, precision in PRECISIONS),
         )
         if not good
     ]
@@ -165,7 +162,9 @@ def _device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"], shard_rows: int) -> EmbedPlan:
+def _plan(
+    prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"], shard_rows: int, precision: str
+) -> EmbedPlan:
     ids = source.ids
     longest = max(ids, key=len)
     if len(longest) * 12 + 3 > MAX_ID_BYTES:  # twelve characters is the longest escape of one
@@ -173,6 +172,9 @@ def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"
             "a sample id is too long", expected=f"at most {MAX_ID_BYTES // 12 - 1} characters", got=len(longest)
         )  # fmt: skip
     identity = prior.identity()
+    if precision != "32":
+        # Kept with the rows, and none are mixed; no other prior, for its rows are the same within a bound.
+        identity = {**identity, "precision": precision}
     return EmbedPlan(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -190,58 +192,36 @@ def _plan(prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"
     )
 
 
-def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run: _Run) -> None:
+def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run: Run) -> None:
     """Make the shards that are missing, then ids and index."""
-    total, shard_rows = plan.source.rows, plan.source.shard_rows
+    check_precision(prior, source, run.device, run.precision)
+    total = plan.source.rows
     # Asked for before the first picture is read: one that changes meanwhile is seen by the next run.
     stamps = source.stamps()
-    digests: dict[int, bytes] = {}
     if any(out.glob("shard-*")) and changed_pictures(out, source):
         log.warning("pictures have changed since %s was begun: its rows are made anew", out)
         for shard in out.glob("shard-*"):
             shard.unlink()
     write_record(out, source.ids, stamps)
-    ranges = [range(start, min(start + shard_rows, total)) for start in range(0, total, shard_rows)]
-    shards: dict[int, FinishedShard] = finished_shards(out, plan, len(ranges))
+    count = -(-total // plan.source.shard_rows)
+    shards: dict[int, FinishedShard] = finished_shards(out, plan, count)
     skipped = [source.ids[position] for shard in shards.values() for position in shard.skipped]
     if skipped and run.on_error == "raise":
         raise _was_skipped(skipped[0], len(skipped), out)
-    waiting = [number for number in range(len(ranges)) if number not in shards]
+    waiting = [number for number in range(count) if number not in shards]
     itemsize = 2 if plan.dtype == "float16" else 4
-    to_do = sum(len(ranges[number]) for number in waiting)
+    to_do = sum(len(shard_range(plan, number)) for number in waiting)
     check_space(out, to_do * plan.dim * itemsize + len(waiting) * 512 + sum(map(len, source.ids)) + (1 << 20))
 
-    batches = [
-        list(ranges[number][first : first + run.batch_size])
-        for number in waiting
-        for first in range(0, len(ranges[number]), run.batch_size)
-    ]
-    loader = iter(image_loader(source, prior.transform, batches, run.num_workers, digests=stamps is not None))
-    with (
-        on_device(prior, run.device),
-        Progress("embedding", total, done=total - to_do, unit="images", show=run.progress) as bar,
-    ):
-        for number in waiting:
-            pieces: list[np.ndarray] = []
-            left_out: list[int] = []
-            for _ in range(0, len(ranges[number]), run.batch_size):
-                batch = items_of(next(loader))
-                good, bad = sort_out(batch, run.on_error)
-                digests.update((position, digest) for position, _, digest in batch)
-                left_out += bad
-                if good:
-                    images = stack([image for _, image in good]).to(run.device)
-                    pieces.append(embed_batch(prior, images, plan, [source.ids[position] for position, _ in good]))
-                bar.advance(len(batch))
-            rows = np.concatenate(pieces) if pieces else np.empty((0, plan.dim), plan.dtype)
-            shards[number] = write_shard(out, plan, number, rows, left_out)
+    made = make_shards(prior, source, plan, out, waiting, run, digests=stamps is not None, done=total - to_do)
+    shards |= made.shards
     if not any(shard.record.rows for shard in shards.values()):
         raise EmbeddingsError(
             f"none of the {total} images of the {source.describe()} can be decoded", expected="at least one picture"
         )
-    whole = [shards[number] for number in range(len(ranges))]
+    whole = [shards[number] for number in range(count)]
     if stamps is not None:
-        write_record(out, source.ids, stamps, [digests.get(i) or digest_of(source, i) for i in range(total)])
+        write_record(out, source.ids, stamps, [made.digests.get(i) or digest_of(source, i) for i in range(total)])
     missing = {position for shard in whole for position in shard.skipped}
     finish(out, plan, source.ids, whole, sample_records(source, [i for i in range(total) if i not in missing]))
 

@@ -59,7 +59,7 @@ class Accelerator:
         rela: keys of the `rela` section (documented in `rela_zoo/conf/rela/default.yaml`), or a plan made of one.
         device: where features, head and targets live.
         student: the network to be trained, for `rela.prior=self`.
-        num_workers: processes that decode images while missing embeddings are computed; 0 decodes in this one.
+        num_workers: processes that decode images while missing embeddings are computed; None chooses, as for `embed`.
 
     Attributes:
         config: the checked section.
@@ -92,7 +92,7 @@ class Accelerator:
         rela: Mapping[str, Any] | RelaConfig | RelaPlan,
         device: str | torch.device = "cpu",
         student: Student | None = None,
-        num_workers: int = 0,
+        num_workers: int | None = None,
     ) -> None:
         speak()
         plan = rela if isinstance(rela, RelaPlan) else plan_rela(rela)

@@ -75,7 +75,12 @@ class Student:
 
 
 def resolve_all(
-    plan: RelaPlan, source: ImageSource, *, student: Student | None, device: torch.device, num_workers: int = 0
+    plan: RelaPlan,
+    source: ImageSource,
+    *,
+    student: Student | None,
+    device: torch.device,
+    num_workers: int | None = None,
 ) -> tuple[Targets, ...]:
     """Targets of each prior of a run; arguments as for `resolve_targets`, and the student, for `rela.prior=self`.
 
@@ -94,7 +99,7 @@ def resolve_all(
     return tuple(found)
 
 
-def _student_targets(student: Student, source: ImageSource, device: torch.device, num_workers: int) -> Targets:
+def _student_targets(student: Student, source: ImageSource, device: torch.device, num_workers: int | None) -> Targets:
     """Targets by the student itself before it is trained; embeddings and transport lie in the cache."""
     from rela_zoo.embeddings import open_embeddings
     from rela_zoo.hub import Artefact
@@ -112,7 +117,9 @@ def _student_targets(student: Student, source: ImageSource, device: torch.device
     return Targets(table, _fitted(table), table.positions(source.ids), (rows,))
 
 
-def resolve_targets(plan: PriorPlan, source: ImageSource, *, device: torch.device, num_workers: int = 0) -> Targets:
+def resolve_targets(
+    plan: PriorPlan, source: ImageSource, *, device: torch.device, num_workers: int | None = None
+) -> Targets:
     """Find or make embeddings and transport for `source`, and join them to it by sample id.
 
     Missing artefacts are made by one process of each machine into the cache; other ranks and jobs wait for it. The
@@ -122,7 +129,7 @@ def resolve_targets(plan: PriorPlan, source: ImageSource, *, device: torch.devic
         plan: of the run.
         source: the images in the order of their indices.
         device: where the prior runs, should it have to.
-        num_workers: processes that decode images, should rows have to be made.
+        num_workers: processes that decode images, should rows have to be made; None chooses, as for `embed`.
 
     Raises:
         EmbeddingsError: rows are missing for some samples, or belong to other images.
@@ -173,7 +180,7 @@ def left_out_of(config: RelaConfig) -> tuple[str, ...]:
 
 
 def _cached_embeddings(
-    plan: PriorPlan, source: ImageSource, device: torch.device, num_workers: int
+    plan: PriorPlan, source: ImageSource, device: torch.device, num_workers: int | None
 ) -> tuple[EmbeddingTable, list[Artefact], bool]:
     """Embeddings of `source` from the cache, made there when missing; by which weights; and whether just now."""
     from rela_zoo.embeddings import open_embeddings
@@ -199,7 +206,7 @@ def _embedded(
     load: Callable[[], Prior],
     source: ImageSource,
     device: torch.device,
-    num_workers: int,
+    num_workers: int | None,
 ) -> tuple[Path, bool]:
     """The folder of the cache with a prior's embeddings of `source`, made there when missing; and whether just now."""
     from rela_zoo.embeddings import INDEX, cache_folder, embed

@@ -33,6 +33,7 @@ class Prior(nn.Module):
         dim: D, features an image.
         transform: PIL image → float32 tensor (3, H, W); picklable.
         preprocessing: name of that transform, `upstream` or `rela-reference`.
+        computes_in: None for float32, or a dtype for autocast; set by `embed` while it runs in another precision.
 
     Examples:
         >>> from PIL import Image
@@ -59,6 +60,7 @@ class Prior(nn.Module):
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.spec, self.dim = spec, spec.dim
         self.transform, self.preprocessing = transform, preprocessing
+        self.computes_in: torch.dtype | None = None
         self._revision, self._weights_sha256 = revision, weights_sha256
         super().train(False)
 
@@ -80,7 +82,8 @@ class Prior(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise ValueError(f"expected a floating-point batch (B, 3, H, W), got {tuple(x.shape)} of {x.dtype}")
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        lower = self.computes_in is not None
+        with torch.no_grad(), torch.autocast(x.device.type, dtype=self.computes_in, enabled=lower):
             out: Tensor = self.network(x.to(torch.float32)).to(torch.float32)
         if out.shape != (len(x), self.dim):
             raise ValueError(f"expected features {(len(x), self.dim)} from {self.spec.id}, got {tuple(out.shape)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torchvision.transforms.functional as F
@@ -19,6 +20,8 @@ from rela_zoo.registry import Preprocessing
 
 UPSTREAM, RELA_REFERENCE = "upstream", "rela-reference"
 PREPROCESSINGS = (UPSTREAM, RELA_REFERENCE)
+
+_Three = tuple[float, float, float]
 
 
 def reference_preprocessing(upstream: Preprocessing) -> Preprocessing:
@@ -41,12 +44,31 @@ class ImageTransform:
     preprocessing: Preprocessing
 
     def __call__(self, image: Image.Image) -> Tensor:
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """The first half, for loader workers: PIL image → uint8 (3, S, S), resized and cropped."""
         p = self.preprocessing
         crop = ResizeAndCrop(p.resize, p.input_size, InterpolationMode(p.interpolation))
-        pixels = F.pil_to_tensor(crop(as_rgb(image)))
-        return F.normalize(pixels.to(torch.float32) / 255, list(p.mean), list(p.std))
+        return F.pil_to_tensor(crop(as_rgb(image)))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """The second half, for a whole batch on the device: uint8 (…, 3, S, S) → float32, the same bits everywhere."""
+        scale, mean, std = _constants(self.preprocessing.mean, self.preprocessing.std, pixels.device)
+        return pixels.to(torch.float32).div_(scale).sub_(mean).div_(std)
 
     def digest(self) -> str:
         """16 hex digits that change with every parameter."""
         text = json.dumps(self.preprocessing.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def _constants(mean: _Three, std: _Three, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """255, mean and deviation on a device; kept, for each copy there would wait for the device.
+
+    255 is a tensor, for CUDA multiplies by the reciprocal of a number, and that rounds otherwise.
+    """
+    with torch.inference_mode(False):  # or they would be of no use outside of it
+        whole = torch.tensor(255.0, device=device)
+        return whole, *(torch.tensor(three, device=device).view(3, 1, 1) for three in (mean, std))  # type: ignore[return-value]

@@ -134,3 +134,25 @@ def test_a_mistake_is_told_and_exits_2(
     assert message in said
     assert "fix:" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_profile_and_precision(tmp_path: Path, data: Path) -> None:
+    done = runner.invoke(app, ["embed", "flat", str(data), "--out", str(tmp_path / "a"), "--profile", "--workers", "0"])
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.stdout.splitlines()[-7:-2]] == [
+        "decode",
+        "resize",
+        "copy",
+        "model",
+        "write",
+    ]
+    assert "what binds: " in done.stdout
+    assert "faster by: " in done.stdout
+    done = runner.invoke(
+        app, ["embed", "flat", str(data), "--out", str(tmp_path / "b"), "--profile", "--json", "--precision", "bf16"]
+    )
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said["prior"]["precision"] == said["profile"]["precision"] == "bf16"
+    assert said["profile"]["images"] == 40
+    assert set(said["profile"]["ms_an_image"]) == {"decode", "resize", "copy", "model", "write"}

@@ -103,3 +103,21 @@ def test_the_digest_changes_with_every_parameter():
     digests = {ImageTransform(PLAIN.model_copy(update=change)).digest() for change in ({}, *changes)}
     assert len(digests) == 6
     assert ImageTransform(PLAIN).digest() == ImageTransform(PLAIN.model_copy()).digest()
+
+
+def test_halves_make_the_whole_bit_for_bit():
+    """uint8 by a worker, the rest for a whole batch: every value as torchvision gives it."""
+    import torchvision.transforms.functional as F
+
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    for mean, std in (((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5, 0.1, 0.9), (0.3, 1 / 3, 0.7))):
+        p = Preprocessing(input_size=16, resize=16, interpolation="bicubic", mean=mean, std=std)
+        transform = ImageTransform(p)
+        pixels = transform.pixels(Image.fromarray(values))
+        assert pixels.dtype == torch.uint8
+        wanted = F.normalize(F.pil_to_tensor(Image.fromarray(values)).to(torch.float32) / 255, list(mean), list(std))
+        assert torch.equal(transform(Image.fromarray(values)), wanted)
+        assert torch.equal(transform.normalise(pixels.expand(5, 3, 16, 16)), wanted.expand(5, 3, 16, 16))
+        with torch.inference_mode():
+            transform.normalise(pixels)
+        assert torch.equal(transform.normalise(pixels), wanted), "constants of inference mode are of use outside of it"

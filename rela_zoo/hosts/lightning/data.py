@@ -22,12 +22,10 @@ class TrainingData(Protocol):
     Attributes:
         source: what `image_source` takes, in the order of the indices.
         batch_size: of one process.
-        num_workers: processes that decode images for it.
     """
 
     source: Any
     batch_size: int
-    num_workers: int
 
     def install(self, accelerator: Accelerator, views: ViewShape | None) -> Any:
         """Put a loader over the accelerator's subsets into place.
@@ -82,7 +80,6 @@ class LoaderData:
         if problems:
             raise ConfigError(problems)
         self.batch_size: int = self._loader.batch_size or 1
-        self.num_workers: int = self._loader.num_workers
 
     def example(self) -> Any:
         """The first item, with its own views; uses up no chance of the run."""

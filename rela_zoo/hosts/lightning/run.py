@@ -75,7 +75,6 @@ class LightningRun:
             rela=plan,
             device=trainer.strategy.root_device,
             student=_student(facts, data),
-            num_workers=data.num_workers,
         )
         # Rows are read by index from files: in a compiled module that is done outside of the graph.
         self._loss = torch.compiler.disable(accelerator.loss)

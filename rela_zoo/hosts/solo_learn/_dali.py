@@ -43,7 +43,7 @@ class DaliData:
         self._files = [str(file) for file in self._builder.reader._init_args["files"]]
         root = str(data.train_data_path)
         self.source = FileSource(root, relative_ids(root, self._files))
-        self.batch_size, self.num_workers = int(data.batch_size), int(data.num_workers)
+        self.batch_size = int(data.batch_size)
 
     def install(self, accelerator: Accelerator, views: ViewShape | None) -> _EpochLoader:
         """Put a loader over epoch subsets in the place of the data module's own."""
