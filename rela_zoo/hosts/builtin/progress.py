@@ -111,13 +111,14 @@ class TrainingProgress(Callback):
             fresh = self._samples / (now - self._shown)
             self._rate = fresh if self._rate is None else 0.7 * self._rate + 0.3 * fresh
         if self._rate is not None:
-            words.append(f"{self._rate:,.0f} images/s")
+            words.append(f"{self._rate:,.0f} images/s" if self._rate >= 10 else f"{self._rate:.1f} images/s")
         if step > self._stage_from:
             # Of all that happens meanwhile: validation and checkpoints too.
             left = (total - step) * (now - self._stage_since) / (step - self._stage_from)
             words.append(f"{clock(left)} left")
+        news = self._samples or more
         self._loss, self._losses, self._samples, self._shown = None, 0, 0, now
         done = min(1.0, step / total)
         self._line.show(done, " · ".join(words))
-        if self._where == "none":
+        if self._where == "none" and news:
             log.info(" · ".join([f"{done:4.0%}", *words, *(more or ())]))
