@@ -87,7 +87,8 @@ def curve(
     if not points:
         return _svg(title, ['<text x="60" y="60">no finite value</text>'])
     low, high = min(y for _, y in points), max(y for _, y in points)
-    room = 0.05 * (high - low)
+    # Numbers on the axis have four digits: a narrower range would show one number many times.
+    room = max(0.05 * (high - low), 5e-4 * max(abs(low), abs(high)))
     frame = _Frame((0.0, max(points[-1][0], end or 0.0)), (low - room, high + room))
     parts = []
     if until:
