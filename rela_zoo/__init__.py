@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rela_zoo.analysis.recommend import recommend
     from rela_zoo.data import image_source
     from rela_zoo.data.views import build_views
-    from rela_zoo.embeddings import EmbeddingTable, embed, open_embeddings
+    from rela_zoo.embeddings import EmbeddingTable, embed, embed_part, open_embeddings
     from rela_zoo.engine import (
         Accelerator,
         AdaptiveHandover,
@@ -46,6 +46,7 @@ _PUBLIC: dict[str, str] = {
     "build_views": "rela_zoo.data.views",
     "EmbeddingTable": "rela_zoo.embeddings",
     "embed": "rela_zoo.embeddings",
+    "embed_part": "rela_zoo.embeddings",
     "open_embeddings": "rela_zoo.embeddings",
     "TargetTransport": "rela_zoo.transport",
     "PriorTransport": "rela_zoo.transport",
@@ -85,6 +86,7 @@ __all__ = [
     "build_views",
     "compare",
     "embed",
+    "embed_part",
     "evaluate",
     "fit_transport",
     "image_source",

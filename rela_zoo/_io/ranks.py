@@ -36,6 +36,42 @@ def rank() -> int:
     return 0
 
 
+def local_rank() -> int:
+    """Number of this process on its machine, by what launched it; 0 by itself."""
+    for variable in ("LOCAL_RANK", "SLURM_LOCALID"):
+        if os.environ.get(variable, "").isdecimal():
+            return int(os.environ[variable])
+    return 0
+
+
+def part_of_environment() -> tuple[int, int] | None:
+    """Which part (i, n) of a job this process is, i from 1: by SLURM's job arrays, torchrun or Ray, `srun`; or None.
+
+    Examples:
+        >>> import os
+        >>> os.environ.update(SLURM_ARRAY_TASK_ID="6", SLURM_ARRAY_TASK_MIN="4", SLURM_ARRAY_TASK_COUNT="8")
+        >>> part_of_environment()
+        (3, 8)
+        >>> for name in ("ID", "MIN", "COUNT"):
+        ...     del os.environ[f"SLURM_ARRAY_TASK_{name}"]
+    """
+
+    def number(name: str) -> int | None:
+        value = os.environ.get(name, "")
+        return int(value) if value.isdecimal() else None
+
+    first, step = number("SLURM_ARRAY_TASK_MIN") or 0, number("SLURM_ARRAY_TASK_STEP") or 1
+    for which, count, start, stride in (
+        ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first, step),
+        ("RANK", "WORLD_SIZE", 0, 1),
+        ("SLURM_PROCID", "SLURM_NTASKS", 0, 1),
+    ):
+        here, of = number(which), number(count)
+        if here is not None and of:
+            return (here - start) // stride + 1, of
+    return None
+
+
 def world_size() -> int:
     """Number of processes in the process group; 1 without one."""
     group = _group()

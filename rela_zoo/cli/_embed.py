@@ -6,10 +6,11 @@ import json
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rela_zoo._io.ranks import part_of_environment
 from rela_zoo.errors import RelaZooError
 
 
@@ -71,6 +72,13 @@ def embed_command(
         bool | None,
         typer.Option("--progress/--no-progress", help="Default: a bar on a terminal, elsewhere a line every 30 s."),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Make one part of the rows, i/n, beside other processes and machines that share the folder; `auto` "
+            "reads it from SLURM, torchrun or srun. The last one writes the index; a lost part is made by any other."
+        ),
+    ] = None,
     show_profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time went, what binds, and what to change.")
     ] = False,
@@ -78,7 +86,7 @@ def embed_command(
 ) -> None:
     """Run a prior over every image of a data set and keep its outputs."""
     from rela_zoo.data import image_source
-    from rela_zoo.embeddings import Profile, embed
+    from rela_zoo.embeddings import Profile, embed, embed_part
     from rela_zoo.prior import load_prior
 
     source = image_source(data)
@@ -89,21 +97,29 @@ def embed_command(
             got=f"a folder in {root}", fix="name a folder beside the data",
         )  # fmt: skip
     started = time.monotonic()
+    mine = None if part is None else _part(part)
+    if mine is not None and show_profile:
+        raise RelaZooError("a part has no profile", expected="--part, or --profile", got="both", fix="leave one out")
     profile = Profile() if show_profile else None
+    network = load_prior(prior, preprocessing=preprocessing.value)
+    common: dict[str, Any] = {
+        "dtype": dtype.value,
+        "batch_size": batch_size,
+        "num_workers": workers,
+        "device": device,
+        "precision": precision.value,
+        "on_error": "skip" if skip_undecodable else "raise",
+        "progress": "always" if progress else progress is None,
+    }
     try:
-        table = embed(
-            load_prior(prior, preprocessing=preprocessing.value),
-            source,
-            out,
-            dtype=dtype.value,
-            batch_size=batch_size,
-            num_workers=workers,
-            device=device,
-            precision=precision.value,
-            on_error="skip" if skip_undecodable else "raise",
-            progress="always" if progress else progress is None,
-            profile=profile,
-        )
+        if mine is None:
+            table = embed(network, source, out, **common, profile=profile)
+        elif (found := embed_part(network, source, out, mine, **common)) is not None:
+            table = found
+        else:
+            left = f"part {mine[0]} of {mine[1]} is done; the last of the others writes the index"
+            typer.echo(json.dumps({"path": str(out), "finished": False}) if as_json else left)
+            return
     except KeyboardInterrupt:
         typer.echo("stopped; finished shards are kept, and the same command goes on from there", err=True)
         raise typer.Exit(130) from None
@@ -135,3 +151,20 @@ def embed_command(
         typer.echo(f"left out, could not be decoded: {one}")
     if profile is not None:
         typer.echo(profile.table())
+
+
+def _part(text: str) -> tuple[int, int]:
+    """`3/8`, or what the environment says."""
+    if text == "auto":
+        found = part_of_environment()
+        if found is None:
+            raise RelaZooError(
+                "nothing in the environment says which part this is",
+                expected="variables of a SLURM job array, of torchrun, or of srun",
+                fix="say it: --part 1/8",
+            )
+        return found
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal()):
+        raise RelaZooError("--part names no part", expected="i/n, such as 1/8, or auto", got=text)
+    return int(number), int(of)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
 from rela_zoo._io.lock import locked
 from rela_zoo._io.log import logger
 from rela_zoo._io.memory import keep_freed_memory
-from rela_zoo.data import ImageSource, encode_ids, image_source
+from rela_zoo.data import ImageSource, Stamps, encode_ids, image_source
 from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, EmbedPlan, SourceRecord
 from rela_zoo.embeddings._make_shards import Run, make_shards, shard_range
 from rela_zoo.embeddings._open import open_embeddings
@@ -93,6 +94,48 @@ def embed(
         >>> table.shape, table.ids[0]
         ((240, 64), 'cat/000.png')
     """
+    job = prepare(
+        prior, data, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device, precision=precision,
+        shard_rows=shard_rows, on_error=on_error, progress=progress, profile=profile,
+    )  # fmt: skip
+    out = Path(out).expanduser()
+    index = finished(out, job.plan)  # looked for without the lock, which a folder that is only to be read may not allow
+    if index is not None:
+        refuse_changed(out, job.source)
+    if index is None or has_leftovers(out):
+        with locked(out):
+            index = begin(out, job.plan)
+            if index is None:
+                _extract(job, out)
+    if index is not None and index.skipped and on_error == "raise":
+        raise was_skipped(index.skipped[0], len(index.skipped), out)
+    return open_embeddings(out)
+
+
+class Job(NamedTuple):
+    """What is to be made, and how."""
+
+    prior: Prior
+    source: ImageSource
+    plan: EmbedPlan
+    run: Run
+
+
+def prepare(
+    prior: str | Prior,
+    data: Any,
+    *,
+    dtype: Literal["float16", "float32"],
+    batch_size: int | None,
+    num_workers: int | None,
+    device: str | torch.device | None,
+    precision: Precision,
+    shard_rows: int,
+    on_error: Literal["raise", "skip"],
+    progress: bool | Literal["always"],
+    profile: Profile | None,
+) -> Job:
+    """Check the arguments of `embed`, and work out what they ask for."""
     where = _device(device)
     _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error, precision)
     if where.type == "cpu":
@@ -103,19 +146,7 @@ def embed(
     run = Run(where, size, num_workers, on_error, progress, precision)
     if profile is not None:
         run.profile, run.measure = profile, True
-    out = Path(out).expanduser()
-    plan = _plan(prior, source, dtype, shard_rows, precision)
-    index = finished(out, plan)  # looked for without the lock, which a folder that is only to be read may not allow
-    if index is not None:
-        refuse_changed(out, source)
-    if index is None or has_leftovers(out):
-        with locked(out):
-            index = begin(out, plan)
-            if index is None:
-                _extract(prior, source, plan, out, run)
-    if index is not None and index.skipped and on_error == "raise":
-        raise _was_skipped(index.skipped[0], len(index.skipped), out)
-    return open_embeddings(out)
+    return Job(prior, source, _plan(prior, source, dtype, shard_rows, precision), run)
 
 
 def _check_arguments(
@@ -192,8 +223,9 @@ def _plan(
     )
 
 
-def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run: Run) -> None:
+def _extract(job: Job, out: Path) -> None:
     """Make the shards that are missing, then ids and index."""
+    prior, source, plan, run = job
     check_precision(prior, source, run.device, run.precision)
     total = plan.source.rows
     # Asked for before the first picture is read: one that changes meanwhile is seen by the next run.
@@ -203,30 +235,60 @@ def _extract(prior: Prior, source: ImageSource, plan: EmbedPlan, out: Path, run:
         for shard in out.glob("shard-*"):
             shard.unlink()
     write_record(out, source.ids, stamps)
-    count = -(-total // plan.source.shard_rows)
-    shards: dict[int, FinishedShard] = finished_shards(out, plan, count)
-    skipped = [source.ids[position] for shard in shards.values() for position in shard.skipped]
-    if skipped and run.on_error == "raise":
-        raise _was_skipped(skipped[0], len(skipped), out)
-    waiting = [number for number in range(count) if number not in shards]
-    itemsize = 2 if plan.dtype == "float16" else 4
+    shards: dict[int, FinishedShard] = finished_shards(out, plan, shard_count(plan))
+    refuse_skipped(shards, job, out)
+    waiting = [number for number in range(shard_count(plan)) if number not in shards]
     to_do = sum(len(shard_range(plan, number)) for number in waiting)
-    check_space(out, to_do * plan.dim * itemsize + len(waiting) * 512 + sum(map(len, source.ids)) + (1 << 20))
-
+    check_room(waiting, job, out)
     made = make_shards(prior, source, plan, out, waiting, run, digests=stamps is not None, done=total - to_do)
-    shards |= made.shards
+    conclude(job, out, shards | made.shards, stamps, made.digests)
+
+
+def shard_count(plan: EmbedPlan) -> int:
+    """Shards of the whole artefact."""
+    return -(-plan.source.rows // plan.source.shard_rows)
+
+
+def refuse_skipped(shards: Mapping[int, FinishedShard], job: Job, out: Path) -> None:
+    """Refuse shards that leave images out where that was not asked for."""
+    skipped = [job.source.ids[position] for shard in shards.values() for position in shard.skipped]
+    if skipped and job.run.on_error == "raise":
+        raise was_skipped(skipped[0], len(skipped), out)
+
+
+def check_room(numbers: Sequence[int], job: Job, out: Path) -> None:
+    """Refuse to start shards that the disk can't hold."""
+    itemsize = 2 if job.plan.dtype == "float16" else 4
+    rows = sum(len(shard_range(job.plan, number)) for number in numbers)
+    ids = sum(map(len, job.source.ids))
+    check_space(out, rows * job.plan.dim * itemsize + len(numbers) * 512 + ids + (1 << 20))
+
+
+def conclude(
+    job: Job, out: Path, shards: Mapping[int, FinishedShard], stamps: Stamps | None, digests: Mapping[int, bytes]
+) -> None:
+    """Write the record of the pictures, the ids and, last, the index of shards that are all there.
+
+    Args:
+        job, out: what is made, where.
+        shards: all of them, by number.
+        stamps: of the source, from before its first picture was read.
+        digests: of pictures by position, as far as they are known; the others are read again.
+    """
+    source, plan, total = job.source, job.plan, job.plan.source.rows
     if not any(shard.record.rows for shard in shards.values()):
         raise EmbeddingsError(
             f"none of the {total} images of the {source.describe()} can be decoded", expected="at least one picture"
         )
-    whole = [shards[number] for number in range(count)]
+    whole = [shards[number] for number in range(shard_count(plan))]
     if stamps is not None:
-        write_record(out, source.ids, stamps, [made.digests.get(i) or digest_of(source, i) for i in range(total)])
+        write_record(out, source.ids, stamps, [digests.get(i) or digest_of(source, i) for i in range(total)])
     missing = {position for shard in whole for position in shard.skipped}
     finish(out, plan, source.ids, whole, sample_records(source, [i for i in range(total) if i not in missing]))
 
 
-def _was_skipped(first: str, count: int, out: Path) -> EmbeddingsError:
+def was_skipped(first: str, count: int, out: Path) -> EmbeddingsError:
+    """The error for an artefact that leaves images out, where that was not asked for."""
     return EmbeddingsError(
         f"{out} leaves out {count} images that could not be decoded, and leaving out was not asked for",
         expected="a row for every image",

@@ -13,7 +13,7 @@ import numpy as np
 
 from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.files import atomic_write
-from rela_zoo._io.lock import LOCK
+from rela_zoo._io.lock import LOCK, locked
 from rela_zoo._version import __version__
 from rela_zoo.data import encode_ids
 from rela_zoo.embeddings._format import (
@@ -37,6 +37,8 @@ from rela_zoo.embeddings._format import (
 from rela_zoo.errors import EmbeddingsError
 
 _TEMPORARY = ".tmp"
+CLAIM = ".claim-"  # the lock of a part on a shard
+DIGESTS = ".digests-"  # of the pictures of a part's shard, until the index is written
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,13 @@ class FinishedShard:
     skipped: tuple[int, ...]
 
 
-def begin(folder: Path, plan: EmbedPlan) -> Index | None:
+def begin(folder: Path, plan: EmbedPlan, *, alone: bool = True) -> Index | None:
     """Compare what lies in the folder with what is to be made; write the plan if nothing does.
+
+    Args:
+        folder: of the artefact.
+        plan: what is to be made.
+        alone: whether nobody else writes shards, so that half-written ones are leftovers of a killed run.
 
     Returns:
         The index if the very same artefact is finished already, else None.
@@ -56,15 +63,17 @@ def begin(folder: Path, plan: EmbedPlan) -> Index | None:
     Raises:
         EmbeddingsError: the folder holds other embeddings, or files of another kind.
     """
-    for leftover in folder.glob(f"*{_TEMPORARY}"):
-        if leftover.name.startswith(("shard-", INDEX, PARTIAL, IDS)):
-            leftover.unlink()
+    if alone:
+        for claim in folder.glob(f"{CLAIM}*"):
+            with locked(folder, name=claim.name, what="a part of the embeddings"):
+                pass  # of a killed part, and gone now; of one at work it is refused
+        remove_leftovers(folder)
     index = finished(folder, plan)
     if index is not None:
         (folder / PARTIAL).unlink(missing_ok=True)
         return index
     if (folder / PARTIAL).is_file():
-        if any(folder.glob("shard-*")):
+        if not alone or any(folder.glob("shard-*")):
             _compare(folder, _read_plan(folder / PARTIAL), plan)
             return None
         (folder / PARTIAL).unlink()  # stopped before it had anything to show: no reason to hold on to its plan
@@ -78,6 +87,13 @@ def begin(folder: Path, plan: EmbedPlan) -> Index | None:
         )
     _write(folder / PARTIAL, pretty_json(plan.model_dump()))
     return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run has half written."""
+    for leftover in folder.glob(f"*{_TEMPORARY}"):
+        if leftover.name.startswith(("shard-", INDEX, PARTIAL, IDS)):
+            leftover.unlink()
 
 
 def finished(folder: Path, plan: EmbedPlan) -> Index | None:
@@ -221,6 +237,8 @@ def finish(
     index = index.model_copy(update={"digest": index.content_digest()})
     _write(folder / INDEX, pretty_json(index.model_dump(mode="json", exclude=None if samples else {"samples"})))
     (folder / PARTIAL).unlink(missing_ok=True)
+    for leftover in folder.glob(f"{DIGESTS}*"):
+        leftover.unlink(missing_ok=True)
 
 
 def _write(path: Path, *pieces: bytes | memoryview) -> None:

@@ -1,0 +1,210 @@
+"""One artefact made by many processes that know nothing of each other but the folder: each claims shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from rela_zoo._io.files import atomic_write
+from rela_zoo._io.lock import locked
+from rela_zoo._io.log import logger
+from rela_zoo._io.ranks import local_rank
+from rela_zoo.data import Stamps
+from rela_zoo.embeddings._extract import (
+    Job,
+    check_room,
+    conclude,
+    prepare,
+    refuse_skipped,
+    shard_count,
+    was_skipped,
+)
+from rela_zoo.embeddings._format import Index, shard_name
+from rela_zoo.embeddings._make_shards import make_shards, shard_range
+from rela_zoo.embeddings._open import open_embeddings
+from rela_zoo.embeddings._pictures import changed_pictures, refuse_changed, write_record
+from rela_zoo.embeddings._precision import Precision, check_precision
+from rela_zoo.embeddings._store import CLAIM, DIGESTS, begin, finished, finished_shards, remove_leftovers
+from rela_zoo.embeddings._table import EmbeddingTable
+from rela_zoo.errors import EmbeddingsError
+
+if TYPE_CHECKING:
+    from rela_zoo.prior import Prior
+
+log = logger(__name__)
+
+# Shards claimed at once: of one's own part, and of what others have left, which somebody else may want to help with.
+_OWN, _OTHERS = 32, 4
+_DIGEST_BYTES = 8
+
+
+def embed_part(
+    prior: str | Prior,
+    data: Any,
+    out: str | Path,
+    part: tuple[int, int],
+    *,
+    dtype: Literal["float16", "float32"] = "float16",
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: str | torch.device | None = None,
+    precision: Precision = "32",
+    shard_rows: int = 4096,
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: bool | Literal["always"] = True,
+) -> EmbeddingTable | None:
+    """Make one of several parts of what `embed` makes, in a folder that all of them share.
+
+    Any number of processes, on any machines that share the folder and its locks, give the bytes that one would. A part
+    makes its own shards, then those that nobody is at work on; whoever sees that all are there writes the index. What a
+    killed part leaves is made by any other, or by the same call again. An `embed` of the same folder waits for nobody:
+    it is refused while a part begins or ends, and should not be started beside parts.
+
+    Args:
+        prior: a name of the registry, or a `Prior`.
+        data: whatever `image_source` accepts; the same for all parts.
+        out: the folder, as for `embed`.
+        part: (i, n): the i-th of n, from 1.
+        dtype: of the stored rows, as for `embed`.
+        batch_size: images at once on the device.
+        num_workers: processes that decode images.
+        device: where the prior runs.
+        precision: what it computes in.
+        shard_rows: images a shard.
+        on_error: `raise` or `skip`, where an image can't be decoded.
+        progress: whether a bar is drawn.
+
+    Returns:
+        The finished table; None while other parts are still at work.
+
+    Raises:
+        EmbeddingsError: as for `embed`; pictures that have changed since the first part began; no such part.
+
+    Examples:
+        >>> from rela_zoo import embed_part
+        >>> embed_part("cifar10-resnet20", "photos", "parts", (1, 2), shard_rows=64).shape  # nobody else is at work
+        (240, 64)
+    """
+    number, of = part
+    if not 1 <= number <= of:
+        raise EmbeddingsError("there is no such part", expected="i/n with i from 1 to n", got=f"{number}/{of}")
+    if device is None and torch.cuda.is_available():
+        device = f"cuda:{local_rank() % torch.cuda.device_count()}"
+    job = prepare(
+        prior, data, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device, precision=precision,
+        shard_rows=shard_rows, on_error=on_error, progress=progress, profile=None,
+    )  # fmt: skip
+    out = Path(out).expanduser()
+    index, stamps = _enter(job, out)
+    if index is None:
+        check_precision(job.prior, job.source, job.run.device, job.run.precision)
+        count = shard_count(job.plan)
+        check_room(range(number - 1, count, of), job, out)
+        while index is None:
+            _make(job, out, range(number - 1, count, of), stamps, _OWN)
+            # Each begins elsewhere: parts that have nothing left don't all try the same shards.
+            begin_at = number * count // of
+            _make(job, out, [*range(begin_at, count), *range(begin_at)], stamps, _OTHERS)
+            missing = _missing(out, range(count))
+            if missing:
+                log.info(f"rela_zoo: part {number} of {of} is done; {len(missing)} of {count} shards are others'")
+                return None
+            index = _leave(job, out, stamps)
+    if index.skipped and on_error == "raise":
+        raise was_skipped(index.skipped[0], len(index.skipped), out)
+    return open_embeddings(out)
+
+
+def _enter(job: Job, out: Path) -> tuple[Index | None, Stamps | None]:
+    """The finished index, if there is one; and the stamps of the pictures, from before any of them is read here."""
+    index = finished(out, job.plan)
+    if index is not None:
+        refuse_changed(out, job.source)
+        return index, None
+    with locked(out, wait=None):
+        index = begin(out, job.plan, alone=False)
+        stamps = job.source.stamps()
+        if index is None and not any(out.glob("shard-*")):
+            write_record(out, job.source.ids, stamps)
+        elif index is None and (changed := changed_pictures(out, job.source)):
+            raise EmbeddingsError(
+                f"pictures have changed since {out} was begun, and other parts may be at work on it",
+                expected="the pictures that it was begun with",
+                got=f"{len(changed)} others, such as {changed[0]!r}",
+                fix="stop all parts, and run `rela-zoo embed` without --part, which makes the rows anew",
+            )
+    return index, stamps
+
+
+def _missing(out: Path, numbers: Sequence[int]) -> list[int]:
+    return [number for number in numbers if not (out / shard_name(number)).is_file()]
+
+
+@contextmanager
+def _claimed(out: Path, numbers: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Up to `most` of these shards, which are neither there nor claimed by another, for this process alone."""
+    with ExitStack() as held:
+        mine: list[int] = []
+        for number in _missing(out, numbers):
+            claim = locked(out, name=f"{CLAIM}{number:05d}", what=f"shard {number}")
+            try:
+                held.enter_context(claim)
+            except EmbeddingsError:
+                continue  # another's
+            if _missing(out, [number]):  # or it has been finished in between
+                mine.append(number)
+            if len(mine) == most:
+                break
+        yield mine
+
+
+def _make(job: Job, out: Path, numbers: Sequence[int], stamps: Stamps | None, most: int) -> None:
+    """Make those of these shards that nobody else is at work on."""
+    while True:
+        with _claimed(out, numbers, most) as mine:
+            if not mine:
+                return
+            made = make_shards(job.prior, job.source, job.plan, out, mine, job.run, digests=stamps is not None)
+            refuse_skipped(made.shards, job, out)
+            for number in mine if stamps is not None else ():
+                images = shard_range(job.plan, number)
+                atomic_write(_digests(out, number), b"".join(made.digests[position] for position in images))
+
+
+def _digests(out: Path, number: int) -> Path:
+    """Digests of the pictures of a shard, until the index is written."""
+    return out / f"{DIGESTS}{number:05d}"
+
+
+def _leave(job: Job, out: Path, stamps: Stamps | None) -> Index | None:
+    """Write the index, or read the one that somebody else has written; None if a shard turns out not to be whole."""
+    with locked(out, wait=None):
+        index = begin(out, job.plan, alone=False)
+        if index is None:
+            shards = finished_shards(out, job.plan, shard_count(job.plan))
+            broken = [number for number in range(shard_count(job.plan)) if number not in shards]
+            for number in broken:
+                (out / shard_name(number)).unlink(missing_ok=True)
+            if broken:
+                return None
+            refuse_skipped(shards, job, out)
+            known: dict[int, bytes] = {}
+            for number in shards:
+                images = shard_range(job.plan, number)
+                with suppress(OSError):
+                    found = _digests(out, number).read_bytes()
+                    if len(found) == len(images) * _DIGEST_BYTES:
+                        known |= {
+                            position: found[i * _DIGEST_BYTES : (i + 1) * _DIGEST_BYTES]
+                            for i, position in enumerate(images)
+                        }
+            conclude(job, out, shards, stamps, known)
+        for claim in out.glob(f"{CLAIM}*"):
+            with suppress(EmbeddingsError), locked(out, name=claim.name):
+                pass  # of a killed part, and gone now
+        remove_leftovers(out)
+    return finished(out, job.plan)
