@@ -117,7 +117,8 @@ def draw_prices(found: list[Cell], untrained: Cell | None, path: Path) -> None:
             axes.plot(xs, each.mean(0), marker="o", markersize=3, linewidth=1.5, label=cell.name, **style)
             axes.fill_between(xs, each.min(0), each.max(0), alpha=0.12, color=style["color"], linewidth=0)
         if untrained is not None:
-            axes.axhline(float(np.mean(untrained.values(measure))) * 100, color="0.5", linewidth=0.8, linestyle=":")
+            start = float(np.mean(untrained.values(measure))) * 100
+            axes.axhline(start, color="0.5", linewidth=0.8, linestyle=":", label=untrained.name)
         axes.set_xscale("log", subs=(2, 5))
         for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             axis("{x:g}")

@@ -27,7 +27,7 @@ class Cell:
 
     Attributes:
         settings: `method` (`untrained` for the student as it begins), `prior`, `data_ratio`, `selection`, `head`,
-            `handover`; the last three None where they don't apply.
+            `handover`, `power`; the last four None where they don't apply.
         identity: dotted key → value, all that decides the runs but the seed.
     """
 
@@ -83,6 +83,7 @@ def _read(row: Row) -> tuple[Row, Row]:
         "selection": section["selection"],
         "head": section["head"] if prior else None,
         "handover": section["handover"] if prior else None,
+        "power": section.get("power", 1.0) if prior else None,
     }
     identity = _flat({**run_identity(config), "untrained": row["untrained"]})
     for key in ("seed", "name", *(() if prior else ("rela.head", "rela.handover"))):
@@ -117,6 +118,8 @@ def plain_name(settings: Row) -> str:
         return ", ".join([f"{method} {settings['data_ratio'] * 100:g} %", *extras])
     if settings["handover"] != "adaptive":
         extras.append(f"handover {settings['handover']:g}" if settings["handover"] != 1 else "never handed over")
+    if settings.get("power", 1.0) != 1.0:
+        extras.append(f"power {settings['power']:g}")
     if settings["head"] != "frozen":
         extras.append(f"{settings['head']} head")
     return ", ".join([f"ReLA({settings['prior']}) + {method} {settings['data_ratio'] * 100:g} %", *extras])
