@@ -18,7 +18,7 @@ from rela_zoo.engine.config import SELF
 from rela_zoo.errors import RelaZooError
 from rela_zoo.hosts.builtin.compose import compose
 from rela_zoo.hosts.builtin.config import as_plain, run_digest
-from rela_zoo.networks.names import stem_of
+from rela_zoo.networks.names import RESNETS, stem_of
 
 # Keys of a cell that are no keys of a configuration.
 _OWN = ("config", "untrained")
@@ -66,7 +66,8 @@ class Run:
         if self.config_name == "demo" or any(key.startswith("augmentations.") for key in self.overrides):
             return {}
         stem = stem_of(self.overrides.get("data.dataset"))
-        return {"image_size": 32, **({"backbone.stem": stem} if stem == "imagenet" else {})}
+        has_one = self.overrides.get("backbone.name", "resnet18") in RESNETS
+        return {"image_size": 32, **({"backbone.stem": stem} if has_one and stem == "imagenet" else {})}
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def test_signs_that_a_stream_has_not_are_replaced(encoding: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rela_zoo", "doctor"], env=environment, capture_output=True, timeout=300, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode in (0, 1)  # whether solo-learn is here, or not
     assert b"UnicodeEncodeError" not in done.stderr
     assert b"plugin" in done.stdout
 

@@ -220,7 +220,8 @@ def test_the_distribution_is_that_of_the_pipeline(case: str) -> None:
     entries = CASES[case]
     if isinstance(entries, str):
         folder = Path(__file__).resolve().parents[2] / "rela_zoo" / "conf" / "augmentations"
-        entries = yaml.safe_load((folder / f"{entries}.yaml").read_text(encoding="utf-8"))
+        text = (folder / f"{entries}.yaml").read_text(encoding="utf-8")
+        entries = yaml.safe_load(text.replace("${oc.select:image_size,auto}", "32"))
     picture, count = smooth(32, 40, seed=5), 1000
     pixels = torch.from_numpy(picture).permute(2, 0, 1).expand(count, -1, -1, -1)
     ours = views(entries, seed=7, statistics=PLAIN)(pixels, torch.arange(count), 2)

@@ -141,15 +141,16 @@ def test_rows_of_other_pictures_are_found_out_by_the_spot_check(given):
     assert given["forged, unverified"].ok, given["forged, unverified"].error
 
 
-def test_missing_rows_are_made_by_the_workers_of_the_run_and_one_sees_how_far_they_are(solo):
+def test_missing_rows_are_made_by_workers_and_one_sees_how_far_they_are(solo):
     folder = solo.folder / "never-embedded"
     for image in (solo.data / "train").rglob("*.png"):
-        target = folder / image.parent.name / f"another-{image.name}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(image, target)
-    overrides = [f"data.train_path={folder}", "data.num_workers=1", "+rela=tiny-grid", "rela.data_ratio=0.5"]
+        (folder / image.parent.name).mkdir(parents=True, exist_ok=True)
+        # Enough of them for processes to pay.
+        for copy in range(5):
+            shutil.copy(image, folder / image.parent.name / f"{copy}-{image.name}")
+    overrides = [f"data.train_path={folder}", "+rela=tiny-grid", "rela.data_ratio=0.1"]
     job = solo.job("simclr", *overrides, changes={"max_epochs": 1}, watch_reading=True)
     (outcome,) = solo.run(job)
     assert outcome.ok, outcome.error
-    assert outcome.read_by_workers == set(range(32))
-    assert "embedding: 32/32" in outcome.output
+    assert outcome.read_by_workers == set(range(160))
+    assert "embedding: 160/160" in outcome.output
