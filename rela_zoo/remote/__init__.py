@@ -5,9 +5,9 @@ Knows repositories, commits, paths and hashes, and nothing of priors.
 
 from rela_zoo.remote._cached import cached_file
 from rela_zoo.remote._client import client, translated, with_retries
-from rela_zoo.remote._fetch import Kind, RemoteFile, fetch_file, is_offline, parse_address
-from rela_zoo.remote._manifest import MANIFEST, Manifest, ManifestEntry, fetch_manifest, safe_path
-from rela_zoo.remote._mirror import MIRROR_VARIABLE, mirror_address, mirror_commit, mirrored_path
+from rela_zoo.remote._fetch import Kind, RemoteFile, fetch_file, fetch_manifest, is_offline, parse_address
+from rela_zoo.remote._manifest import MANIFEST, Manifest, ManifestEntry, safe_path
+from rela_zoo.remote._mirror import MIRROR_VARIABLE, mirror_address, mirror_commit, mirrored_path, read_reference
 
 __all__ = [
     "MANIFEST",
@@ -25,6 +25,7 @@ __all__ = [
     "mirror_commit",
     "mirrored_path",
     "parse_address",
+    "read_reference",
     "safe_path",
     "translated",
     "with_retries",

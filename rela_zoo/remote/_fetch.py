@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from contextlib import suppress
@@ -16,11 +15,11 @@ from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import HubError
 from rela_zoo.remote._client import with_retries
+from rela_zoo.remote._manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
 from rela_zoo.remote._mirror import MIRROR_VARIABLE, forget_copy, mirrored_file
 
 Kind = Literal["model", "dataset"]
 
-_MAX_MANIFEST_BYTES = 8 << 20
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = rf"hf://({_REPO})@([0-9a-f]{{40}})((?:/[A-Za-z0-9_][\w.-]*)*)"
 
@@ -140,15 +139,15 @@ def _from_mirror(
 
 
 def _announced(repo: str, path: str, revision: str, kind: Kind, download: bool) -> str | None:
-    """The hash of a file by the manifest beside it, which stands for the digest that the Hub announces."""
-    if path == "rela_zoo.json":
+    """The hash of a file by the manifest beside it, which stands for the digest that the Hub announces.
+
+    None for a repository without a manifest, and for files that it doesn't list, such as the card.
+    """
+    if path == MANIFEST:
         return None
-    beside = mirrored_file(repo, "rela_zoo.json", revision, kind, limit=_MAX_MANIFEST_BYTES, download=download)
-    try:
-        found = json.loads(beside.read_bytes())["files"][path]["sha256"] if beside is not None else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None  # a repository without one, or a file that it doesn't list, such as the card
-    return found if isinstance(found, str) else None
+    beside = mirrored_file(repo, MANIFEST, revision, kind, limit=MAX_MANIFEST_BYTES, download=download)
+    record = None if beside is None else Manifest.parse(beside.read_bytes()).files.get(path)
+    return None if record is None else record.sha256
 
 
 def _download(repo: str, path: str, revision: str | None, kind: Kind, limit: int | None, download: bool) -> Path:
@@ -225,3 +224,13 @@ def _matches(path: Path, sha256: str) -> bool:
         note.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(note, stamp.encode("ascii"))
     return True
+
+
+def fetch_manifest(repo: str, revision: str, kind: Kind) -> Manifest:
+    """The manifest of a repository at a full commit, from the Hub's cache or the network.
+
+    Raises:
+        HubError: not there (so nothing was published at this commit), out of reach, or malformed.
+    """
+    path = fetch_file(repo, MANIFEST, revision, kind, limit=MAX_MANIFEST_BYTES)
+    return Manifest.parse(path.read_bytes())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rela_zoo.errors import HubError
-from rela_zoo.remote._fetch import Kind, fetch_file
 
 MANIFEST = "rela_zoo.json"
 MAX_MANIFEST_BYTES = 8 * 1024 * 1024
@@ -98,13 +97,3 @@ class Manifest:
             near = ", ".join(sorted(self.files)[:5])
             raise HubError(f"{repo} does not vouch for {path}", expected=f"one of: {near}", got=path, fix="correct it")
         return self.files[path]
-
-
-def fetch_manifest(repo: str, revision: str, kind: Kind) -> Manifest:
-    """The manifest of a repository at a full commit, from the Hub's cache or the network.
-
-    Raises:
-        HubError: not there (so nothing was published at this commit), out of reach, or malformed.
-    """
-    path = fetch_file(repo, MANIFEST, revision, kind, limit=MAX_MANIFEST_BYTES)
-    return Manifest.parse(path.read_bytes())

@@ -62,8 +62,13 @@ def mirror_commit(repo: str, ref: str | None) -> str | None:
     if folder is None:
         return None
     at = folder / "models" / repo / "refs"
+    return read_reference(at / "main" if ref in (None, "main") else at / "tags" / str(ref))
+
+
+def read_reference(path: Path) -> str | None:
+    """The commit that a reference of a mirror names; None if it is none."""
     try:
-        text = (at / "main" if ref in (None, "main") else at / "tags" / str(ref)).read_text(encoding="ascii").strip()
+        text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
     return text if re.fullmatch(r"[0-9a-f]{40}", text) else None

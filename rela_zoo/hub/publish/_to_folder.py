@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from rela_zoo.errors import HubError
 from rela_zoo.hub.publish._changes import RepoChange
 from rela_zoo.hub.publish._repo_state import RepoState, read_texts
 from rela_zoo.hub.publish._send import check_tag, next_version
-from rela_zoo.remote import MANIFEST, Kind, Manifest, mirrored_path
+from rela_zoo.remote import MANIFEST, Kind, Manifest, mirrored_path, read_reference
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAIN, _TAGS = "refs/main", "refs/tags"
 
 
@@ -42,7 +40,7 @@ class FolderPlace:
             HubError: it can't be read.
         """
         folder = self._repo(repo, kind)
-        commit = revision or _ref(folder / _MAIN)
+        commit = revision or read_reference(folder / _MAIN)
         if commit is None:
             return RepoState(repo, kind)
         at = folder / commit
@@ -57,7 +55,7 @@ class FolderPlace:
                 digest = record.sha256 if record is not None and record.bytes == size else file_sha256(path)
                 found.tree[name] = digest, size
         if revision is None and (folder / _TAGS).is_dir():
-            tags = {one.name: _ref(one) for one in (folder / _TAGS).iterdir()}
+            tags = {one.name: read_reference(one) for one in (folder / _TAGS).iterdir()}
             found.tags = {name: commit for name, commit in tags.items() if commit is not None}
         read_texts(found)
         return found
@@ -133,12 +131,3 @@ def _link(there: Path, here: Path) -> None:
         os.link(there, here)
     except OSError:  # another file system, or one without links
         shutil.copyfile(there, here)
-
-
-def _ref(path: Path) -> str | None:
-    """The commit that a reference names."""
-    try:
-        text = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return text if _COMMIT.fullmatch(text) else None
