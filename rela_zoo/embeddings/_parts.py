@@ -61,8 +61,8 @@ def embed_part(
 
     Any number of processes, on any machines that share the folder and its locks, give the bytes that one would. A part
     makes its own shards, then those that nobody is at work on; whoever sees that all are there writes the index. What a
-    killed part leaves is made by any other, or by the same call again. An `embed` of the same folder waits for nobody:
-    it is refused while a part begins or ends, and should not be started beside parts.
+    killed part leaves is made by any other, or by the same call again. An `embed` of the same folder is refused while
+    parts are at work, and goes on with what they have left.
 
     Args:
         prior: a name of the registry, or a `Prior`.
@@ -109,9 +109,9 @@ def embed_part(
             # Each begins elsewhere: parts that have nothing left don't all try the same shards.
             begin_at = number * count // of
             _make(job, out, [*range(begin_at, count), *range(begin_at)], stamps, _OTHERS)
-            missing = _missing(out, range(count))
+            missing = sum(not _is_there(out, one) for one in range(count))
             if missing:
-                log.info(f"rela_zoo: part {number} of {of} is done; {len(missing)} of {count} shards are others'")
+                log.info(f"rela_zoo: part {number} of {of} is done; {missing} of {count} shards are others'")
                 return None
             index = _leave(job, out, stamps)
     if index.skipped and on_error == "raise":
@@ -140,32 +140,32 @@ def _enter(job: Job, out: Path) -> tuple[Index | None, Stamps | None]:
     return index, stamps
 
 
-def _missing(out: Path, numbers: Sequence[int]) -> list[int]:
-    return [number for number in numbers if not (out / shard_name(number)).is_file()]
+def _is_there(out: Path, number: int) -> bool:
+    return (out / shard_name(number)).is_file()
 
 
 @contextmanager
-def _claimed(out: Path, numbers: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Up to `most` of these shards, which are neither there nor claimed by another, for this process alone."""
+def _claimed(out: Path, numbers: Iterator[int], most: int) -> Iterator[list[int]]:
+    """The next of these shards, up to `most`, that are neither there nor claimed, for this process alone."""
     with ExitStack() as held:
         mine: list[int] = []
-        for number in _missing(out, numbers):
-            claim = locked(out, name=f"{CLAIM}{number:05d}", what=f"shard {number}")
+        while len(mine) < most and (number := next(numbers, None)) is not None:
+            if _is_there(out, number):
+                continue
             try:
-                held.enter_context(claim)
+                held.enter_context(locked(out, name=f"{CLAIM}{number:05d}", what=f"shard {number}"))
             except EmbeddingsError:
                 continue  # another's
-            if _missing(out, [number]):  # or it has been finished in between
+            if not _is_there(out, number):  # or it has been finished in between
                 mine.append(number)
-            if len(mine) == most:
-                break
         yield mine
 
 
 def _make(job: Job, out: Path, numbers: Sequence[int], stamps: Stamps | None, most: int) -> None:
-    """Make those of these shards that nobody else is at work on."""
+    """Make those of these shards that nobody else is at work on; each is looked at once."""
+    ahead = iter(numbers)
     while True:
-        with _claimed(out, numbers, most) as mine:
+        with _claimed(out, ahead, most) as mine:
             if not mine:
                 return
             made = make_shards(job.prior, job.source, job.plan, out, mine, job.run, digests=stamps is not None)
