@@ -12,6 +12,7 @@ from rela_zoo._io.paths import rela_defaults as rela_defaults
 from rela_zoo._io.validation import placed, validate, within
 from rela_zoo.data.view_config import View
 from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.registry import SELF as SELF
 from rela_zoo.selection import SelectionConfig, read_selection
 
 _Names = Annotated[
@@ -20,8 +21,6 @@ _Names = Annotated[
     Field(description="a name, a path, a list of them, or null"),
     Fix("set {key}=null, or name one; `rela-zoo list` shows the priors"),
 ]
-# The student as it is initialised.
-SELF = "self"
 
 
 class RelaConfig(Section):

@@ -12,6 +12,7 @@ from rela_zoo.registry._lookup import list_priors, packaged_priors, prior_spec, 
 from rela_zoo.registry._read import SUFFIXES, EntryError, parse_yaml, read_entry, read_folder
 from rela_zoo.registry._spec import (
     NAME_PATTERN,
+    SELF,
     Artefacts,
     Between,
     HubFolder,
@@ -29,6 +30,7 @@ __all__ = [
     "INDEX_FILE",
     "INDEX_VARIABLE",
     "NAME_PATTERN",
+    "SELF",
     "SUFFIXES",
     "Artefacts",
     "Between",

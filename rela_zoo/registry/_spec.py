@@ -12,6 +12,8 @@ from rela_zoo.registry._contradictions import Findings, check_facts, check_netwo
 
 # Ids and aliases share one grammar, so that a name can't be mistaken for a path, a URL or an option.
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?$"
+# In the place of a name: the student as it is initialised.
+SELF = "self"
 _NAME_WORDS = "lower-case letters, digits and . _ -, first and last a letter or a digit"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=96), Field(description=_NAME_WORDS)]

@@ -39,6 +39,8 @@ class Checked(NamedTuple):
     plan: RelaPlan | None
     # What the user wrote, plain, with the sizes of views and the stem in place.
     config: dict[str, Any]
+    # Width and height of the training images.
+    typical: tuple[int, int]
 
 
 def _is_too_deep(key: str, value: Any) -> bool:
@@ -66,7 +68,7 @@ class _Check:
     def flawed(self, prefix: str) -> bool:
         return any(problem.key == prefix or problem.key.startswith(f"{prefix}.") for problem in self.problems)
 
-    def size(self, train: ImageDataset | None) -> None:
+    def size(self, typical: tuple[int, int] | None) -> None:
         """Put in the sizes that are left to the data."""
         self.problems += [] if self.flawed("image_size") else contradictions(self.whole)
         size = self.get("image_size")
@@ -74,8 +76,8 @@ class _Check:
             return
         if size == AUTO and not leaves_size_open(self.whole):
             return
-        if size == AUTO and train is not None:
-            size = suitable_size(*typical_size(train.source))
+        if size == AUTO and typical is not None:
+            size = suitable_size(*typical)
         if size != AUTO:
             self.whole, self.given = with_size(self.whole, int(size)), with_size(self.given, int(size))
 
@@ -187,7 +189,7 @@ class _Check:
             extra = sorted(set(val.classes) ^ set(train.classes))[:5]
             fix = "give both folders the same classes, or set data.val_path=null"
             self.wrong("data.val_path", "the classes of data.train_path", fix, f"differing classes: {', '.join(extra)}")
-        return Checked(train, val, self.plan, self.given)
+        return Checked(train, val, self.plan, self.given, typical_size(train.source))
 
     def _without_broken(self, train: ImageDataset) -> ImageDataset:
         """The training set without what can't be decoded, where that may be left out, or was when it was embedded."""
@@ -247,7 +249,7 @@ def check(cfg: Any) -> Checked:
     found.paths()
     ratio = found.rela()
     checked = found.data()
-    found.size(None if checked is None else checked.train)
+    found.size(None if checked is None else checked.typical)
     found.backbone()
     if (
         checked is not None

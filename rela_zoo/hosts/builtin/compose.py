@@ -17,9 +17,6 @@ __all__ = ["compose", "packaged_names", "refuse_sweep", "resolve_prior_override"
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# As in `rela_zoo.engine.config`, which takes seconds to import.
-SELF = "self"
-
 
 def packaged_names() -> list[str]:
     """The configurations shipped with the package: one a method."""
@@ -41,7 +38,7 @@ def resolve_prior_override(overrides: list[str], registered: list[str]) -> list[
         if key.lstrip("+") != "rela" or not equals or name in ("null", "", *registered):
             resolved.append(override)
             continue
-        from rela_zoo.registry import prior_spec
+        from rela_zoo.registry import SELF, prior_spec
 
         if name != SELF:
             prior_spec(name)

@@ -10,11 +10,10 @@ from typing import Any
 from rela_zoo._io.validation import placed, validate
 from rela_zoo.errors import ConfigError, Problem, RelaZooError, UnknownPriorError
 from rela_zoo.hosts.builtin._surroundings import missing_checkpoint, places
-from rela_zoo.hosts.builtin.compose import SELF
 from rela_zoo.hosts.builtin.config import as_plain, fill_defaults
 from rela_zoo.hosts.builtin.schema import HostConfig
 from rela_zoo.hosts.builtin.sizes import contradictions
-from rela_zoo.registry import prior_spec
+from rela_zoo.registry import SELF, prior_spec
 
 
 def check_early(cfg: Any) -> None:

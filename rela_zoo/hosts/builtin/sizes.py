@@ -111,15 +111,15 @@ def contradictions(cfg: Mapping[str, Any]) -> list[Problem]:
     return [Problem("image_size", "the crop_size of the large views, or auto", got, fix)]
 
 
-def describe(cfg: Mapping[str, Any], whole: Mapping[str, Any], source: ImageSource) -> str:
+def describe(cfg: Mapping[str, Any], whole: Mapping[str, Any], typical: tuple[int, int]) -> str:
     """What is trained on, for the user: size of the images, of the views, and the stem.
 
     Args:
         cfg: as the user wrote it.
         whole: with sizes in place.
-        source: the training images.
+        typical: width and height of the training images, from `typical_size`.
     """
-    width, height = typical_size(source)
+    width, height = typical
     size = _views(whole)[0]["crop_size"]
     open_ = leaves_size_open(cfg)
     why = "from the data; image_size=… sets it" if open_ and cfg.get("image_size", AUTO) == AUTO else "as configured"

@@ -179,7 +179,7 @@ def train(cfg: Any, *, callbacks: Sequence[Callback] = ()) -> TrainResult:
     given = fill_defaults(data.config)
     whole = resolve_config(given, len(data.train.classes))
     _say_what_is_not_heeded(as_plain(cfg), as_plain(whole))
-    log.info(describe(as_plain(cfg), as_plain(whole), data.train.source))
+    log.info(describe(as_plain(cfg), as_plain(whole), data.typical))
     folder = Path(str(whole.checkpoint.dir)).expanduser() / whole.method / f"{whole.name}-{run_digest(given)}"
     resume = _resume_path(whole, folder)
     if resume is not None:

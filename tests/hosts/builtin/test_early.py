@@ -14,7 +14,6 @@ from lightning.pytorch import Trainer
 from typer.testing import CliRunner
 
 from rela_zoo.cli import app
-from rela_zoo.engine.config import SELF
 from rela_zoo.errors import ConfigError
 from rela_zoo.hosts.builtin import compose, names
 from rela_zoo.hosts.builtin.checks import check
@@ -46,7 +45,6 @@ def test_names_are_those_of_the_code() -> None:
     assert set(names._METHOD_KEYS) == {key for one in METHODS.values() for key in one.METHOD_KWARGS}
     assert tuple(OPTIMIZERS) == names.OPTIMIZER_NAMES
     assert SCHEDULERS == names.SCHEDULER_NAMES
-    assert compose.SELF == SELF
     trainer = set(inspect.signature(Trainer.__init__).parameters) - {"self"} - set(HostConfig.model_fields)
     # An older Lightning has fewer.
     assert trainer <= set(names.TRAINER_KEYS)
