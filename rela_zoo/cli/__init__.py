@@ -17,7 +17,6 @@ app = typer.Typer(
     name="rela-zoo",
     help="Priors by name for cheaper self-supervised training.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     # Handed down to every command.
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,7 +59,6 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_export",
     "_evaluate",
     "_solo_learn",
-    "_completion",
     "_hub",
     "_index",
 )

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rela_zoo._io.ranks import part_of_environment
+from rela_zoo.cli._complete import priors
 from rela_zoo.errors import RelaZooError
 
 
@@ -42,7 +43,9 @@ def register(app: typer.Typer) -> None:
 
 
 def embed_command(
-    prior: Annotated[str, typer.Argument(help="A name from `rela-zoo list`, or a path to a YAML entry.")],
+    prior: Annotated[
+        str, typer.Argument(help="A name from `rela-zoo list`, or a path to a YAML entry.", autocompletion=priors)
+    ],
     data: Annotated[str, typer.Argument(help="An image folder, a parquet file, a folder of them, or a pattern.")],
     out: Annotated[Path, typer.Option(help="Folder to write. Run again after a stop, it goes on where it was.")],
     dtype: Annotated[RowType, typer.Option(help="How rows are stored.")] = RowType.float16,

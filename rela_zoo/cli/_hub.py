@@ -12,6 +12,7 @@ import typer
 
 from rela_zoo._io.log import speak
 from rela_zoo._io.text import format_bytes
+from rela_zoo.cli._complete import priors
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
@@ -25,7 +26,10 @@ def register(app: typer.Typer) -> None:
 
 def pull_command(
     prior: Annotated[
-        str, typer.Argument(help="A name, hf://org/name@<commit> (or a tag), or the page of a repository.")
+        str,
+        typer.Argument(
+            help="A name, hf://org/name@<commit> (or a tag), or the page of a repository.", autocompletion=priors
+        ),
     ],
     dataset: Annotated[str | None, typer.Option(help="Whose embeddings and transport; `rela-zoo show` lists.")] = None,
     to: Annotated[

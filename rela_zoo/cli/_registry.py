@@ -16,6 +16,7 @@ from rich.table import Table
 
 from rela_zoo._io import paths
 from rela_zoo._io.fields import did_you_mean
+from rela_zoo.cli._complete import priors
 from rela_zoo.errors import RelaZooError
 from rela_zoo.prior import readiness
 from rela_zoo.registry import Licence, Pin, PriorSpec, Source, list_priors, packaged_priors, prior_spec, read_folder
@@ -135,7 +136,12 @@ def _wide_table(specs: list[PriorSpec], state: Mapping[str, str]) -> Table:
 
 
 def show_command(
-    name: Annotated[str, typer.Argument(help="Id, alias, random-<timm architecture>, path to a .yaml, or hf://….")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Id, alias, random-<timm architecture>, path to a .yaml, or hf://….", autocompletion=priors
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show everything known about one prior."""

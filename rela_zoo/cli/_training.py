@@ -10,6 +10,7 @@ import typer
 
 from rela_zoo._io import ranks
 from rela_zoo._io.log import speak
+from rela_zoo.cli._complete import configurations, overrides
 from rela_zoo.cli._locks import LockFile, insist_on
 from rela_zoo.errors import RelaZooError
 from rela_zoo.hosts.builtin.compose import compose, packaged_names, silence_lightning
@@ -33,9 +34,17 @@ where it was stopped (auto_resume.enabled).
 """
 
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, +key=value, ~key", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value, +key=value, ~key", show_default=False, autocompletion=overrides)
+]
 ConfigName = Annotated[
-    str, typer.Option("--config-name", "-cn", help=f"One of: {', '.join(packaged_names())}; or a file's name.")
+    str,
+    typer.Option(
+        "--config-name",
+        "-cn",
+        help=f"One of: {', '.join(packaged_names())}; or a file's name.",
+        autocompletion=configurations,
+    ),
 ]
 ConfigPath = Annotated[
     Path | None, typer.Option("--config-path", "-cp", help="Folder of your own configurations.", show_default=False)
