@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -28,6 +26,7 @@ os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
 
 import numpy as np
 import torch
+from _results import write_results
 from PIL import Image
 
 from rela_zoo import load_prior
@@ -130,7 +129,6 @@ def compare(raws: list[bytes], prior: Any, repeats: int) -> dict[str, Any]:
 
 
 def main(args: argparse.Namespace) -> None:
-    import torchvision
     from PIL import features
 
     warnings.filterwarnings("ignore")
@@ -150,18 +148,7 @@ def main(args: argparse.Namespace) -> None:
                     f"{one['difference_resized_in_sigma']:.4f} σ, cosine of rows ≥ {cosine:.5f}"
                     f"{', identical' if one['identical'] else ''}"
                 )
-    results["environment"] = {
-        "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_average_at_end": [round(one, 1) for one in os.getloadavg()],
-        "python": platform.python_version(),
-        "pillow": Image.__version__,  # type: ignore[attr-defined]
-        "libjpeg_turbo": features.version("libjpeg_turbo"),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    write_results(results, args.out, pillow=Image.__version__, libjpeg_turbo=features.version("libjpeg_turbo"))  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _results import write_results
 from bench_embeddings import peak_mib
 
 from rela_zoo.selection import build_subset, parse_selection
@@ -93,26 +92,14 @@ def main() -> None:
         command = [sys.executable, __file__, "--policy", policy, "--rows", str(arguments.rows)]
         found[policy] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         print(policy, found[policy], file=sys.stderr, flush=True)
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     result: dict[str, Any] = {
         "command": "python scripts/bench/bench_draw.py",
         "rows": arguments.rows,
         "data_ratio": RATIO,
         "rounds": ROUNDS,
         "policies": found,
-        "environment": {
-            "cpu": f"{cpu}, {os.cpu_count()} cores",
-            "load_average_at_end": [round(one, 1) for one in os.getloadavg()],
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
     }
-    text = json.dumps(result, indent=2) + "\n"
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
-    print(text, end="")
+    print(write_results(result, arguments.out), end="")
 
 
 if __name__ == "__main__":

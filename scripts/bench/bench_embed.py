@@ -22,9 +22,7 @@ from __future__ import annotations
 import argparse
 import copy
 import io
-import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -40,6 +38,7 @@ os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
 
 import numpy as np
 import torch
+from _results import write_results
 from PIL import Image
 
 from rela_zoo import embed, load_prior
@@ -211,30 +210,6 @@ def measure(name: str, args: argparse.Namespace, work: Path) -> dict[str, Any]:
     return found
 
 
-def environment(args: argparse.Namespace) -> dict[str, Any]:
-    import timm
-    import torchvision
-    from PIL import __version__ as pillow
-
-    import rela_zoo
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {
-        "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
-        "cpu": f"{cpu}, {os.cpu_count()} cores",
-        "load_average_at_end": [round(one, 1) for one in os.getloadavg()],
-        "torch_threads": torch.get_num_threads(),
-        "precision": args.precision,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "pillow": pillow,
-        "rela_zoo": rela_zoo.__version__,
-    }
-
-
 def table(found: dict[str, Any]) -> str:
     lines = [
         f"{'prior':<36}{'resident':>10}{'embed':>10}{'plain':>10}{'timm':>10}  embed / "
@@ -247,7 +222,7 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"{name:<36}{rates}  {ratios}  ({one['workers']} workers; binds: {one['binds']})")
     about = found["environment"]
     lines.append(
-        f"images/s; {about['device']}, {about['cpu']}, torch {about['torch']}, load {about['load_average_at_end']}"
+        f"images/s; {about['device']}, {about['cpu']}, torch {about['versions']['torch']}, load {about['load_average_at_end']}"
     )
     return "\n".join(lines)
 
@@ -262,11 +237,10 @@ def main(args: argparse.Namespace) -> None:
             found["priors"][name] = measure(name, args, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    found["environment"] = environment(args)
+    from PIL import __version__ as pillow
+
+    write_results(found, args.out, device=args.device, precision=args.precision, pillow=pillow)
     print(table(found))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

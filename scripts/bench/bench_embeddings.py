@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _results import write_results
 
 from rela_zoo.embeddings import open_embeddings, write_rows
 
@@ -106,9 +106,6 @@ def fit_elsewhere(kind: str, path: Path) -> dict[str, float]:
 
 
 def main(args: argparse.Namespace) -> None:
-    import sklearn
-
-    import rela_zoo
 
     temp = Path(tempfile.mkdtemp(prefix="bench-embeddings-", dir=args.temp))
     result: dict[str, Any] = {"rows": args.rows, "dim": args.dim, "dtype": "float16", "repeats": args.repeats}
@@ -176,23 +173,7 @@ def main(args: argparse.Namespace) -> None:
         }
     finally:
         shutil.rmtree(temp)
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
-    result["environment"] = {
-        "cpu": f"{cpu}, {os.cpu_count()} cores",
-        "load_average_at_end": [round(one, 1) for one in os.getloadavg()],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
-        "rela_zoo": rela_zoo.__version__,
-        "torch_threads": torch.get_num_threads(),
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n")
+    print(write_results(result, args.out), end="")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _results import write_results
 from bench_embeddings import peak_mib
 from torch import Tensor
 
@@ -152,19 +151,8 @@ def main() -> None:
         "make_seconds": round(made, 1),
         "true_r2": TRUE_R2,
         **json.loads(done.stdout),
-        "environment": {
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torch_threads": torch.get_num_threads(),
-            "cores": os.cpu_count(),
-            "load_average_at_end": [round(one, 1) for one in os.getloadavg()],
-        },
     }
-    text = json.dumps(result, indent=2) + "\n"
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
-    print(text, end="")
+    print(write_results(result, arguments.out), end="")
 
 
 if __name__ == "__main__":

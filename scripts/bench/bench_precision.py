@@ -11,9 +11,7 @@ of `rela_zoo.embeddings`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import tempfile
 import time
 import warnings
@@ -24,6 +22,7 @@ os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
 
 import numpy as np
 import torch
+from _results import write_results
 from PIL import Image
 from torch import Tensor
 
@@ -87,16 +86,7 @@ def main(args: argparse.Namespace) -> None:
                 f"{'taken' if found[precision]['taken'] else 'refused'}"
             )
         results["priors"][name] = found
-    results["environment"] = {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "load_average_at_end": [round(one, 1) for one in os.getloadavg()],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "images": args.images,
-    }
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    write_results(results, args.out, device=str(device), images=args.images)
 
 
 if __name__ == "__main__":

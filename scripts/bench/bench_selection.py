@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -30,8 +29,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import sklearn
 import torch
+from _results import write_results
 from _selection_agreement import measure_agreement
 from _selection_data import BLOCK, DEVICE, DIM, DIMS, ROWS, SEED, THRESHOLD, Inputs, make
 from bench_embeddings import peak_mib
@@ -168,8 +167,6 @@ def main() -> None:
             print(name, found[name], file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(temp)
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     result: dict[str, Any] = {
         "command": "python scripts/bench/bench_selection.py",
         "rows": arguments.rows,
@@ -181,21 +178,8 @@ def main() -> None:
         "seed": SEED,
         "threads": arguments.threads,
         **found,
-        "environment": {
-            "cpu": f"{cpu}, {os.cpu_count()} cores",
-            "gpu": torch.cuda.get_device_name() if DEVICE else None,
-            "load_average_at_end": [round(one, 1) for one in os.getloadavg()],
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "scikit-learn": sklearn.__version__,
-        },
     }
-    text = json.dumps(result, indent=2) + "\n"
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
-    print(text, end="")
+    print(write_results(result, arguments.out), end="")
 
 
 if __name__ == "__main__":
