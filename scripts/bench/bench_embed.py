@@ -221,9 +221,8 @@ def table(found: dict[str, Any]) -> str:
         ratios = ", ".join(f"{one[f'embed_over_{name}'][0]:.2f}" for name in names)
         lines.append(f"{name:<36}{rates}  {ratios}  ({one['workers']} workers; binds: {one['binds']})")
     about = found["environment"]
-    lines.append(
-        f"images/s; {about['device']}, {about['cpu']}, torch {about['versions']['torch']}, load {about['load_average_at_end']}"
-    )
+    where = f"{about['device']}, {about['cpu']}, torch {about['versions']['torch']}"
+    lines.append(f"images/s; {where}, load {about['load_average_at_end']}")
     return "\n".join(lines)
 
 

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from _results import write_results
 from lightning.pytorch import Callback
 from PIL import Image
 
-from rela_zoo.demo import environment
 from rela_zoo.engine.objective import cosine_discrepancy
 from rela_zoo.hosts.builtin.base import classification
 from rela_zoo.hosts.builtin.compose import compose, silence_lightning
@@ -143,10 +143,8 @@ def main(argv: list[str] | None = None) -> int:
             rows.append(measure(config, stage, device))
             print(json.dumps(rows[-1]), file=sys.stderr)
     settings = {"config": arguments.config_name, "overrides": arguments.overrides, "steps": arguments.steps}
-    result = {"settings": settings, "rows": rows, "environment": environment()}
     out = arguments.out or Path(__file__).parent / "results" / f"pretrain-{device.type}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_results({"settings": settings, "rows": rows}, out)
     print(out)
     return 0
 

@@ -73,7 +73,7 @@ def measure_geometry(folder: Path, kind: Kind) -> dict[str, Any]:
             seed=SEED,
             threshold=THRESHOLD if kind == "duplicates" else None,
         )
-        return geometry(kind, points=inputs.points, key_parts=parts, cache=cache, device=DEVICE, say=lambda _: None)
+        return geometry(kind, points=inputs.points, key_parts=parts, cache=cache, device=DEVICE)
 
     before, load, clock = peak_mib(), os.getloadavg()[0], Clock()
     found = start_up()

@@ -1,0 +1,43 @@
+"""Every benchmark runs, small, as its first line says, and leaves its numbers with the circumstances beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "bench"
+SMALL = {
+    "bench_decode": ["--prior", "cifar10-resnet20", "--images", "4", "--repeats", "1"],
+    "bench_draw": ["--rows", "2000"],
+    "bench_embed": ["--prior", "cifar10-resnet20", "--images", "16", "--repeats", "1"],
+    "bench_embeddings": ["--rows", "3000", "--fit-rows", "2000"],
+    "bench_pairs": ["--rows", "3000"],
+    "bench_precision": ["--prior", "cifar10-resnet20", "--images", "64", "--precision", "bf16"],
+    "bench_pretrain": ["--steps", "2", "--rounds", "1", "optimizer.batch_size=8"],
+    "bench_selection": ["--rows", "3000"],
+}
+
+
+def test_none_is_forgotten() -> None:
+    # bench_step needs a checkout of solo-learn as the folder it runs in.
+    assert {path.stem for path in FOLDER.glob("bench_*.py")} == {*SMALL, "bench_step"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_it_runs(name: str, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(FOLDER.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), *SMALL[name], "--out", str(tmp_path / "out.json")],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RELA_ZOO_INDEX": "none"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert {"cpu", "versions", "load_average_at_end"} <= found.pop("environment").keys()
+    assert found
