@@ -36,7 +36,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from rela_zoo.data import ImageSource
-from rela_zoo.engine import with_rela
+from rela_zoo.hosts.contract import with_rela
 from rela_zoo.hosts.solo_learn.find import require_solo_learn
 
 SETTINGS = {

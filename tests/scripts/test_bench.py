@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import os
 import subprocess
@@ -41,3 +43,19 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert {"cpu", "versions", "load_average_at_end"} <= found.pop("environment").keys()
     assert found
+
+
+SCRIPTS = sorted(path for path in FOLDER.parents[0].rglob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.relative_to(FOLDER.parent).as_posix())
+def test_what_scripts_import_of_the_package_is_there(script: Path) -> None:
+    """Of all scripts: some need data, a GPU or solo-learn, and are run by people only."""
+    missing = []
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rela_zoo":
+            module = importlib.import_module(str(node.module))
+            for one in node.names:
+                if not hasattr(module, one.name) and importlib.util.find_spec(f"{node.module}.{one.name}") is None:
+                    missing.append(f"{node.module}.{one.name}")
+    assert missing == []
