@@ -101,4 +101,6 @@ if __name__ == "__main__":
     elif mode == "parts":
         print(parts(out))
     else:
+        # As on a terminal; whoever started the tests in the background of a shell has Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         run(out, delay=0.15, workers=1)

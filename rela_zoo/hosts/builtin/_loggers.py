@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from rela_zoo._io.log import logger
 from rela_zoo.errors import Problem
-
-log = logger(__name__)
 
 # Sections that name a package to log with.
 _PACKAGES = ("wandb", "trackio")
@@ -51,10 +47,7 @@ def make_loggers(cfg: Mapping[str, Any], folder: Path) -> list[Logger]:
     if files and cfg["logs"]["csv"]:
         loggers.append(CSVLogger(str(folder), name="logs"))
     if files and cfg["logs"]["tensorboard"]:
-        if _installed("tensorboard"):
-            loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version=""))
-        else:
-            _say_csv_alone()
+        loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version=""))
     wandb, trackio = cfg.get("wandb") or {}, cfg.get("trackio") or {}
     if wandb.get("enabled"):
         from lightning.pytorch.loggers import WandbLogger
@@ -66,11 +59,6 @@ def make_loggers(cfg: Mapping[str, Any], folder: Path) -> list[Logger]:
     if trackio.get("enabled"):
         loggers.append(TrackioLogger(str(trackio.get("project") or "rela-zoo"), cfg["name"]))
     return loggers
-
-
-@lru_cache(maxsize=1)
-def _say_csv_alone() -> None:
-    log.info("TensorBoard is not installed: curves go to CSV files alone (pip install tensorboard)")
 
 
 def rate_monitors(cfg: Mapping[str, Any], loggers: list[Logger]) -> list[Callback]:

@@ -66,18 +66,6 @@ def test_logging_changes_no_weight(config: dict[str, Any], tmp_path: Path) -> No
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
-def test_without_tensorboard_it_is_said_once(
-    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(_loggers, "_installed", lambda name: False)
-    _loggers._say_csv_alone.cache_clear()
-    cfg = {**config, "logs": {"csv": True, "tensorboard": True}, "scheduler": {"name": "none"}}
-    with caplog.at_level(logging.INFO, logger="rela_zoo"):
-        made = [_loggers.make_loggers(cfg, tmp_path) for _ in range(2)]
-    assert [[type(one).__name__ for one in some] for some in made] == [["CSVLogger"]] * 2
-    assert len([one for one in caplog.messages if "TensorBoard is not installed" in one]) == 1
-
-
 def test_wandb_by_the_keys_of_solo_learn(config: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
     made = []
     monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", lambda **given: made.append(given))
