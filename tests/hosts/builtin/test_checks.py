@@ -82,7 +82,7 @@ def test_one_mistake(config: dict[str, Any], key: str, value: Any, problem: str,
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("foo", 1), ("wandb", {"enabled": False, "project": "p"}), ("max_steps", 3), ("data.zzz", 1), ("optimizer.zzz", 1),
+        ("foo", 1), ("wandb", {"enabled": False}), ("max_steps", 3), ("data.zzz", 1), ("optimizer.zzz", 1),
         ("method_kwargs.temperature", 0.2), ("method_kwargs.zzz", 1), ("augmentations.0.zzz", 1), ("momentum", None),
         ("max_epochs", 2.0), ("accumulate_grad_batches", None), ("data.fraction", None), ("optimizer.kwargs", None),
         ("name", 7), ("precision", "bf16-mixed"),
