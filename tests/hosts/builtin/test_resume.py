@@ -106,7 +106,8 @@ def test_killed_and_resumed(
     folder = next((tmp_path / "trained").glob("*/*"))
     assert find_checkpoint(folder).name == "test-ep=1.ckpt"
     locked = ["rela.lock"] if case.startswith("rela") else []
-    assert [path.name for path in sorted(folder.iterdir())] == ["config.json", *locked, "test-ep=1.ckpt"]
+    kept = ["config.json", "config.yaml", "logs", *locked, "run.json", "tensorboard", "test-ep=1.ckpt"]
+    assert [path.name for path in sorted(folder.iterdir())] == kept
 
     config["data"]["num_workers"] = 0 if case == "byol" else 2
     resumed = train(config)
