@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rela_zoo._version import __version__
 
 if TYPE_CHECKING:
-    from rela_zoo.analysis.compare import compare
-    from rela_zoo.analysis.evaluate import evaluate
-    from rela_zoo.analysis.recommend import recommend
+    from rela_zoo.analysis.compare import Comparison, compare
+    from rela_zoo.analysis.evaluate import Evaluation, evaluate
+    from rela_zoo.analysis.recommend import Assessment, recommend
     from rela_zoo.data import image_source
     from rela_zoo.data.views import build_views
     from rela_zoo.embeddings import EmbeddingTable, embed, embed_part, open_embeddings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         ViewShape,
     )
     from rela_zoo.errors import RelaZooError
-    from rela_zoo.hosts.builtin.train import train
+    from rela_zoo.hosts.builtin.train import TrainResult, train
     from rela_zoo.hosts.contract import with_rela
     from rela_zoo.hub import pull
     from rela_zoo.hub.publish import publish
@@ -60,9 +60,13 @@ _PUBLIC: dict[str, str] = {
     "ConstantHandover": "rela_zoo.engine",
     "with_rela": "rela_zoo.hosts.contract",
     "train": "rela_zoo.hosts.builtin.train",
+    "TrainResult": "rela_zoo.hosts.builtin.train",
     "evaluate": "rela_zoo.analysis.evaluate",
+    "Evaluation": "rela_zoo.analysis.evaluate",
     "compare": "rela_zoo.analysis.compare",
+    "Comparison": "rela_zoo.analysis.compare",
     "recommend": "rela_zoo.analysis.recommend",
+    "Assessment": "rela_zoo.analysis.recommend",
     "publish": "rela_zoo.hub.publish",
     "pull": "rela_zoo.hub",
     "RelaZooError": "rela_zoo.errors",
@@ -71,9 +75,12 @@ _PUBLIC: dict[str, str] = {
 __all__ = [
     "Accelerator",
     "AdaptiveHandover",
+    "Assessment",
+    "Comparison",
     "ConstantHandover",
     "EmbeddingTable",
     "EpochSubset",
+    "Evaluation",
     "Prior",
     "PriorSpec",
     "PriorTransport",
@@ -81,6 +88,7 @@ __all__ = [
     "RunShape",
     "SubsetSampler",
     "TargetTransport",
+    "TrainResult",
     "ViewShape",
     "__version__",
     "build_views",

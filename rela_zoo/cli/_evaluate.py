@@ -6,12 +6,13 @@ import json
 import os
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rela_zoo._io.files import atomic_write
 from rela_zoo._version import __version__
 from rela_zoo.cli._images import SkipUndecodable
 from rela_zoo.errors import RelaZooError
@@ -46,7 +47,15 @@ def evaluate_command(
     ] = None,
     draws: Annotated[int, typer.Option(min=1, help="Of few labels; their mean is shown.")] = 5,
     k: Annotated[int, typer.Option("--k", min=1, help="Nearest neighbours.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Of the part that is held out.")] = 0,
+    fine_tune: Annotated[
+        int,
+        typer.Option("--fine-tune", min=0, metavar="EPOCHS", help="Also train the whole network with all labels."),
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for evaluation.json, confusion.png and map.png, the features in two dimensions."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the part that is held out, and of fine-tuning.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 256,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode images. Default: 0 on a CPU, up to 8 on a GPU.")
@@ -58,12 +67,14 @@ def evaluate_command(
     """Judge a trained backbone, or a prior, by its features: linear probe, few labels, nearest neighbours.
 
     Images are seen whole, as in validation: at the crop size and normalisation of the training; for a prior by its own
-    preprocessing.
+    preprocessing. Fine-tuning sees random parts of them, mirrored if the training's views were; those of a prior are.
     """
     import torch
     from torch.utils.data import DataLoader
+    from torchvision.transforms import Compose
 
-    from rela_zoo.analysis.evaluate import evaluate
+    from rela_zoo.analysis.evaluate import evaluate, save_pictures
+    from rela_zoo.data.views import RandomPart
 
     started = time.monotonic()
     train, held_out = _parts(data, val, val_fraction, seed, skip_undecodable)
@@ -78,12 +89,16 @@ def evaluate_command(
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = not where.startswith("cpu")
     processes = workers if workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0
-    loaders = []
-    for part in (train, held_out):
-        part.transform = subject.transform
-        loaders.append(DataLoader(part, batch_size=batch_size, num_workers=processes))
     judged = subject.network.to(where)
-    found = evaluate(judged, *loaders, per_class=labels, draws=draws, k=k, progress="always")
+    train.transform = held_out.transform = subject.transform
+    changed = train.seen_through(Compose([RandomPart(subject.mirrored), subject.transform]))
+    learn, judge, augmented = (
+        DataLoader(part, batch_size=batch_size, num_workers=processes) for part in (train, held_out, changed)
+    )
+    found = evaluate(
+        judged, learn, judge, per_class=labels, draws=draws, k=k, fine_tune=fine_tune, augmented=augmented, seed=seed,
+        progress="always",
+    )  # fmt: skip
     result = {
         "network": subject.facts,
         "data": {
@@ -94,24 +109,35 @@ def evaluate_command(
             "classes": len(train.classes),
             "seed": seed if val is None else None,
         },
-        "accuracy": asdict(found),
-        "settings": {"per_class": labels, "draws": draws, "k": k},
+        "accuracy": found.accuracies(),
+        "confusion": found.confusion.tolist(),
+        "classes": [train.classes[label] for label in found.classes],
+        "settings": {"per_class": labels, "draws": draws, "k": k, "fine_tune_epochs": fine_tune},
         "rela_zoo_version": __version__,
         "device": where,
         "seconds": round(time.monotonic() - started, 2),
     }
+    text = json.dumps(result, indent=1)
+    files: list[Path] = []
+    if out is not None:
+        files = [*save_pictures(found, out, result["classes"], subject.title), out / "evaluation.json"]
+        atomic_write(files[-1], (text + "\n").encode("utf-8"))
     if as_json:
-        typer.echo(json.dumps(result, indent=1))
+        typer.echo(text)
         return
     _print(subject, train, held_out, found, result["settings"])
+    for file in files:
+        typer.echo(f"  {file}")
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is judged: the network, how its images are prepared, a line for people, and facts for programs."""
+    """What is judged: the network, how its images are prepared, words for people, and facts for programs."""
 
     network: nn.Module
     transform: Callable[[Any], Any]
+    mirrored: float
+    title: str
     line: str
     facts: dict[str, Any]
 
@@ -137,7 +163,8 @@ def _subject(name: str) -> _Subject:
 
     prior = load_prior(name)
     facts = {"prior": prior.spec.id, "architecture": prior.spec.architecture, "dim": prior.dim}
-    return _Subject(prior, prior.transform, f"prior {prior.spec.id}, {prior.dim} features", facts)
+    title = f"prior {prior.spec.id}"
+    return _Subject(prior, prior.transform, 0.5, title, f"{title}, {prior.dim} features", facts)
 
 
 def _of_checkpoint(path: Path) -> _Subject:
@@ -159,7 +186,7 @@ def _of_checkpoint(path: Path) -> _Subject:
         "crop_size": size, "mean": known["mean"], "std": known["std"],
     }  # fmt: skip
     line = f"{backbone.fields['architecture']} of {path}: {backbone.made_by}; images of {size} pixels"
-    return _Subject(backbone.network, transform, line, facts)
+    return _Subject(backbone.network, transform, backbone.mirrored, f"{path.name}, {backbone.made_by}", line, facts)
 
 
 def _print(
@@ -175,6 +202,10 @@ def _print(
     table.add_row("linear probe", f"{100 * found.probe:.1f}", "all labels")
     table.add_row(f"{settings['per_class']} labels a class", f"{100 * found.few_label:.1f}", spread)
     table.add_row(f"{settings['k']}-NN", f"{100 * found.knn:.1f}", "all labels, cosine")
+    if found.fine_tuned is not None:
+        epochs = settings["fine_tune_epochs"]
+        how = f"all labels, {epochs} epoch{'s' if epochs > 1 else ''} of the whole network"
+        table.add_row("fine-tuned", f"{100 * found.fine_tuned:.1f}", how)
     typer.echo(subject.line)
     Console().print(table)
     typer.echo(f"{len(train):,} images to learn from, {len(held_out):,} held out, {len(train.classes)} classes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,12 @@ class LabelledImages(Dataset):
         self.source, self.classes, self.transform = source, list(classes), transform
         self._indices = np.flatnonzero(every >= 0)
         self.labels = every[self._indices]
+
+    def seen_through(self, transform: Callable[[Any], Any] | None) -> LabelledImages:
+        """The same images with another transform."""
+        other = copy.copy(self)
+        other.transform = transform
+        return other
 
     def __len__(self) -> int:
         return len(self._indices)

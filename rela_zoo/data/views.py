@@ -93,6 +93,25 @@ def validation_transform(crop_size: int, mean: Sequence[float], std: Sequence[fl
     )
 
 
+class RandomPart:
+    """A random part of a PIL image, and its mirror image now and then: half of its area or more, 3:4 to 4:3.
+
+    What follows resizes it, so that any evaluation's transform becomes one for training.
+
+    Args:
+        mirrored: how often, a probability.
+    """
+
+    def __init__(self, mirrored: float) -> None:
+        self.mirrored = mirrored
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Any image → a part of it."""
+        top, left, height, width = transforms.RandomResizedCrop.get_params(image, [0.5, 1.0], [3 / 4, 4 / 3])
+        part = functional.crop(image, top, left, height, width)
+        return functional.hflip(part) if float(torch.rand(1)) < self.mirrored else part
+
+
 class _Blur:
     """Gaussian blur with a radius drawn from [0.1, 2], in pixels; torch's generator is the only source of chance."""
 

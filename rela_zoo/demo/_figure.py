@@ -8,14 +8,7 @@ from typing import Any
 
 import numpy as np
 
-
-def in_two_dimensions(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """t-SNE of features (N, D) float → (N, 2), after standardising each dimension."""
-    from sklearn.manifold import TSNE
-    from sklearn.preprocessing import StandardScaler
-
-    scaled = StandardScaler().fit_transform(features)
-    return TSNE(n_components=2, perplexity=30, init="pca", random_state=seed).fit_transform(scaled)
+from rela_zoo.analysis.evaluate import in_two_dimensions, scatter
 
 
 def draw(
@@ -57,8 +50,19 @@ def draw(
     panels = np.atleast_1d(right.subplots(2, 2)).ravel()
     for panel in panels:
         panel.set_axis_off()
+    handles: list[Any] = []
     for panel, (title, features) in zip(panels, clouds.items(), strict=False):
-        x, y = in_two_dimensions(features).T
-        panel.scatter(x, y, c=labels, cmap="tab10", s=6, linewidths=0)
+        handles = scatter(panel, in_two_dimensions(features), labels, [str(digit) for digit in range(10)])
         panel.set_title(title, fontsize=9.5)
+    right.suptitle(f"Features of {len(labels)} held-out digits, t-SNE (perplexity 30, seed 0)", fontsize=10)
+    right.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=10,
+        frameon=False,
+        fontsize=8,
+        columnspacing=0.8,
+        handletextpad=0.0,
+        markerscale=2,
+    )
     figure.savefig(path, dpi=130)

@@ -34,6 +34,7 @@ class Backbone:
         made_by: host, method and epoch, for people.
         training: host, method, prior, data_ratio, epochs and steps, as far as they are known; without a `rela` section
             the prior is None and the ratio 1.
+        mirrored: how often its training's views were mirrored, a probability.
     """
 
     network: nn.Module
@@ -41,6 +42,7 @@ class Backbone:
     preprocessing: dict[str, Any]
     made_by: str
     training: dict[str, Any]
+    mirrored: float
 
 
 def read_backbone(path: Path) -> Backbone:
@@ -72,7 +74,8 @@ def read_backbone(path: Path) -> Backbone:
     epochs = checkpoint.get("epoch")
     after = f", {epochs + 1} epoch{'s' if epochs else ''}" if isinstance(epochs, int) else ""
     made_by = f"backbone trained with {config.get('method', 'an unknown method')} by {host}{after}"
-    return Backbone(network, fields, _preprocessing(config), made_by, _training(host, config, checkpoint))
+    training = _training(host, config, checkpoint)
+    return Backbone(network, fields, _preprocessing(config), made_by, training, _mirrored(config))
 
 
 def _training(host: str, config: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,10 +212,20 @@ def _match(path: Path, network: nn.Module, tensors: Mapping[str, Any]) -> None:
         )
 
 
+def _views(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    views = config.get("augmentations")
+    return [one for one in views if isinstance(one, dict)] if isinstance(views, list) else []
+
+
+def _mirrored(config: Mapping[str, Any]) -> float:
+    """The least of the views' probabilities: where one is not mirrored, the image may be one that must not be."""
+    flips = [one.get("horizontal_flip") for one in _views(config)]
+    return min((float(one.get("prob", 0.0)) if isinstance(one, dict) else 0.0 for one in flips), default=0.0)
+
+
 def _preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     """Crop size and normalisation of the training: a whole image at the size of the large crops."""
-    views = config.get("augmentations")
-    views = [one for one in views if isinstance(one, dict)] if isinstance(views, list) else []
+    views = _views(config)
     sizes = [one["crop_size"] for one in views if isinstance(one.get("crop_size"), int)]
     dataset = config["data"]["dataset"]
     first = views[0] if views else {}

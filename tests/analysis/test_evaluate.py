@@ -113,7 +113,7 @@ def test_few_labels_draws_are_fixed_by_the_seed_and_better_with_more_labels() ->
 
 
 def test_few_labels_take_that_many_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    import rela_zoo.analysis.evaluate as module
+    import rela_zoo.analysis.evaluate._probes as module
 
     train_x, train_y = blobs(20, 1.0, 9)
     seen = []

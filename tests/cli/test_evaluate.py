@@ -83,8 +83,11 @@ def test_a_checkpoint_is_judged_on_its_own_crops(checkpoint: Any, images: tuple[
     wanted = _by_hand(network, validation_transform(16, MEAN, STD), train, val, per_class=4, draws=3, k=5)
     assert found["accuracy"] == {
         "probe": wanted.probe, "few_label": wanted.few_label, "few_label_draws": list(wanted.few_label_draws),
-        "knn": wanted.knn,
+        "knn": wanted.knn, "fine_tuned": None,
     }  # fmt: skip
+    assert found["classes"] == ["apple", "bee", "cat"]
+    assert np.array(found["confusion"]).sum(axis=1).tolist() == [8, 8, 8]
+    assert np.trace(found["confusion"]) == round(24 * wanted.probe)
     # Other views give other scores, so that the comparison says something.
     assert 0 < wanted.probe < 1
     assert wanted != _by_hand(network, validation_transform(16, STD, MEAN), train, val, per_class=4, draws=3, k=5)
@@ -106,7 +109,27 @@ def test_a_prior_sees_its_own_preprocessing(images: tuple[Path, Path]) -> None:
     assert wanted != _by_hand(other, other.transform, train, val)
     assert (found["accuracy"]["probe"], found["accuracy"]["knn"]) == (wanted.probe, wanted.knn)
     assert found["network"]["prior"] == "cifar10-resnet20"
-    assert found["settings"] == {"per_class": 10, "draws": 5, "k": 20}
+    assert found["settings"] == {"per_class": 10, "draws": 5, "k": 20, "fine_tune_epochs": 0}
+
+
+def test_fine_tuning_and_pictures(checkpoint: Any, images: tuple[Path, Path], tmp_path: Path) -> None:
+    path, network = checkpoint
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    words = (path, images[0], "--val", images[1], "--fine-tune", 2, "--out", tmp_path / "out")
+    shown = _run(*words)
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    tuned = found["accuracy"]["fine_tuned"]
+    assert 0 <= tuned <= 1
+    assert found["settings"]["fine_tune_epochs"] == 2
+    line = next(one for one in shown.splitlines() if "fine-tuned" in one)
+    assert f"{100 * tuned:.1f}" in line
+    assert "2 epochs" in line
+    for name in ("confusion.png", "map.png"):
+        assert str(tmp_path / "out" / name) in shown
+        assert min(Image.open(tmp_path / "out" / name).size) > 400
+    again = json.loads(_run(*words, "--json"))
+    assert again["accuracy"] == found["accuracy"], "the same seed gives the same network"
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 def test_a_part_of_each_class_is_held_out(images: tuple[Path, Path]) -> None:
