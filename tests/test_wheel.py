@@ -80,5 +80,11 @@ app(["validate"])
     )
     assert done.returncode == 0, done.stderr
     assert "0 problems" in done.stdout
+    # As `uvx --from WHEEL rela-zoo demo` starts it: the installed script, in a folder with nothing in it.
     script = target / "bin" / "rela-zoo"
-    assert script.exists() or (target / "Scripts" / "rela-zoo.exe").exists()
+    words = [sys.executable, str(script), "demo", "--epochs", "1", "--output", "demo"]
+    environment["PYTHONPATH"] = str(target)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "demo" / "figure.png").is_file()
+    assert "training 4 of 4" in done.stdout
