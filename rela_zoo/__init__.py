@@ -12,11 +12,11 @@ from rela_zoo._version import __version__
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.compare import Comparison, compare
-    from rela_zoo.analysis.evaluate import Evaluation, evaluate
+    from rela_zoo.analysis.evaluate import Evaluation, evaluate, fine_tune
     from rela_zoo.analysis.recommend import Assessment, recommend
     from rela_zoo.data import image_source
     from rela_zoo.data.views import build_views
-    from rela_zoo.embeddings import EmbeddingTable, embed, embed_part, open_embeddings
+    from rela_zoo.embeddings import EmbeddingTable, count_shards, embed, embed_part, embed_shard, open_embeddings
     from rela_zoo.engine import (
         Accelerator,
         AdaptiveHandover,
@@ -46,7 +46,9 @@ _PUBLIC: dict[str, str] = {
     "build_views": "rela_zoo.data.views",
     "EmbeddingTable": "rela_zoo.embeddings",
     "embed": "rela_zoo.embeddings",
+    "count_shards": "rela_zoo.embeddings",
     "embed_part": "rela_zoo.embeddings",
+    "embed_shard": "rela_zoo.embeddings",
     "open_embeddings": "rela_zoo.embeddings",
     "TargetTransport": "rela_zoo.transport",
     "PriorTransport": "rela_zoo.transport",
@@ -62,6 +64,7 @@ _PUBLIC: dict[str, str] = {
     "train": "rela_zoo.hosts.builtin.train",
     "TrainResult": "rela_zoo.hosts.builtin.train",
     "evaluate": "rela_zoo.analysis.evaluate",
+    "fine_tune": "rela_zoo.analysis.evaluate",
     "Evaluation": "rela_zoo.analysis.evaluate",
     "compare": "rela_zoo.analysis.compare",
     "Comparison": "rela_zoo.analysis.compare",
@@ -93,9 +96,12 @@ __all__ = [
     "__version__",
     "build_views",
     "compare",
+    "count_shards",
     "embed",
     "embed_part",
+    "embed_shard",
     "evaluate",
+    "fine_tune",
     "fit_transport",
     "image_source",
     "list_priors",

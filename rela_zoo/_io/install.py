@@ -6,6 +6,6 @@ from __future__ import annotations
 _CHECKOUT = "PATH/TO/rela_zoo"
 
 
-def install_command() -> str:
-    """The command, for a checkout of the project."""
-    return f"pip install {_CHECKOUT}"
+def install_command(extra: str = "") -> str:
+    """The command, for a checkout of the project, with one of its extras if it is named."""
+    return f"pip install '{_CHECKOUT}[{extra}]'" if extra else f"pip install {_CHECKOUT}"

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rela_zoo._io.ranks import part_of_environment
 from rela_zoo.cli._complete import priors
+from rela_zoo.cli._parts import part_of, submit_parts
 from rela_zoo.errors import RelaZooError
 
 
@@ -28,6 +28,13 @@ class PrecisionName(str, Enum):
     full = "32"
     bf16 = "bf16"
     half = "16"
+
+
+class SchedulerName(str, Enum):
+    """What runs the parts of a job."""
+
+    slurm = "slurm"
+    local = "local"
 
 
 class PreprocessingName(str, Enum):
@@ -82,6 +89,15 @@ def embed_command(
             "reads it from SLURM, torchrun or srun. The last one writes the index; a lost part is made by any other."
         ),
     ] = None,
+    submit: Annotated[
+        SchedulerName | None,
+        typer.Option(help="Hand --parts jobs to a scheduler, by submitit, and return; `local` starts them here."),
+    ] = None,
+    parts: Annotated[int, typer.Option(min=1, help="Of --submit: how many jobs.")] = 8,
+    job: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Of --submit, for submitit: timeout_min=240, slurm_partition=gpu, …."),
+    ] = None,
     show_profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time went, what binds, and what to change.")
     ] = False,
@@ -91,6 +107,7 @@ def embed_command(
     from rela_zoo.data import image_source
     from rela_zoo.embeddings import Profile, embed, embed_part
     from rela_zoo.prior import load_prior
+    from rela_zoo.registry import prior_spec
 
     source = image_source(data)
     root = Path(data).expanduser()
@@ -99,8 +116,23 @@ def embed_command(
             f"--out {out} lies in the data", expected="a folder outside of it, or the next run would read it as data",
             got=f"a folder in {root}", fix="name a folder beside the data",
         )  # fmt: skip
+    if submit is not None:
+        if part is not None or show_profile:
+            raise RelaZooError(
+                "--submit makes the parts itself", expected="--submit without --part and --profile", got="both",
+                fix="leave one out",
+            )  # fmt: skip
+        prior_spec(prior)  # a misspelt name is better said here than in eight logs
+        words = [prior, data, "--out", str(out), "--dtype", dtype.value, "--precision", precision.value]
+        words += ["--preprocessing", preprocessing.value, *(["--skip-undecodable"] if skip_undecodable else [])]
+        for name, value in (("--batch-size", batch_size), ("--workers", workers), ("--device", device)):
+            words += [] if value is None else [name, str(value)]
+        submitted = submit_parts(["embed", *words], parts, submit.value, job or [], out)
+        shown = f"{parts} jobs: {', '.join(submitted['jobs'])}\nlogs: {submitted['logs']}"
+        typer.echo(json.dumps(submitted) if as_json else shown)
+        return
     started = time.monotonic()
-    mine = None if part is None else _part(part)
+    mine = None if part is None else part_of(part)
     if mine is not None and show_profile:
         raise RelaZooError("a part has no profile", expected="--part, or --profile", got="both", fix="leave one out")
     profile = Profile() if show_profile else None
@@ -154,20 +186,3 @@ def embed_command(
         typer.echo(f"left out, could not be decoded: {one}")
     if profile is not None:
         typer.echo(profile.table())
-
-
-def _part(text: str) -> tuple[int, int]:
-    """`3/8`, or what the environment says."""
-    if text == "auto":
-        found = part_of_environment()
-        if found is None:
-            raise RelaZooError(
-                "nothing in the environment says which part this is",
-                expected="variables of a SLURM job array, of torchrun, or of srun",
-                fix="say it: --part 1/8",
-            )
-        return found
-    number, slash, of = text.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal()):
-        raise RelaZooError("--part names no part", expected="i/n, such as 1/8, or auto", got=text)
-    return int(number), int(of)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from rela_zoo.cli._parts import part_of
 from rela_zoo.errors import TransportError
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ def fit_command(
     ] = None,
     chunk: Annotated[int, typer.Option(min=1, help="Rows at once.")] = 8192,
     device: Annotated[str | None, typer.Option(help="Where sums are made. Default: a GPU if there is one.")] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a target transport: see one part of the rows, i/n, beside other processes and machines that share "
+            "the folder; `auto` reads it from SLURM, torchrun or srun. The last one writes the transport."
+        ),
+    ] = None,
     progress: Annotated[
         bool | None, typer.Option("--progress/--no-progress", help="Default: only on a terminal.")
     ] = None,
@@ -50,9 +58,23 @@ def fit_command(
 ) -> None:
     """Fit a target transport (PCA and standardisation), or with a second table the map from one prior to another."""
     from rela_zoo.embeddings import open_embeddings
-    from rela_zoo.transport import fit_prior_transport, fit_transport
+    from rela_zoo.transport import fit_prior_transport, fit_transport, fit_transport_part
 
     show: bool | Literal["always"] = "always" if progress else progress is None
+    if part is not None:
+        if target is not None:
+            raise TransportError("--part is for a target transport", expected="one table of embeddings", got="two")
+        number, of = part_of(part)
+        made = fit_transport_part(
+            open_embeddings(embeddings), out, (number, of), max_dim=max_dim, chunk=chunk, device=device, progress=show
+        )
+        if made is not None:
+            _print(made, out, as_json)
+        elif as_json:
+            typer.echo(json.dumps({"path": str(out), "finished": False}))
+        else:
+            typer.echo(f"part {number} of {of} is done; the last of the others writes the transport")
+        return
     if target is None:
         transport = fit_transport(
             open_embeddings(embeddings), max_dim=max_dim, chunk=chunk, device=device, progress=show

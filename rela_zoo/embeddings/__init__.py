@@ -11,7 +11,7 @@ from rela_zoo.embeddings._extract import embed
 from rela_zoo.embeddings._format import INDEX, Index, SampleRecord, read_index
 from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
 from rela_zoo.embeddings._parquet import column_dtype, read_columns, write_parquet
-from rela_zoo.embeddings._parts import embed_part
+from rela_zoo.embeddings._parts import count_shards, embed_part, embed_shard
 from rela_zoo.embeddings._precision import LEAST_COSINE, MOST_DIFFERENCE, Agreement, agreement
 from rela_zoo.embeddings._profile import Profile
 from rela_zoo.embeddings._samples import (
@@ -41,8 +41,10 @@ __all__ = [
     "check_same_pictures",
     "column_dtype",
     "compare_pictures",
+    "count_shards",
     "embed",
     "embed_part",
+    "embed_shard",
     "find_cached",
     "open_embeddings",
     "open_ids",

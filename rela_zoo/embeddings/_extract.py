@@ -13,7 +13,14 @@ from rela_zoo._io.lock import locked
 from rela_zoo._io.log import logger
 from rela_zoo._io.memory import keep_freed_memory
 from rela_zoo.data import ImageSource, Stamps, encode_ids, image_source
-from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, MAX_ID_BYTES, EmbedPlan, SourceRecord
+from rela_zoo.embeddings._format import (
+    FORMAT,
+    FORMAT_VERSION,
+    MAX_ID_BYTES,
+    EmbedPlan,
+    SourceRecord,
+    default_shard_rows,
+)
 from rela_zoo.embeddings._make_shards import Run, make_shards, shard_range
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._pictures import changed_pictures, digest_of, refuse_changed, write_record
@@ -29,6 +36,7 @@ from rela_zoo.embeddings._store import (
     finished,
     finished_shards,
     has_leftovers,
+    shard_rows_in,
 )
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
@@ -37,9 +45,6 @@ if TYPE_CHECKING:
     from rela_zoo.prior import Prior
 
 log = logger(__name__)
-
-# 6.3 MB at 768 values in float16: little is lost by a kill or by a broken download, and ImageNet-1K is 313 files.
-_SHARD_ROWS = 4096
 
 
 def embed(
@@ -52,7 +57,7 @@ def embed(
     num_workers: int | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "32",
-    shard_rows: int = _SHARD_ROWS,
+    shard_rows: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Literal["always"] = True,
     profile: Profile | None = None,
@@ -74,7 +79,9 @@ def embed(
         device: where the prior runs; None takes CUDA if there is one. The prior is put back afterwards.
         precision: `32`, or `bf16` or `16` for autocast, refused where the rows of 32 images are too far from those of
             float32. Which of these it was is recorded in the artefact, and rows of different ones are never mixed.
-        shard_rows: images a shard; part of what is made, so it must be the same when going on.
+        shard_rows: images a shard; part of what is made, so it must be the same when going on. None takes those of what
+            lies in `out`; else 4096, or, of more than 262,144 images, so many that there are at most 64 shards: a
+            power of two, up to 262,144.
         on_error: `raise` stops at an image that can't be decoded and names it; `skip` leaves it out and lists it.
         progress: True draws a bar on a terminal, and logs a line now and then elsewhere, "always" prints lines there,
             False is silent. Beside the rate stands how much it is of what the model could do.
@@ -94,11 +101,11 @@ def embed(
         >>> table.shape, table.ids[0]
         ((240, 64), 'cat/000.png')
     """
-    job = prepare(
-        prior, data, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device, precision=precision,
-        shard_rows=shard_rows, on_error=on_error, progress=progress, profile=profile,
-    )  # fmt: skip
     out = Path(out).expanduser()
+    job = prepare(
+        prior, data, out, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device,
+        precision=precision, shard_rows=shard_rows, on_error=on_error, progress=progress, profile=profile,
+    )  # fmt: skip
     index = finished(out, job.plan)  # looked for without the lock, which a folder that is only to be read may not allow
     if index is not None:
         refuse_changed(out, job.source)
@@ -124,13 +131,14 @@ class Job(NamedTuple):
 def prepare(
     prior: str | Prior,
     data: Any,
+    out: Path,
     *,
     dtype: Literal["float16", "float32"],
     batch_size: int | None,
     num_workers: int | None,
     device: str | torch.device | None,
     precision: Precision,
-    shard_rows: int,
+    shard_rows: int | None,
     on_error: Literal["raise", "skip"],
     progress: bool | Literal["always"],
     profile: Profile | None,
@@ -146,11 +154,12 @@ def prepare(
     run = Run(where, size, num_workers, on_error, progress, precision)
     if profile is not None:
         run.profile, run.measure = profile, True
-    return Job(prior, source, _plan(prior, source, dtype, shard_rows, precision), run)
+    rows = shard_rows or shard_rows_in(out) or default_shard_rows(len(source))
+    return Job(prior, source, _plan(prior, source, dtype, rows, precision), run)
 
 
 def _check_arguments(
-    dtype: str, batch_size: int | None, num_workers: int | None, shard_rows: int, on_error: str, precision: str
+    dtype: str, batch_size: int | None, num_workers: int | None, shard_rows: int | None, on_error: str, precision: str
 ) -> None:
     wrong = [
         (name, expected, got)
@@ -158,7 +167,7 @@ def _check_arguments(
             ("dtype", "float16 or float32", dtype, dtype in ("float16", "float32")),
             ("batch_size", "at least 1", batch_size, batch_size is None or batch_size >= 1),
             ("num_workers", "0 or more", num_workers, num_workers is None or num_workers >= 0),
-            ("shard_rows", "at least 1", shard_rows, shard_rows >= 1),
+            ("shard_rows", "at least 1", shard_rows, shard_rows is None or shard_rows >= 1),
             ("on_error", "raise or skip", on_error, on_error in ("raise", "skip")),
             ("precision", "32, bf16 or 16", precision, precision in PRECISIONS),
         )

@@ -13,7 +13,7 @@ from rela_zoo._io.files import atomic_write
 from rela_zoo._io.lock import locked
 from rela_zoo._io.log import logger
 from rela_zoo._io.ranks import local_rank
-from rela_zoo.data import Stamps
+from rela_zoo.data import Stamps, image_source
 from rela_zoo.embeddings._extract import (
     Job,
     check_room,
@@ -23,12 +23,20 @@ from rela_zoo.embeddings._extract import (
     shard_count,
     was_skipped,
 )
-from rela_zoo.embeddings._format import Index, shard_name
+from rela_zoo.embeddings._format import Index, default_shard_rows, shard_name
 from rela_zoo.embeddings._make_shards import make_shards, shard_range
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._pictures import changed_pictures, refuse_changed, write_record
 from rela_zoo.embeddings._precision import Precision, check_precision
-from rela_zoo.embeddings._store import CLAIM, DIGESTS, begin, finished, finished_shards, remove_leftovers
+from rela_zoo.embeddings._store import (
+    CLAIM,
+    DIGESTS,
+    begin,
+    finished,
+    finished_shards,
+    remove_leftovers,
+    shard_rows_in,
+)
 from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 
@@ -53,7 +61,7 @@ def embed_part(
     num_workers: int | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "32",
-    shard_rows: int = 4096,
+    shard_rows: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Literal["always"] = True,
 ) -> EmbeddingTable | None:
@@ -74,7 +82,7 @@ def embed_part(
         num_workers: processes that decode images.
         device: where the prior runs.
         precision: what it computes in.
-        shard_rows: images a shard.
+        shard_rows: images a shard, as for `embed`.
         on_error: `raise` or `skip`, where an image can't be decoded.
         progress: whether a bar is drawn.
 
@@ -92,29 +100,122 @@ def embed_part(
     number, of = part
     if not 1 <= number <= of:
         raise EmbeddingsError("there is no such part", expected="i/n with i from 1 to n", got=f"{number}/{of}")
+    out = Path(out).expanduser()
+    job = _job(
+        prior, data, out, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device,
+        precision=precision, shard_rows=shard_rows, on_error=on_error, progress=progress,
+    )  # fmt: skip
+    count = shard_count(job.plan)
+    # Each begins elsewhere: parts that have nothing left don't all try the same shards.
+    begin_at = number * count // of
+    others = [*range(begin_at, count), *range(begin_at)]
+    return _share(job, out, range(number - 1, count, of), others, f"part {number} of {of}")
+
+
+def embed_shard(
+    prior: str | Prior,
+    data: Any,
+    out: str | Path,
+    shards: int | Sequence[int],
+    *,
+    dtype: Literal["float16", "float32"] = "float16",
+    batch_size: int | None = None,
+    num_workers: int | None = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "32",
+    shard_rows: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: bool | Literal["always"] = False,
+) -> EmbeddingTable | None:
+    """Make some shards of what `embed` makes: for schedulers that hand out work themselves, such as Ray or Spark.
+
+    As `embed_part`, but for the choice of the shards: those that another process is at work on are left to it, and
+    whoever sees that all are there writes the index. How many there are says `count_shards`.
+
+    Args:
+        prior: a name of the registry, or a `Prior`.
+        data: whatever `image_source` accepts; the same for all calls.
+        out: the folder that all calls share.
+        shards: their numbers, from 0.
+        dtype: of the stored rows, as for `embed`.
+        batch_size: images at once on the device.
+        num_workers: processes that decode images; none, for the scheduler has processes of its own.
+        device: where the prior runs.
+        precision: what it computes in.
+        shard_rows: images a shard, as for `embed`.
+        on_error: `raise` or `skip`, where an image can't be decoded.
+        progress: whether a bar is drawn.
+
+    Returns:
+        The finished table; None while shards are missing.
+
+    Raises:
+        EmbeddingsError: as for `embed_part`; no such shard.
+
+    Examples:
+        >>> from rela_zoo import count_shards, embed_shard
+        >>> work = "cifar10-resnet20", "photos", "shards"
+        >>> [embed_shard(*work, i, shard_rows=100) is None for i in range(count_shards("photos", shard_rows=100))]
+        [True, True, False]
+    """
+    out = Path(out).expanduser()
+    job = _job(
+        prior, data, out, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device,
+        precision=precision, shard_rows=shard_rows, on_error=on_error, progress=progress,
+    )  # fmt: skip
+    mine = [int(shards)] if isinstance(shards, int) else [int(one) for one in shards]
+    count = shard_count(job.plan)
+    wrong = [one for one in mine if not 0 <= one < count]
+    if wrong or not mine:
+        raise EmbeddingsError(
+            "there are no such shards", expected=f"numbers from 0 to {count - 1}", got=wrong or "none",
+            fix="count them by `count_shards`, with the same shard_rows",
+        )  # fmt: skip
+    return _share(job, out, mine, [], f"shard {', '.join(map(str, mine))}")
+
+
+def count_shards(data: Any, *, shard_rows: int | None = None, out: str | Path | None = None) -> int:
+    """How many shards the embeddings of a data set have.
+
+    Args:
+        data: whatever `image_source` accepts.
+        shard_rows: images a shard, as for `embed`.
+        out: the folder, where it may have been begun with another size of shards.
+
+    Examples:
+        >>> from rela_zoo import count_shards
+        >>> count_shards("photos", shard_rows=100)
+        3
+    """
+    total = len(image_source(data))
+    begun = None if out is None else shard_rows_in(Path(out).expanduser())
+    return -(-total // (shard_rows or begun or default_shard_rows(total)))
+
+
+def _job(prior: str | Prior, data: Any, out: Path, device: str | torch.device | None, **options: Any) -> Job:
     if device is None and torch.cuda.is_available():
         device = f"cuda:{local_rank() % torch.cuda.device_count()}"
-    job = prepare(
-        prior, data, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device, precision=precision,
-        shard_rows=shard_rows, on_error=on_error, progress=progress, profile=None,
-    )  # fmt: skip
-    out = Path(out).expanduser()
+    return prepare(prior, data, out, device=device, profile=None, **options)
+
+
+def _share(job: Job, out: Path, own: Sequence[int], others: Sequence[int], who: str) -> EmbeddingTable | None:
+    """Make these shards, then those that others have left, and the index if that was all; else None."""
     index, stamps = _enter(job, out)
     if index is None:
         check_precision(job.prior, job.source, job.run.device, job.run.precision)
         count = shard_count(job.plan)
-        check_room(range(number - 1, count, of), job, out)
+        check_room(own, job, out)
         while index is None:
-            _make(job, out, range(number - 1, count, of), stamps, _OWN)
-            # Each begins elsewhere: parts that have nothing left don't all try the same shards.
-            begin_at = number * count // of
-            _make(job, out, [*range(begin_at, count), *range(begin_at)], stamps, _OTHERS)
+            _make(job, out, own, stamps, _OWN)
+            _make(job, out, others, stamps, _OTHERS)
             missing = sum(not _is_there(out, one) for one in range(count))
             if missing:
-                log.info(f"rela_zoo: part {number} of {of} is done; {missing} of {count} shards are others'")
+                log.info(f"rela_zoo: {who} is done; {missing} of {count} shards are others'")
                 return None
             index = _leave(job, out, stamps)
-    if index.skipped and on_error == "raise":
+            if index is None and not others:
+                return None  # a shard was not whole, and has to be made again by whoever is asked to
+    if index.skipped and job.run.on_error == "raise":
         raise was_skipped(index.skipped[0], len(index.skipped), out)
     return open_embeddings(out)
 

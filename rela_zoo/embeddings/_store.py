@@ -109,6 +109,16 @@ def finished(folder: Path, plan: EmbedPlan) -> Index | None:
     return index
 
 
+def shard_rows_in(folder: Path) -> int | None:
+    """Rows a shard of what lies in the folder, finished or not; None where that is nothing that could be read."""
+    for name in (INDEX, PARTIAL):
+        try:
+            return int(read_json(folder / name)["source"]["shard_rows"])
+        except (OSError, EmbeddingsError, KeyError, TypeError, ValueError):
+            continue  # what is wrong with it is said where it is opened
+    return None
+
+
 def has_leftovers(folder: Path) -> bool:
     """Whether a run was killed after it had written the index and before it had tidied up."""
     return (folder / PARTIAL).exists() or (folder / LOCK).exists()

@@ -137,8 +137,8 @@ class EmbeddingTable:
         self._read_into(out, number, first)
         return out[places - first]
 
-    def iter_rows(self, chunk: int = 8192) -> Iterator[Tensor]:
-        """All rows in order, in pieces of `chunk` rows (the last may be shorter).
+    def iter_rows(self, chunk: int = 8192, *, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
+        """The rows in order, in pieces of `chunk` rows (the last may be shorter): all, or those from `start` to `stop`.
 
         Read with plain reads into a piece of its own, not through the map: a pass over the whole table leaves no
         mapped pages behind.
@@ -152,16 +152,17 @@ class EmbeddingTable:
         if chunk < 1:
             raise ValueError(f"expected a chunk of at least 1 row, got {chunk}")
         dtype = row_dtype(self.info.dtype)
-        for start in range(0, len(self), chunk):
-            stop = min(start + chunk, len(self))
-            out = np.empty((stop - start, self.info.dim), dtype)
-            at = start
-            while at < stop:
+        end = len(self) if stop is None else min(stop, len(self))
+        for first in range(start, end, chunk):
+            last = min(first + chunk, end)
+            out = np.empty((last - first, self.info.dim), dtype)
+            at = first
+            while at < last:
                 number = int(np.searchsorted(self._starts, at, side="right")) - 1
-                until = min(stop, int(self._starts[number + 1]))
-                self._read_into(out[at - start : until - start], number, at - int(self._starts[number]))
+                until = min(last, int(self._starts[number + 1]))
+                self._read_into(out[at - first : until - first], number, at - int(self._starts[number]))
                 at = until
-            yield self._checked(out, range(start, stop))
+            yield self._checked(out, range(first, last))
 
     def _read_into(self, out: np.ndarray, number: int, first: int) -> None:
         """Fill `out` (n, D) with the rows of a shard from place `first` on, by a plain read."""

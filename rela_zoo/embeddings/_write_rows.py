@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from rela_zoo.data import encode_ids
-from rela_zoo.embeddings._format import FORMAT, FORMAT_VERSION, INDEX, EmbedPlan, SampleRecord, SourceRecord
+from rela_zoo.embeddings._format import (
+    FORMAT,
+    FORMAT_VERSION,
+    INDEX,
+    EmbedPlan,
+    SampleRecord,
+    SourceRecord,
+    default_shard_rows,
+)
 from rela_zoo.embeddings._open import open_embeddings
 from rela_zoo.embeddings._store import FinishedShard, begin, finish, write_shard
 from rela_zoo.embeddings._table import EmbeddingTable
@@ -29,7 +37,7 @@ def write_rows(
     preprocessing: str = "none",
     layer: str = "",
     dtype: Literal["float16", "float32"] = "float16",
-    shard_rows: int = 4096,
+    shard_rows: int | None = None,
     samples: Mapping[str, SampleRecord] | None = None,
 ) -> EmbeddingTable:
     """Write rows as an artefact of embeddings; pieces are read one after the other and none is kept.
@@ -42,7 +50,7 @@ def write_rows(
         preprocessing: how the images were prepared.
         layer: which output it is.
         dtype: of the stored rows.
-        shard_rows: rows a shard.
+        shard_rows: rows a shard; None as for `embed`.
         samples: digests of pictures, of a table with rows of the same samples.
 
     Returns:
@@ -54,6 +62,7 @@ def write_rows(
     folder = Path(out).expanduser()
     if (folder / INDEX).exists():
         raise EmbeddingsError(f"{folder} holds embeddings already", expected="a new folder", fix="give another path")
+    shard_rows = shard_rows or default_shard_rows(len(ids))
     ids_digest = hashlib.sha256(encode_ids(ids)).hexdigest()
     asked: dict[str, Any] = {
         "format": FORMAT,

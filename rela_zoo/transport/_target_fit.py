@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -63,9 +63,32 @@ def fit_transport(
     if chunk < 1:
         raise TransportError("chunk can't be used", expected="at least 1 row", got=chunk)
     total = len(rows) if isinstance(rows, Sized) and not isinstance(rows, list | tuple) else None
-    pieces: Iterator[Tensor] = _floating(_pieces(rows, chunk))
-    if device is None:
-        device = _own_device(rows)
+    moments = rows_moments(
+        _pieces(rows, chunk), device=_own_device(rows) if device is None else device, total=total, progress=progress
+    )
+    if moments is None or moments.rows < 2:
+        raise TransportError(
+            "a transport can't be fitted on these rows",
+            expected="at least 2 rows",
+            got=moments.rows if moments else 0,
+            fix="embed more images",
+        )
+    return transport_from_moments(moments, max_dim, **fit_facts(rows))
+
+
+def rows_moments(
+    pieces: Iterator[Tensor],
+    *,
+    device: str | torch.device,
+    total: int | None = None,
+    progress: bool | Literal["always"] = False,
+) -> Moments | None:
+    """Moments of rows in pieces (n, D), each seen once; None without rows.
+
+    Raises:
+        TransportError: pieces that are no rows, or of different widths, NaN or infinity.
+    """
+    pieces = _floating(pieces)
     if progress and total is not None:
         pieces = _watched(pieces, total, progress)
     moments: Moments | None = None
@@ -76,22 +99,20 @@ def fit_transport(
             )
         one = chunk_moments(piece.to(device))
         moments = one if moments is None else merge_moments(moments, one)
-    if moments is None or moments.rows < 2:
-        raise TransportError(
-            "a transport can't be fitted on these rows",
-            expected="at least 2 rows",
-            got=moments.rows if moments else 0,
-            fix="embed more images",
-        )
+    return moments
+
+
+def fit_facts(rows: object) -> dict[str, Any]:
+    """What a transport keeps of the rows that it is fitted on: of a table whose and which they are, else nothing."""
     info = getattr(rows, "info", None)
-    return transport_from_moments(
-        moments,
-        max_dim,
-        source_digest=getattr(rows, "digest", None) if info else None,
-        prior=str(info.prior.get("id", "")) if info else None,
-        preprocessing=info.preprocessing if info else None,
-        identity=info.identity if info else None,
-    )
+    if info is None:
+        return {}
+    return {
+        "source_digest": getattr(rows, "digest", None),
+        "prior": str(info.prior.get("id", "")),
+        "preprocessing": info.preprocessing,
+        "identity": info.identity,
+    }
 
 
 def transport_from_moments(

@@ -19,7 +19,7 @@ COMMANDS = re.findall(r"^rela-zoo (.*)$", PAGE, flags=re.MULTILINE)
 
 
 def test_both_commands_are_on_the_page() -> None:
-    assert [one.split()[0] for one in COMMANDS] == ["evaluate"] * 3 + ["export"] * 3
+    assert [one.split()[0] for one in COMMANDS] == ["evaluate"] * 4 + ["export"] * 3
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import rela_zoo
 from rela_zoo._io.lock import locked
 from rela_zoo._io.ranks import part_of_environment
 from rela_zoo.cli import app
-from rela_zoo.embeddings import embed, embed_part, open_embeddings
+from rela_zoo.embeddings import count_shards, embed, embed_part, embed_shard, open_embeddings
+from rela_zoo.embeddings._format import default_shard_rows
 from rela_zoo.errors import EmbeddingsError
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
@@ -153,6 +156,75 @@ def test_the_command(tmp_path: Path, make_folder: Any, monkeypatch: pytest.Monke
     assert "6 rows of 64 float16" in done.stdout
     for wrong in ("three", "1", "1/0", "5/2"):
         assert CliRunner().invoke(app, [*call, "--part", wrong]).exit_code != 0
+
+
+def test_shards_by_number(tmp_path: Path, undisturbed: Any, make_prior: Any, make_pictures: Any, files_of: Any) -> None:
+    out, data = tmp_path / "out", make_pictures(50)
+    assert count_shards(data, shard_rows=16) == 4
+    prior = make_prior()
+    assert embed_shard(prior, data, out, [2, 0], **SHARDS) is None
+    assert sorted(one.name for one in out.glob("shard-*")) == ["shard-00000.safetensors", "shard-00002.safetensors"]
+    before = prior.calls
+    assert embed_shard(prior, data, out, 2, **SHARDS) is None
+    assert prior.calls == before, "what is there is not made again"
+    with locked(out, name=".claim-00003"):
+        assert embed_shard(prior, data, out, 3, **SHARDS) is None
+    # Without a size, that of the folder.
+    assert count_shards(data, out=out) == 4
+    assert embed_shard(prior, data, out, 1, **{**SHARDS, "shard_rows": None}) is None
+    assert len(embed_shard(prior, data, out, 3, **SHARDS) or []) == 50
+    assert len(embed_shard(prior, data, out, 0, **SHARDS) or []) == 50
+    assert files_of(out) == undisturbed
+    for wrong in (4, -1, []):
+        with pytest.raises(EmbeddingsError, match="no such shards"):
+            embed_shard(prior, data, tmp_path / "other", wrong, **SHARDS)
+
+
+def test_jobs_of_a_scheduler(tmp_path: Path, make_folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    make_folder(tmp_path / "data", {"a": 6})
+    root = str(Path(rela_zoo.__file__).parent.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]))
+    call = ["embed", "cifar10-resnet20", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    local = [*call, "--submit", "local", "--parts", "2", "--job", "timeout_min=5"]
+    done = CliRunner().invoke(app, [*local, "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert len(found["jobs"]) == 2
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "out" / "index.json").is_file():
+        assert time.monotonic() < deadline, [one.read_text() for one in Path(found["logs"]).glob("*.err")]
+        time.sleep(0.5)
+    assert len(open_embeddings(tmp_path / "out")) == 6
+    for words, message in (
+        (["--submit", "local", "--job", "timeout"], "can't be read"),
+        (["--submit", "local", "--job", "no_such_option=1"], "can't be submitted"),
+        (["--submit", "local", "--part", "1/2"], "makes the parts itself"),
+    ):
+        done = CliRunner().invoke(app, [*call, *words])
+        assert message in str(done.exception)
+    monkeypatch.setenv("PATH", "")
+    done = CliRunner().invoke(app, [*call, "--submit", "slurm"])
+    assert "can't be submitted to slurm" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [(1, 4096), (50_000, 4096), (262_144, 4096), (262_145, 8192), (1_281_167, 32_768), (10**9, 262_144)],
+)
+def test_shards_grow_with_the_data(rows: int, wanted: int) -> None:
+    assert default_shard_rows(rows) == wanted
+    assert -(-rows // wanted) <= 10_000
+
+
+def test_an_artefact_keeps_its_shards(tmp_path: Path, make_prior: Any, make_pictures: Any, files_of: Any) -> None:
+    """One begun when shards had another size is gone on with, and is found when it is asked for again."""
+    with locked(tmp_path / "out", name=".claim-00003"):
+        embed_part(make_prior(), make_pictures(50), tmp_path / "out", (1, 2), **SHARDS)
+    table = embed(make_prior(), make_pictures(50), tmp_path / "out", progress=False)
+    assert len(table.info.shards) == 4
+    assert embed(make_prior(), make_pictures(50), tmp_path / "out", progress=False).digest == table.digest
+    assert len(embed(make_prior(), make_pictures(50), tmp_path / "new", progress=False).info.shards) == 1
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ from rela_zoo.analysis.evaluate._probes import LinearProbe, fit_linear_probe
 from rela_zoo.errors import RelaZooError
 from rela_zoo.prior import Prior
 
-# On digits, learnt and judged within the training part, five epochs: of 1e-4 to 3e-3 this rate is the best for a student
-# of ReLA's (94.2 % by its probe, 95.6 % so). Batch normalisation that keeps its old statistics is worse (88.9 %).
+# On digits, learnt and judged within the training part, five epochs: of 1e-4 to 3e-3 this rate is the best
+# for a student (94.2 % by its probe, 95.6 % so). Batch normalisation that keeps its old statistics is worse (88.9 %).
 LR, WEIGHT_DECAY, BATCH_SIZE = 1e-3, 0.01, 64
 # Of the steps, those in which the learning rate rises.
 _WARMUP = 0.1
@@ -85,8 +85,7 @@ def fine_tune(
     Examples:
         >>> from torch.utils.data import random_split
         >>> from torchvision.datasets import ImageFolder
-        >>> from rela_zoo import load_prior
-        >>> from rela_zoo.analysis.evaluate import fine_tune
+        >>> from rela_zoo import fine_tune, load_prior
         >>> prior = load_prior("cifar10-resnet20")
         >>> train, test = random_split(ImageFolder("photos", transform=prior.transform), [200, 40])
         >>> found = fine_tune(prior, train, test, epochs=1)
