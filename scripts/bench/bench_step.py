@@ -1,6 +1,6 @@
 """How long a training step takes: bare solo-learn, wrapped without `rela`, the method's own stage, the accelerated one.
 
-    python scripts/bench/bench_step.py [--method byol] [--steps 20] [--rounds 3] [--json]
+    python scripts/bench/bench_step.py [--method byol] [--steps 20] [--rounds 3] [--out FILE.json]
 
 All four run in this process, by turns, on batches made beforehand, so that neither data loading nor the machine's mood
 plays a part. Times are medians over the steps of a round after the warm-up, of whole steps as Lightning makes them:
@@ -14,12 +14,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import logging
 import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -31,6 +28,7 @@ os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
 
 import lightning.pytorch as pl
 import torch
+from _results import write_results
 from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -193,24 +191,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="timed steps of each variant in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=SETTINGS, default=None)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     require_solo_learn(Path.cwd() / "main_pretrain.py")
     gpu = torch.cuda.is_available()
-    environment = {
+    facts = {
         "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "lightning": pl.__version__,
         "method": arguments.method,
         "precision": "16-mixed" if gpu else "32",
     }
     rows = []
     for name in [arguments.only] if arguments.only else SETTINGS:
         # The banners of twenty trainings are not part of the result.
-        with contextlib.redirect_stdout(io.StringIO() if arguments.json else sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             found = measure(name, arguments.method, arguments.steps, arguments.rounds, gpu)
         batch = SETTINGS[name]["gpu" if gpu else "cpu"][0]
         for variant, seconds in found.items():
@@ -227,10 +222,8 @@ def main() -> None:
                     "relative_max": max(ratios),
                 }
             )
-    if arguments.json:
-        print(json.dumps({"environment": environment, "rows": rows}, indent=2))
-        return
-    print(" · ".join(f"{key} {value}" for key, value in environment.items()))
+    write_results({"rows": rows}, arguments.out, **facts)
+    print(" · ".join(f"{key} {value}" for key, value in facts.items()))
     for row in rows:
         where = f"{row['setting']}, batch {row['batch']}"
         print(

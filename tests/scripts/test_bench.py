@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,20 +14,12 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "bench"
-SMALL = {
-    "bench_decode": ["--prior", "cifar10-resnet20", "--images", "4", "--repeats", "1"],
-    "bench_draw": ["--rows", "2000"],
-    "bench_embed": ["--prior", "cifar10-resnet20", "--images", "16", "--repeats", "1"],
-    "bench_embeddings": ["--rows", "3000", "--fit-rows", "2000"],
-    "bench_pairs": ["--rows", "3000"],
-    "bench_precision": ["--prior", "cifar10-resnet20", "--images", "64", "--precision", "bf16"],
-    "bench_pretrain": ["--steps", "2", "--rounds", "1", "optimizer.batch_size=8"],
-    "bench_selection": ["--rows", "3000"],
-}
+ALL = runpy.run_path(str(FOLDER / "run.py"))["ALL"]
+# bench_step needs a checkout of solo-learn.
+SMALL = {f"bench_{name}": small for name, (_, small) in ALL.items() if name != "step"}
 
 
 def test_none_is_forgotten() -> None:
-    # bench_step needs a checkout of solo-learn as the folder it runs in.
     assert {path.stem for path in FOLDER.glob("bench_*.py")} == {*SMALL, "bench_step"}
 
 
