@@ -41,13 +41,13 @@ class RelaConfig(Section):
         float,
         Field(ge=0, le=1, description="a number in [0, 1]"),
         Fix("set {key}=1.0 to standardise the targets, or 0.0 for principal components alone"),
-    ] = 1.0
+    ] = 0.5
     components: Annotated[
         Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)] | None,
         Field(description="a number of components ≥ 1, a fraction of the variance in (0, 1), or null"),
         Fix("set {key}=0.99 to keep 99 % of the variance"),
     ] = None
-    head: Literal["frozen", "trained", "mlp"] = "frozen"
+    head: Literal["frozen", "trained", "mlp"] = "trained"
     handover: Annotated[
         Literal["adaptive", "plateau"] | Annotated[float, Field(ge=0, le=1)],
         Field(description="'adaptive', 'plateau' or a fraction of max_epochs in [0, 1]"),

@@ -13,18 +13,23 @@ from rela_zoo.errors import Problem
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
+# What differs from the defaults in ReLA's reference code (LINs-lab/ReLA at 0223046).
+REFERENCE = {"power": 1.0, "head": "frozen"}
+
+
 def group_names() -> list[str]:
-    """The entries of the group besides `default`: ids and aliases of all registered priors."""
+    """The entries of the group besides `default` and `reference`: ids and aliases of all registered priors."""
     from rela_zoo.registry import list_priors
 
     names = {name for spec in list_priors() for name in (spec.id, *spec.aliases)}
-    return sorted(name for name in names if _PLAIN.fullmatch(name) and name != "default")
+    return sorted(name for name in names if _PLAIN.fullmatch(name) and name not in ("default", "reference"))
 
 
 def register_rela_group(*, default: bool = True) -> list[str]:
-    """Put the group into Hydra's ConfigStore: `rela=NAME`, `rela=default`; calling it again changes nothing.
+    """Put the group into Hydra's ConfigStore: `rela=NAME`, `rela=default`, `rela=reference`; again changes nothing.
 
-    Each entry is `rela_zoo/conf/rela/default.yaml` with the prior's name in it.
+    Each entry is `rela_zoo/conf/rela/default.yaml` with the prior's name in it; `reference` has the reference code's
+    targets and head.
 
     Args:
         default: whether to put `default` in too. Not where the package's own folder is on Hydra's search path and
@@ -45,7 +50,8 @@ def register_rela_group(*, default: bool = True) -> list[str]:
     for name in names if default else names[1:]:
         prior = None if name == "default" else name
         store.store(group="rela", name=name, node={**rela_defaults(), "prior": prior}, provider="rela_zoo")
-    return names
+    store.store(group="rela", name="reference", node={**rela_defaults(), **REFERENCE}, provider="rela_zoo")
+    return [*names, "reference"]
 
 
 def lost_settings(file: Path, cfg: Any, overrides: Sequence[str]) -> list[Problem]:

@@ -83,7 +83,7 @@ class Run:
     def prior(self) -> str | None:
         """The prior's name, or None."""
         group = self.overrides.get("rela")
-        return self.overrides.get("rela.prior", None if group == "default" else group)
+        return self.overrides.get("rela.prior", None if group in ("default", "reference") else group)
 
     def on(self, train: str, test: str) -> Run:
         """The same on these files."""

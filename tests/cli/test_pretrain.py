@@ -80,7 +80,14 @@ def test_the_group_has_every_prior_and_alias() -> None:
     assert names[0] == "default"
     for spec in list_priors():
         assert {spec.id, *spec.aliases} <= {*names, "default"}
-    assert len(group_names()) == len(names) - 1
+    assert len(group_names()) == len(names) - 2
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("default", (0.5, "trained")), ("reference", (1.0, "frozen"))])
+def test_the_reference_codes_choice_has_a_name(name: str, wanted: tuple[float, str]) -> None:
+    cfg = compose("byol", None, [f"rela={name}", "rela.prior=random", "rela.data_ratio=0.5"])
+    assert (cfg.rela.power, cfg.rela.head) == wanted
+    assert (cfg.rela.prior, cfg.rela.data_ratio) == ("random", 0.5)
 
 
 @pytest.mark.parametrize("override", ["rela=random-resnet10t", "+rela='random-resnet10t'"])

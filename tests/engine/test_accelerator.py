@@ -76,7 +76,7 @@ def test_the_loss_is_one_minus_the_cosine_to_the_transported_row():
     for index in indices.tolist():
         row = table.rows([list(table.ids).index(table.ids[index])])[0].double()
         k = of.dims[0]
-        target = ((row - transport.mean) @ transport.components[:, :k].double()) / transport.scale[:k]
+        target = ((row - transport.mean) @ transport.components[:, :k].double()) / transport.scale[:k].sqrt()
         for times in (1, 2):
             with torch.no_grad():
                 guess = of.head(times * FEATURES[index]).double()

@@ -19,12 +19,8 @@ def test_the_yaml_has_the_defaults_of_the_model():
 
 def test_defaults():
     config = parse_rela({"prior": "cifar10-resnet20"})
-    assert (config.prior, config.data_ratio, config.head, config.handover) == (
-        "cifar10-resnet20",
-        0.2,
-        "frozen",
-        "adaptive",
-    )
+    assert (config.prior, config.data_ratio, config.handover) == ("cifar10-resnet20", 0.2, "adaptive")
+    assert (config.power, config.head) == (0.5, "trained")
     assert config.accelerates
 
 

@@ -89,7 +89,7 @@ def test_the_loss_is_the_mean_over_views_and_samples_of_one_minus_cosine():
             predictions = module.rela_head(module.backbone(v))
             for p, index in zip(predictions, indices.tolist(), strict=True):
                 row = table.rows([ids.index(source.ids[index])])[0].float()
-                target = ((row - t.mean) @ t.components[:, :8]) / t.scale[:8]
+                target = ((row - t.mean) @ t.components[:, :8]) / t.scale[:8].sqrt()
                 total += 1 - float(p @ target) / (float(p.norm()) * float(target.norm()))
     with torch.no_grad():
         features = [module.backbone(v) for v in views]
@@ -306,6 +306,6 @@ def test_rows_that_are_of_other_images_are_found_out(tmp_path):
 def test_the_banner_names_everything(said):
     _fit({"data_ratio": 0.5, "handover": 0.5})
     out = str(said)
-    for part in ("rela_zoo is active", "random-test_resnet", "24 in each epoch", "head frozen", "handover 0.5"):
+    for part in ("rela_zoo is active", "random-test_resnet", "24 in each epoch", "deviation^0.5; head trained", "handover 0.5"):
         assert part in out
     assert "handover to tiny at step 12" in out

@@ -42,7 +42,8 @@ def row(
 ) -> dict[str, Any]:
     """A row as run.py writes it."""
     given = {
-        "rela": prior,
+        "rela": "reference",
+        **({} if prior == "default" else {"rela.prior": prior}),
         "rela.data_ratio": 1.0,
         "seed": 0,
         **{k.replace("__", "."): v for k, v in overrides.items()},
