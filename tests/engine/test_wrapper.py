@@ -306,6 +306,12 @@ def test_rows_that_are_of_other_images_are_found_out(tmp_path):
 def test_the_banner_names_everything(said):
     _fit({"data_ratio": 0.5, "handover": 0.5})
     out = str(said)
-    for part in ("rela_zoo is active", "random-test_resnet", "24 in each epoch", "deviation^0.5; head trained", "handover 0.5"):
+    for part in (
+        "rela_zoo is active",
+        "random-test_resnet",
+        "24 in each epoch",
+        "deviation^0.5; head trained",
+        "handover 0.5",
+    ):
         assert part in out
     assert "handover to tiny at step 12" in out

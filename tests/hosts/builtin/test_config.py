@@ -74,7 +74,10 @@ def test_normalisation(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "more", "digest"),
-    [("byol", [], "acc3542e00bb"), ("dino", ["rela=cf10", "max_epochs=7"], "cff029fb5092")],
+    [
+        ("byol", [], "acc3542e00bb"),
+        ("dino", ["rela=cf10", "rela.power=1.0", "rela.head=frozen", "max_epochs=7"], "cff029fb5092"),
+    ],
 )
 def test_the_folder_of_a_run_never_changes(name: str, more: list[str], digest: str) -> None:
     # Golden: an interrupted run is found again by a later version, since sizes were left to the data too.

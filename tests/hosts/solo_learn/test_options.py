@@ -36,7 +36,7 @@ def outcomes(solo):
         "16-mixed": solo.job("byol", *RELA, "precision=16-mixed"),
         "bf16-mixed": solo.job("byol", *RELA, "precision=bf16-mixed"),
         "no channels_last": solo.job("byol", *RELA, "+performance.disable_channel_last=True"),
-        "trained head": solo.job("simclr", *RELA, "rela.head=trained"),
+        "frozen head": solo.job("simclr", *RELA, "rela.head=frozen"),
         "views of the method": solo.job("simclr", *RELA, "rela.augmentations=method"),
         "workers": solo.job("simclr", *RELA, "data.num_workers=2"),
         "workers, reference": solo.job("simclr", *RELA),
@@ -114,7 +114,7 @@ def test_the_first_epochs_views_are_those_of_the_accelerated_stage(outcomes):
 
 
 def test_heads(outcomes):
-    frozen, trained = outcomes["workers, reference"], outcomes["trained head"]
+    trained, frozen = outcomes["workers, reference"], outcomes["frozen head"]
     assert frozen.start["head"] == trained.start["head"] == [[24, 512], [24]]
     assert "rela_head.weight" in trained.end["moved"]
     assert "rela_head.weight" not in frozen.end["moved"]
