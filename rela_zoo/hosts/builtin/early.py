@@ -13,7 +13,7 @@ from rela_zoo.hosts.builtin._surroundings import missing_checkpoint, places
 from rela_zoo.hosts.builtin.config import as_plain, fill_defaults
 from rela_zoo.hosts.builtin.schema import HostConfig
 from rela_zoo.hosts.builtin.sizes import contradictions
-from rela_zoo.registry import SELF, prior_spec
+from rela_zoo.registry import PREFIXES, SELF, prior_spec
 
 
 def check_early(cfg: Any) -> None:
@@ -54,7 +54,7 @@ def _in_rela(section: Any) -> list[Problem]:
         problems.append(Problem("rela.data_ratio", "a number in (0, 1]", repr(ratio), fix))
     for name in [priors] if isinstance(priors, str) else priors if isinstance(priors, list) else []:
         # Addresses are looked up where they are used.
-        if not isinstance(name, str) or name == SELF or name.startswith(("hf:", "random-")):
+        if not isinstance(name, str) or name == SELF or name.startswith(("hf:", "random-", *PREFIXES)):
             continue
         try:
             prior_spec(name)
