@@ -46,7 +46,7 @@ def hub_source(address: str, wanted: Sequence[str] | None, insist: bool) -> Imag
         HubError: out of reach.
     """
     match = _ADDRESS.fullmatch(address)
-    if match is None or ".." in address:
+    if match is None or ".." in address.split("/"):
         raise EmbeddingsError(
             "this is no data set on the Hub", expected="hf://datasets/org/name, or …@COMMIT, or …@COMMIT/folder",
             got=address[:200], fix="copy the name from its page",
