@@ -109,7 +109,7 @@ def embed_command(
     from rela_zoo.data import image_source
     from rela_zoo.embeddings import Profile, embed, embed_part
     from rela_zoo.prior import load_prior
-    from rela_zoo.registry import prior_spec
+    from rela_zoo.registry import at_revision, prior_spec
 
     source = image_source(data, split=split)
     root = Path(data).expanduser()
@@ -124,10 +124,17 @@ def embed_command(
                 "--submit makes the parts itself", expected="--submit without --part and --profile", got="both",
                 fix="leave one out",
             )  # fmt: skip
-        prior_spec(prior)  # a misspelt name is better said here than in eight logs
-        words = [prior, data, "--out", str(out), "--dtype", dtype.value, "--precision", precision.value]
+        spec = prior_spec(prior)  # a misspelt name is better said here than in eight logs
+        # All jobs mean the commit that it is at now.
+        pinned = at_revision(prior, {spec.repo: spec.revision} if spec.repo and spec.revision else {})
+        words = [pinned, data, "--out", str(out), "--dtype", dtype.value, "--precision", precision.value]
         words += ["--preprocessing", preprocessing.value, *(["--skip-undecodable"] if skip_undecodable else [])]
-        for name, value in (("--batch-size", batch_size), ("--workers", workers), ("--device", device)):
+        for name, value in (
+            ("--split", split),
+            ("--batch-size", batch_size),
+            ("--workers", workers),
+            ("--device", device),
+        ):
             words += [] if value is None else [name, str(value)]
         submitted = submit_parts(["embed", *words], parts, submit.value, job or [], out)
         shown = f"{parts} jobs: {', '.join(submitted['jobs'])}\nlogs: {submitted['logs']}"
