@@ -44,7 +44,7 @@ class NpySource(ArraySource):
 def _mapped(path: Path) -> np.ndarray:
     try:
         found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy reads the header with Python's tokenizer, which raises almost anything
         raise EmbeddingsError(
             f"{path} can't be opened as an array", expected="a whole .npy file of numbers (pickles are never read)",
             got=f"{type(error).__name__}: {error}", fix="write it again with numpy.save",

@@ -124,7 +124,8 @@ def _index(path: str) -> _Index:
         raise _damaged(path, error.strerror or str(error)) from error
     stamp = f"{_FORMAT} {os.path.realpath(path)} {state.st_size} {state.st_mtime_ns}"
     note = paths.artefact_cache() / "tars" / f"{hashlib.sha256(_encoded(stamp)).hexdigest()[:32]}.npz"
-    with suppress(OSError, ValueError, KeyError), np.load(note, allow_pickle=False) as kept:
+    # A damaged note, on which zipfile and NumPy raise almost anything, is written anew.
+    with suppress(Exception), np.load(note, allow_pickle=False) as kept:
         samples, others = (_lines(bytes(kept[name])) for name in ("keys", "without"))
         if len(samples) == len(kept["places"]) == len(kept["labels"]):
             return _Index(samples, kept["places"], kept["labels"], others)

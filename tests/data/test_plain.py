@@ -152,6 +152,10 @@ class TestNpy:
         with pytest.raises(EmbeddingsError, match="can't be opened as an array"):
             image_source(path)
         np.save(path, make_pictures(2))
+        path.write_bytes(path.read_bytes().replace(b"), }", b"(, {"))
+        with pytest.raises(EmbeddingsError, match="can't be opened as an array"):
+            image_source(path)
+        np.save(path, make_pictures(2))
         path.write_bytes(path.read_bytes()[:300])
         with pytest.raises(EmbeddingsError, match="can't be opened as an array"):
             image_source(path)

@@ -91,9 +91,10 @@ def test_the_index_is_read_once_and_follows_the_file(
     assert again.raw(2) == png(stack[2])
     write_tar(path, samples(stack))
     assert len(image_source(path)) == 5
-    for note in (home / "artefacts" / "tars").glob("*.npz"):
-        note.write_bytes(b"PK damaged")
-    assert len(image_source(path)) == 5
+    for damage in (lambda data: b"PK damaged", lambda data: data[:-30], lambda data: data[:200] + b"x" + data[201:]):
+        for note in (home / "artefacts" / "tars").glob("*.npz"):
+            note.write_bytes(damage(note.read_bytes()))
+        assert list(image_source(path).ids) == [f"{i:04d}" for i in range(5)]
 
 
 def test_keys_with_folders_dots_and_companions(tmp_path: Path, make_pictures: Any) -> None:
