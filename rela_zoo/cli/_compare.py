@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rela_zoo.cli._images import SkipUndecodable, open_images
+from rela_zoo.cli._images import SkipUndecodable, Split, open_images
 from rela_zoo.errors import RegistryError, TransportError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def compare_command(
     figure: Annotated[Path | None, typer.Option(help="Write heat maps and spectra here, *.png.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
     device: Annotated[str | None, typer.Option(help="Where priors run. Default: a GPU if there is one.")] = None,
+    split: Split = None,
     skip_undecodable: SkipUndecodable = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -51,7 +52,8 @@ def compare_command(
     from rela_zoo.prior import identity_differences
 
     tables: dict[str, EmbeddingTable] = {}
-    images = cache(lambda: open_images(str(dataset), skip_undecodable))  # opened once, and only if a name needs them
+    # Opened once, and only if a name needs them.
+    images = cache(lambda: open_images(str(dataset), skip_undecodable, split))
     for name in priors:
         label, table = _table(name, images if dataset is not None else None, device)
         if label in tables and identity_differences(tables[label].info.identity, table.info.identity):

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rela_zoo.cli._complete import priors
+from rela_zoo.cli._images import DATA_HELP, Split
 from rela_zoo.cli._parts import part_of, submit_parts
 from rela_zoo.errors import RelaZooError
 
@@ -53,7 +54,7 @@ def embed_command(
     prior: Annotated[
         str, typer.Argument(help="A name from `rela-zoo list`, or a path to a YAML entry.", autocompletion=priors)
     ],
-    data: Annotated[str, typer.Argument(help="An image folder, a parquet file, a folder of them, or a pattern.")],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
     out: Annotated[Path, typer.Option(help="Folder to write. Run again after a stop, it goes on where it was.")],
     dtype: Annotated[RowType, typer.Option(help="How rows are stored.")] = RowType.float16,
     batch_size: Annotated[
@@ -82,6 +83,7 @@ def embed_command(
         bool | None,
         typer.Option("--progress/--no-progress", help="Default: a bar on a terminal, elsewhere a line every 30 s."),
     ] = None,
+    split: Split = None,
     part: Annotated[
         str | None,
         typer.Option(
@@ -107,9 +109,9 @@ def embed_command(
     from rela_zoo.data import image_source
     from rela_zoo.embeddings import Profile, embed, embed_part
     from rela_zoo.prior import load_prior
-    from rela_zoo.registry import prior_spec
+    from rela_zoo.registry import at_revision, prior_spec
 
-    source = image_source(data)
+    source = image_source(data, split=split)
     root = Path(data).expanduser()
     if root.is_dir() and out.expanduser().resolve().is_relative_to(root.resolve()):
         raise RelaZooError(
@@ -122,10 +124,17 @@ def embed_command(
                 "--submit makes the parts itself", expected="--submit without --part and --profile", got="both",
                 fix="leave one out",
             )  # fmt: skip
-        prior_spec(prior)  # a misspelt name is better said here than in eight logs
-        words = [prior, data, "--out", str(out), "--dtype", dtype.value, "--precision", precision.value]
+        spec = prior_spec(prior)  # a misspelt name is better said here than in eight logs
+        # All jobs mean the commit that it is at now.
+        pinned = at_revision(prior, {spec.repo: spec.revision} if spec.repo and spec.revision else {})
+        words = [pinned, data, "--out", str(out), "--dtype", dtype.value, "--precision", precision.value]
         words += ["--preprocessing", preprocessing.value, *(["--skip-undecodable"] if skip_undecodable else [])]
-        for name, value in (("--batch-size", batch_size), ("--workers", workers), ("--device", device)):
+        for name, value in (
+            ("--split", split),
+            ("--batch-size", batch_size),
+            ("--workers", workers),
+            ("--device", device),
+        ):
             words += [] if value is None else [name, str(value)]
         submitted = submit_parts(["embed", *words], parts, submit.value, job or [], out)
         shown = f"{parts} jobs: {', '.join(submitted['jobs'])}\nlogs: {submitted['logs']}"

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def evaluate_command(
     network: Annotated[str, typer.Argument(metavar="CKPT", help="A .ckpt file of a run, or a prior's name.")],
-    data: Annotated[str, typer.Argument(help="Labelled images to learn from: an image folder, a parquet file, ….")],
+    data: Annotated[str, typer.Argument(help="Labelled images to learn from: a folder, parquet files, tars, ….")],
     val: Annotated[str | None, typer.Option(help="Labelled images to judge by, of the same classes.")] = None,
     val_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Without --val: this part of each class of DATA is held out.")

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 SkipUndecodable = Annotated[
     bool, typer.Option("--skip-undecodable", help="Leave out images that can't be decoded, and say so.")
 ]
+Split = Annotated[str | None, typer.Option(help="Of data with several splits: train, validation, test, ….")]
+
+DATA_HELP = "Images: a folder, parquet files, WebDataset tars, a pattern, .npy, .h5, hf://datasets/org/name, …."
 
 
-def open_images(data: str, skip_undecodable: bool) -> ImageSource:
+def open_images(data: str, skip_undecodable: bool, split: str | None = None) -> ImageSource:
     """The images at a path; without those that can't be decoded, if that is asked for."""
     from rela_zoo.data import image_source, readable
 
-    return readable(image_source(data), "skip" if skip_undecodable else "raise")
+    return readable(image_source(data, split=split), "skip" if skip_undecodable else "raise")

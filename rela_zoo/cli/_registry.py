@@ -139,7 +139,8 @@ def show_command(
     name: Annotated[
         str,
         typer.Argument(
-            help="Id, alias, random-<timm architecture>, path to a .yaml, or hf://….", autocompletion=priors
+            help="Id, alias, random-<timm architecture>, timm:NAME, hf-hub:org/name, path to a .yaml, or hf://….",
+            autocompletion=priors,
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -247,6 +248,7 @@ def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
         ("arguments", ", ".join(f"{key}={value}" for key, value in spec.model_args.items())),
         ("stem", f"CIFAR, padding {spec.stem_padding}" if spec.stem == "cifar" else ""),
         ("features", f"{spec.dim or 'known once built'}, layer {spec.layer}"),
+        ("map", f"{spec.dense.grid}×{spec.dense.grid} of {spec.dense.dim} before pooling" if spec.dense else ""),
     ]
     if spec.source in ("timm", "hub"):
         rows += [("repository", spec.repo or ""), ("commit", spec.revision or "unknown")]
@@ -263,7 +265,8 @@ def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
     rows.append(("licence", spec.licence + (f", {spec.licence_link}" if spec.licence_link else "")))
     if spec.preprocessing is not None:
         p = spec.preprocessing
-        steps = f"shorter side to {p.resize} ({p.interpolation}), centre crop {p.input_size}"
+        side = "both sides" if p.crop_mode == "squash" else "shorter side"
+        steps = f"{side} to {p.resize} ({p.interpolation}), centre crop {p.input_size}"
         rows.append(("preprocessing", f"{steps}, mean {p.mean}, std {p.std}"))
     rows += [("trained on", spec.training_data), ("citation", spec.citation)]
     rows.append(("papers", ", ".join(f"https://arxiv.org/abs/{paper}" for paper in spec.arxiv)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rela_zoo.cli._images import SkipUndecodable, open_images
+from rela_zoo.cli._images import DATA_HELP, SkipUndecodable, Split, open_images
 
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 @subset_app.command("export")
 def export_command(
-    data: Annotated[str, typer.Argument(help="An image folder, a parquet file, a folder of them, or a pattern.")],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
     out: Annotated[Path, typer.Option(help="Folder to write: subsets.json, and a parquet file for each epoch.")],
     epochs: Annotated[int, typer.Option(min=1, help="How many epochs to draw.")],
     data_ratio: Annotated[float, typer.Option(help="Fraction of the data in an epoch, in (0, 1].")] = 0.2,
@@ -39,6 +40,7 @@ def export_command(
     ] = None,
     transport: Annotated[str | None, typer.Option(help="Their transport. Default: found, or fitted.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws; `rela.seed` of a run.")] = 0,
+    split: Split = None,
     skip_undecodable: SkipUndecodable = False,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +58,7 @@ def export_command(
     }
     try:
         given = {key: value for key, value in section.items() if value is not None}
-        info = _export(given, data, out, epochs, seed, skip_undecodable)
+        info = _export(given, lambda: open_images(data, skip_undecodable, split), out, epochs, seed)
     except KeyboardInterrupt:
         typer.echo("stopped; finished epochs are kept, and the same command writes the rest", err=True)
         raise typer.Exit(130) from None
@@ -83,7 +85,9 @@ def _parsed(selection: str) -> Any:
         raise ConfigError([Problem("--selection", expected, repr(selection), fix)]) from None
 
 
-def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: int, skip: bool) -> dict[str, Any]:
+def _export(
+    section: dict[str, Any], opened: Callable[[], ImageSource], out: Path, epochs: int, seed: int
+) -> dict[str, Any]:
     import torch
 
     from rela_zoo._io.progress import Progress
@@ -98,7 +102,7 @@ def _export(section: dict[str, Any], data: str, out: Path, epochs: int, seed: in
         expected = "a policy that doesn't look at losses, which only a training has"
         fix = "train with rela.selection={name: loss, record: FOLDER}, which writes the same files"
         raise ConfigError([Problem("--selection", expected, config.selection.name, fix)])
-    source = without(open_images(data, skip), left_out_of(config))
+    source = without(opened(), left_out_of(config))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     targets = None
     if config.selection.needs_embeddings:
@@ -134,6 +138,7 @@ def replay_command(
     data: Annotated[
         str | None, typer.Option(help="Check that all samples are in this data set; print positions in it, not ids.")
     ] = None,
+    split: Split = None,
     skip_undecodable: SkipUndecodable = False,
     as_json: AsJson = False,
 ) -> None:
@@ -145,7 +150,7 @@ def replay_command(
     from rela_zoo.selection.record import read_info
 
     info = read_info(subsets)
-    source = None if data is None else open_images(data, skip_undecodable)
+    source = None if data is None else open_images(data, skip_undecodable, split)
     if epoch is not None:
         if epoch >= info["epochs"]:
             raise SelectionError(

@@ -11,6 +11,7 @@ from rela_zoo.data._decode import UndecodableImageError, as_rgb, decode
 from rela_zoo.data._folders import FileSource, relative_ids
 from rela_zoo.data._open import image_source
 from rela_zoo.data._parquet import ParquetSource
+from rela_zoo.data._patterns import is_there
 from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique, content_digest, encode_ids, pixel_digest
 from rela_zoo.data._undecodable import readable, undecodable, without
 
@@ -27,6 +28,7 @@ __all__ = [
     "decode",
     "encode_ids",
     "image_source",
+    "is_there",
     "pixel_digest",
     "readable",
     "relative_ids",

@@ -73,8 +73,9 @@ def folder_source(root: Path, listing: Listing) -> FileSource | None:
     if not listing.images:
         return None
     left_out = listing.left_out()
-    if listing.parquet:
-        left_out += (LeftOut("parquet files", len(listing.parquet), min(listing.parquet)),)
+    for what, others in (("parquet files", listing.parquet), ("tars", listing.tars)):
+        if others:
+            left_out += (LeftOut(what, len(others), min(others)),)
     in_folders = sorted(one for one in listing.images if "/" in one)
     if not in_folders:
         return FileSource(root, sorted(listing.images), left_out=left_out)

@@ -1,4 +1,4 @@
-"""What lies below a folder, listed once: images, parquet files, and what looks like an image and is not read."""
+"""What lies below a folder, listed once: images, files of many, and what looks like an image and is not read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Listing:
 
     Attributes:
         images: with one of the endings that are read.
-        parquet: with the ending `.parquet`.
+        parquet, tars, arrow: with the endings `.parquet`, `.tar`, `.arrow`.
         not_read: pictures with other endings.
         dangling: links with an image's name that lead nowhere.
         folders: directly in the folder.
@@ -45,9 +45,16 @@ class Listing:
 
     images: list[str] = field(default_factory=list)
     parquet: list[str] = field(default_factory=list)
+    tars: list[str] = field(default_factory=list)
+    arrow: list[str] = field(default_factory=list)
     not_read: list[str] = field(default_factory=list)
     dangling: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+
+    def of_many(self, name: str) -> list[str] | None:
+        """The list that a file which holds many images belongs to."""
+        kinds = {".parquet": self.parquet, ".tar": self.tars, ".arrow": self.arrow}
+        return kinds.get(os.path.splitext(name)[1])
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """Pictures by ending, and dangling links."""
@@ -77,8 +84,8 @@ def list_folder(root: str | os.PathLike[str]) -> Listing:
                 listing.images.append(path)
             elif entry.is_symlink():
                 listing.dangling.append(path)
-        elif name.endswith(".parquet"):
-            listing.parquet.append(path)
+        elif (tabular := listing.of_many(name)) is not None:
+            tabular.append(path)
         elif ending_not_read(name):
             listing.not_read.append(path)
     listing.folders.sort()

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rela_zoo.data._arrays import ArraySource, SubsetSource
+from rela_zoo.data._arrays import ArraySource
+from rela_zoo.data._arrow import ArrowSource, saved_splits
 from rela_zoo.data._cifar import FOLDERS, cifar_source
-from rela_zoo.data._folders import FileSource, folder_source, relative_ids
+from rela_zoo.data._folders import folder_source
 from rela_zoo.data._h5 import SUFFIXES as H5_SUFFIXES
 from rela_zoo.data._h5 import H5Source
 from rela_zoo.data._listing import Listing, is_hidden, list_folder
+from rela_zoo.data._npy import SUFFIX as NPY_SUFFIX
+from rela_zoo.data._npy import NpySource
+from rela_zoo.data._objects import FORMS, from_object
 from rela_zoo.data._parquet import ParquetSource
-from rela_zoo.data._source import ImageSource, LeftOut, integer_labels
-from rela_zoo.data._splits import NAMES, canonical, no_such_split, parquet_source, say, say_taken
-from rela_zoo.errors import EmbeddingsError
-
-_FORMS = (
-    "an image folder, a parquet file or a folder of them, an h5 file, a torchvision-style data set (`samples`, "
-    "`images` or `data`), or a uint8 array of images"
+from rela_zoo.data._patterns import address_of, matches
+from rela_zoo.data._source import ImageSource, LeftOut
+from rela_zoo.data._splits import (
+    NAMES,
+    by_split_name,
+    canonical,
+    no_such_split,
+    parquet_source,
+    say,
+    say_taken,
+    split_source,
 )
+from rela_zoo.data._tars import TarSource
+from rela_zoo.errors import EmbeddingsError
 
 
 def image_source(data: Any, *, split: str | None = None) -> ImageSource:
@@ -34,18 +41,23 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
     else is not taken is counted in `left_out` and said in a warning.
 
     Args:
-        data: an `ImageSource`, or a data set over one; a path to an image folder (class folders or flat), to a parquet
-            file in the Hub's layout, to a folder with such files in it or anywhere below, or a pattern for them
-            (`DIR/train-*.parquet`), to an h5 file of class groups, to the folder of CIFAR as torchvision unpacks it; a
-            data set object with `samples` (ImageFolder), with `images` and `root`, or with `data` (CIFAR10, STL10,
-            MNIST), read now, not later; a `torch.utils.data.Subset` of one; a uint8 array (N, H, W, 3), (N, 3, H, W)
-            or (N, H, W).
-        split: of a path that has several, such as `train`, `test` or `validation` (or `val`); None takes `train`, and
+        data: an `ImageSource`, or a data set over one.
+            A path: to an image folder (class folders or flat); to a parquet file in the Hub's layout or a WebDataset
+            tar, to a folder with such files in it or anywhere below, or a pattern for them (`DIR/train-*.parquet`,
+            `DIR/{000..123}.tar`); to an h5 file of class groups, a `.npy` file, the folder of CIFAR as torchvision
+            unpacks it, or what the `datasets` library saves or keeps. An address, `hf://datasets/org/name@COMMIT`,
+            perhaps with a path behind it.
+            A data set object: of the `datasets` library; with `samples` (ImageFolder), with `images` and `root`, or
+            with `data` (CIFAR10, STL10, MNIST), read now, not later; or any with a length and items (image, label) by
+            number. A `torch.utils.data.Subset` or `ConcatDataset` of such; a uint8 array (N, H, W, 3), (N, 3, H, W) or
+            (N, H, W).
+        split: of data with several, such as `train`, `test` or `validation` (or `val`); None takes `train`, and
             says so. A folder of class folders named like splits is taken whole without it.
 
     Returns:
         The source. Ids of files are POSIX paths relative to the folder, so that a folder and an ImageFolder on it
-        agree; ids of arrays are "<index>:<digest of the pixels>". Paths come sorted, objects in their own order.
+        agree; ids in tars are keys; ids of arrays, and of items without a name, are "<index>:<digest of the pixels>".
+        Paths come sorted, objects in their own order.
 
     Raises:
         EmbeddingsError: missing path, no images, an empty class folder, repeated ids, an unknown form, several splits
@@ -58,75 +70,77 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
         (240, 'cat/000.png', (32, 32), 0)
     """
     if isinstance(data, str | os.PathLike):
-        return open_path(Path(data).expanduser(), None if split is None else (split,), insist=True)
-    if split is not None:
-        raise EmbeddingsError(
-            "a split is part of a path", expected="a folder and a split of it, or data without one",
-            got=f"{type(data).__name__} and split={split!r}", fix="leave split out",
-        )  # fmt: skip
-    if isinstance(data, ImageSource):
-        return data
-    if isinstance(data, np.ndarray):
-        return ArraySource(data)
-    return _from_object(data)
+        return open_path(os.fspath(data), None if split is None else (split,), insist=True)
+    return from_object(data, split, image_source)
 
 
-def _from_object(data: Any) -> ImageSource:
-    name = type(data).__name__
-    if isinstance(getattr(data, "source", None), ImageSource):
-        return data.source
-    if _is_subset(data):
-        return SubsetSource(image_source(data.dataset), data.indices)
-    classes = getattr(data, "classes", None)
-    classes = [str(one) for one in classes] if isinstance(classes, list | tuple) else None
-    if hasattr(data, "samples") and hasattr(data, "root"):
-        # torchvision's ImageNet lists the files of a split, but calls the folder above it its root.
-        root = getattr(data, "split_folder", None) or data.root
-        ids = relative_ids(root, [sample[0] for sample in data.samples])
-        labels = integer_labels([sample[-1] for sample in data.samples])
-        return _checked(FileSource(root, ids, labels, classes), name)
-    if isinstance(getattr(data, "images", None), list) and hasattr(data, "root"):
-        root = str(data.root)
-        return _checked(FileSource(root, relative_ids(root, [os.path.join(root, one) for one in data.images])), name)
-    if hasattr(data, "h5_path") and hasattr(data, "_data"):
-        # solo-learn's H5Dataset: (class, name, label) in its own order, perhaps of some classes only.
-        labels = integer_labels([entry[-1] for entry in data._data])
-        return H5Source(data.h5_path, [f"{entry[0]}/{entry[1]}" for entry in data._data], labels, classes)
-    if hasattr(data, "data") and (hasattr(data, "targets") or hasattr(data, "labels")):
-        labels = integer_labels(data.targets if hasattr(data, "targets") else data.labels)
-        return ArraySource(np.asarray(data.data), name, labels, classes)
-    if hasattr(data, "__array__"):
-        return ArraySource(np.asarray(data), name)
-    raise EmbeddingsError("the data is of no known form", expected=_FORMS, got=name, fix="give its folder or its file")
-
-
-def open_path(path: Path, wanted: Sequence[str] | None, *, insist: bool) -> ImageSource:
-    """The images at a path.
+def open_path(data: str | Path, wanted: Sequence[str] | None, *, insist: bool) -> ImageSource:
+    """The images at a path or an address.
 
     Args:
-        path: a folder, a file, or a pattern for parquet files.
+        data: see `image_source`.
         wanted: splits asked for, the first there being taken; None for none.
         insist: whether one of them must be there. Else what has no splits is taken as it is.
 
     Raises:
         EmbeddingsError: as `image_source`.
     """
+    if (address := address_of(str(data))) is not None:
+        from rela_zoo.data._hub import hub_source
+
+        return hub_source(address, wanted, insist)
+    path = Path(data).expanduser()
     if not path.exists():
-        matches = [Path(one) for one in sorted(glob.glob(str(path))) if one.endswith(".parquet")]
-        if matches:
-            return ParquetSource(matches)
+        if found := matches(path):
+            return _of_pattern(path, found)
         raise EmbeddingsError(
             f"there is nothing at {path}", expected="an image folder or a parquet file", got="no such path",
             fix="correct the path",
         )  # fmt: skip
-    if path.is_file():
-        return H5Source(path) if path.suffix.lower() in H5_SUFFIXES else ParquetSource([path])
+    return _of_folder(path, wanted, insist) if path.is_dir() else _of_file(path)
+
+
+def _of_file(path: Path) -> ImageSource:
+    suffix = path.suffix.lower()
+    if suffix in H5_SUFFIXES:
+        return H5Source(path)
+    if suffix == NPY_SUFFIX:
+        return NpySource(path)
+    if suffix == ".arrow":
+        return ArrowSource([path])
+    if suffix in (".tar", ".tgz") or ".tar" in (one.lower() for one in path.suffixes[-2:-1]):
+        return TarSource([path])
+    if suffix == ".parquet" or not suffix:
+        return ParquetSource([path])
+    raise EmbeddingsError(
+        f"{path} is of no known form", expected=FORMS, got=f"a file ending in {suffix}",
+        fix="name the folder that it lies in, or write it in one of these forms",
+    )  # fmt: skip
+
+
+def _of_pattern(pattern: Path, found: Sequence[Path]) -> ImageSource:
+    """The files that a pattern stands for, all of one kind."""
+    kinds = {one.suffix.lower() for one in found}
+    if kinds == {".parquet"}:
+        return ParquetSource(found)
+    if kinds == {".tar"}:
+        return TarSource(found)
+    raise EmbeddingsError(
+        f"the files of {pattern} are not of one kind", expected="parquet files, or tars",
+        got=", ".join(sorted(one or "files without an ending" for one in kinds)),
+        fix="end the pattern with .parquet or .tar; of pictures name the folder",
+    )  # fmt: skip
+
+
+def _of_folder(path: Path, wanted: Sequence[str] | None, insist: bool) -> ImageSource:
     if wanted is not None and insist and (below := _split_folder(path, wanted[0])) is not None:
         return open_path(below, None, insist=True)
     direct = [one.name for one in path.glob("*.parquet") if one.is_file() and not is_hidden(one.name)]
     if direct:
         return parquet_source(path, direct, wanted, insist)
     listing = list_folder(path)
+    if listing.arrow and (saved := saved_splits(path, listing.arrow)):
+        return split_source(path, saved, wanted, insist, ArrowSource)
     source = folder_source(path, listing)
     if source is not None:
         if wanted is not None and insist:
@@ -139,6 +153,8 @@ def open_path(path: Path, wanted: Sequence[str] | None, *, insist: bool) -> Imag
             return _cifar(path, name, wanted, insist)
     if listing.parquet:
         return parquet_source(path, listing.parquet, wanted, insist)
+    if listing.tars:
+        return split_source(path, by_split_name(path, listing.tars), wanted, insist, TarSource)
     raise _no_images(path, listing)
 
 
@@ -175,9 +191,9 @@ def _say_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
                 f"{one.count:,} images directly in {path} are left out: it has class folders, and they are in none "
                 f"(first: {one.example})"
             )
-        elif one.what == "parquet files":
+        elif one.what in ("parquet files", "tars"):
             say(
-                f"{one.count:,} parquet files in {path} are left out, for it has image files (first: {one.example}); "
+                f"{one.count:,} {one.what} in {path} are left out, for it has image files (first: {one.example}); "
                 f"name them, or their folder, to take them"
             )
         elif one not in by_ending:
@@ -199,19 +215,7 @@ def _no_images(path: Path, listing: Listing) -> EmbeddingsError:
     others = [f"{one.count} {one.what}" for one in listing.left_out()]
     return EmbeddingsError(
         f"no images found in {path}",
-        expected="images, class folders with images, or parquet files",
+        expected="images, class folders with images, parquet files or tars",
         got=", ".join([got, *others]),
         fix="save the pictures as PNG or JPEG" if listing.not_read else "correct the path",
     )
-
-
-def _checked(source: FileSource, name: str) -> FileSource:
-    if not len(source):
-        raise EmbeddingsError(f"the data set {name} lists no images", expected="at least one", got="0")
-    return source
-
-
-def _is_subset(data: Any) -> bool:
-    from torch.utils.data import Subset
-
-    return isinstance(data, Subset)

@@ -9,14 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rela_zoo.data._decode import UndecodableImageError, decode
-from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique, numbered, pixel_digest
+from rela_zoo.data._rows import checked_labels, class_names, digest_of, image_column, label_column, no_image, row_ids
+from rela_zoo.data._source import ImageSource, LeftOut, Stamps, numbered
 from rela_zoo.data._stamps import file_stamps
 from rela_zoo.errors import EmbeddingsError
 
-_LABELS = ("label", "labels", "fine_label")
 _KEPT_GROUPS = 2  # a batch may straddle two row groups; more would only hold memory
 
 
@@ -26,7 +23,8 @@ class ParquetSource(ImageSource):
     An id is the row's `path` where every row has one and all differ; else "<row>:<digest of the decoded RGB pixels>",
     as for an array with the same pixels.
 
-    Labels are the integers of the first column named `label`, `labels` or `fine_label`, read when first asked for.
+    Labels are the integers of the first column named `label`, `labels` or `fine_label`, else of the only one that the
+    `datasets` library marks as such; read when first asked for.
 
     Args:
         files: the parquet files, in order.
@@ -46,7 +44,7 @@ class ParquetSource(ImageSource):
         rows = 0
         for number, path in enumerate(self._files):
             file = open_parquet(path)
-            column = _image_column(file.schema_arrow, path)
+            column = image_column(file.schema_arrow, str(path))
             if self._column not in ("", column):
                 raise EmbeddingsError(
                     f"{path} keeps its images in another column than {self._files[0]}",
@@ -76,11 +74,7 @@ class ParquetSource(ImageSource):
         paths: list[str | None] = []
         for number, group in self._groups:
             paths += self._read(number, group, "path").to_pylist()
-        self._named = all(paths) and len(set(paths)) == len(paths)
-        if self._named:
-            return [str(one) for one in paths]
-        ids = [f"{i}:{self._digest(i)}" for i in range(len(self))]
-        check_unique(ids, self._name())
+        ids, self._named = row_ids(paths, lambda index: digest_of(self, index), self._name())
         return ids
 
     @property
@@ -89,30 +83,26 @@ class ParquetSource(ImageSource):
 
     @cached_property
     def labels(self) -> Sequence[int] | None:
-        import pyarrow as pa
-
         found: list[int] = []
         for path in self._files:
             file = open_parquet(path)
-            name = next((one for one in _LABELS if one in file.schema_arrow.names), None)
-            if name is None or not pa.types.is_integer(file.schema_arrow.field(name).type):
+            name = label_column(file.schema_arrow)
+            if name is None:
                 file.close()
                 return None
-            column = file.read(columns=[name]).column(name)
+            values = file.read(columns=[name]).column(name).to_pylist()
             file.close()
-            if column.null_count:
-                raise EmbeddingsError(
-                    f"{column.null_count} images of {path} have no label",
-                    expected=f"a number in each row of {name}",
-                    got="null",
-                    fix="remove these rows, or do without labels: data.no_labels=true",
-                )
-            found += column.to_pylist()
+            found += checked_labels(values, str(path), name)
         return found
 
     @cached_property
     def classes(self) -> Sequence[str]:
-        return [] if self.labels is None else numbered(self.labels)
+        if self.labels is None:
+            return []
+        file = open_parquet(self._files[0])
+        names = class_names(file.schema_arrow, label_column(file.schema_arrow))
+        file.close()
+        return names or numbered(self.labels)
 
     def columns(self) -> list[str]:
         """Names and types of the columns, for messages."""
@@ -130,13 +120,7 @@ class ParquetSource(ImageSource):
         self._cache.move_to_end(group)
         found = self._cache[group][index - self._starts[group]].as_py()
         if found is None:
-            raise UndecodableImageError(
-                f"row {index} of {self._name()} holds no image",
-                expected=f"encoded bytes in {self._column}.bytes",
-                got="null",
-                fix="embed the images into the file (datasets: `embed_external_files=True`), or leave such rows out "
-                "with on_error='skip' (--skip-undecodable; data.on_error=skip)",
-            )
+            raise no_image(index, self._name(), self._column)
         return bytes(found)
 
     def stamps(self) -> Stamps | None:
@@ -145,12 +129,6 @@ class ParquetSource(ImageSource):
 
     def describe(self) -> str:
         return f"parquet {self._name()} ({len(self)} images)"
-
-    def _digest(self, index: int) -> str:
-        try:
-            return pixel_digest(np.asarray(decode(self.raw(index), f"row {index}")))
-        except UndecodableImageError:
-            return "undecodable"  # it has a place among the ids; making its row is what fails, or skips it
 
     def _read(self, number: int, group: int, field: str) -> Any:
         """One field of the image structs of one row group, as a pyarrow ChunkedArray."""
@@ -194,25 +172,3 @@ def open_parquet(path: Path) -> Any:
             got=f"{type(error).__name__}: {error}",
             fix="download or write the file again",
         ) from error
-
-
-def _image_column(schema: Any, path: Path) -> str:
-    """The name of the column of structs with `bytes` and `path`: img or image if there, else the only such column."""
-    import pyarrow as pa
-
-    structs = [
-        field.name
-        for field in schema
-        if pa.types.is_struct(field.type) and {"bytes", "path"} <= {one.name for one in field.type}
-    ]
-    for name in ("img", "image"):
-        if name in structs:
-            return name
-    if len(structs) == 1:
-        return str(structs[0])
-    raise EmbeddingsError(
-        f"{path} has no column of images in the Hub's layout",
-        expected="a column `img` or `image` of structs {bytes, path}",
-        got=", ".join(f"{field.name}: {field.type}" for field in schema) or "no column",
-        fix="write it with the `datasets` library's Image feature, or give the images as a folder",
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from rela_zoo.data._cifar import FOLDERS, cifar_source
 from rela_zoo.data._listing import list_folder
 from rela_zoo.data._open import open_path
 from rela_zoo.data._parquet import ParquetSource
+from rela_zoo.data._patterns import is_there
 from rela_zoo.data._source import ImageSource
 from rela_zoo.data._splits import OTHERS
 from rela_zoo.data._undecodable import without
@@ -104,10 +104,10 @@ def open_dataset(data: Mapping[str, Any], part: str) -> ImageDataset:
         DataProblem: if it isn't there, or isn't what the section says.
     """
     key = f"data.{part}_path"
-    root = Path(str(data[f"{part}_path"])).expanduser()
-    if not root.exists() and not glob.glob(str(root)):
+    root = str(data[f"{part}_path"])
+    if not is_there(root):
         fix = f"set {key} to a folder or parquet file that exists"
-        raise DataProblem(Problem(key, "an existing path", str(root), fix))
+        raise DataProblem(Problem(key, "an existing path", str(Path(root).expanduser()), fix))
     try:
         source = _source(data, root, part)
         if data["no_labels"] or source.labels is not None:
@@ -135,13 +135,13 @@ def open_images(path: str | Path, part: str) -> ImageSource:
     Raises:
         EmbeddingsError: as `image_source`, but for a split that isn't there.
     """
-    return open_path(Path(path).expanduser(), _PARTS[part], insist=False)
+    return open_path(path, _PARTS[part], insist=False)
 
 
-def _source(data: Mapping[str, Any], root: Path, part: str) -> ImageSource:
+def _source(data: Mapping[str, Any], path: str, part: str) -> ImageSource:
     """What the section means: `dataset` may name CIFAR, `format` may insist on parquet; else whatever is there."""
     wanted, name = _PARTS[part], data["dataset"]
-    insists = data["format"] == "parquet"
+    insists, root = data["format"] == "parquet", Path(path).expanduser()
     if root.is_dir() and (insists or name in FOLDERS) and not any(root.glob("*.parquet")):
         listing = list_folder(root)
         if not listing.parquet or listing.images:
@@ -153,4 +153,4 @@ def _source(data: Mapping[str, Any], root: Path, part: str) -> ImageSource:
             return cifar_source(root, name, "train" if part == "train" else "test")
         if name in FOLDERS and FOLDERS[name] in listing.folders:
             return cifar_source(root, name, "train" if part == "train" else "test")
-    return open_path(root, wanted, insist=False)
+    return open_path(path, wanted, insist=False)

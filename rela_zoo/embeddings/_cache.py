@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ def cache_folder(identity: Mapping[str, str | int], source: ImageSource) -> Path
     """
     key = json.dumps({"prior": dict(identity), "data": source.probe(), "dtype": "float16"}, sort_keys=True)
     name = f"{identity['id']}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    folder = artefact_cache() / "embeddings" / name.replace("/", "_")
+    folder = artefact_cache() / "embeddings" / re.sub(r"[/:]", "_", name)
     if not (folder / INDEX).is_file() or not (changed := changed_pictures(folder, source)):
         return folder
     log.warning(

@@ -40,6 +40,7 @@ def _check_prior(
     config: RelaConfig, prior: str, embeddings: str | None, transport: str | None
 ) -> tuple[PriorSpec | None, list[Problem]]:
     """The entry of one prior, and what is wrong with it and its artefacts."""
+    from rela_zoo.hub import as_locked
     from rela_zoo.registry import prior_spec
 
     problems: list[Problem] = []
@@ -52,7 +53,7 @@ def _check_prior(
         return None, problems
     spec: PriorSpec | None = None
     try:
-        spec = prior_spec(prior)
+        spec = prior_spec(as_locked(prior))
     except UnknownPriorError as error:
         fix = error.fix or "see `rela-zoo list`"
         problems.append(Problem("rela.prior", "the name of a registered prior", repr(prior), fix))

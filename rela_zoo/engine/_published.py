@@ -134,7 +134,7 @@ def fetch_for_run(plan: RelaPlan, data: str | None, on_error: Literal["raise", "
 
 
 def _fetch_for_prior(plan: PriorPlan, data: str | None, on_error: Literal["raise", "skip"]) -> list[str]:
-    from rela_zoo.data import image_source, readable
+    from rela_zoo.data import image_source, is_there, readable
     from rela_zoo.hub import open_address, published_artefacts, pull, pull_transport_address
 
     config, spec = plan.config, plan.spec
@@ -145,7 +145,7 @@ def _fetch_for_prior(plan: PriorPlan, data: str | None, on_error: Literal["raise
         if plan.embeddings.startswith("hf://"):
             table, _ = open_address(plan.embeddings)
             lines.append(f"embeddings {table.path}")
-    elif data is not None and Path(data).expanduser().exists():
+    elif data is not None and is_there(data):
         fits = find_published(plan, readable(image_source(data), on_error)) is not None
     else:
         for name in sorted(published_artefacts(spec, config.preprocessing)):

@@ -1,7 +1,15 @@
 """Sharing: pull what others have published of a prior, and remember exactly what a run used."""
 
 from rela_zoo.hub._between import PulledBetween, pull_between
-from rela_zoo.hub._lockfile import LOCK_VARIABLE, LOCKED_VARIABLE, given_lock, is_locked, read_lock, write_lock
+from rela_zoo.hub._lockfile import (
+    LOCK_VARIABLE,
+    LOCKED_VARIABLE,
+    as_locked,
+    given_lock,
+    is_locked,
+    read_lock,
+    write_lock,
+)
 from rela_zoo.hub._newest import at_commit
 from rela_zoo.hub._pull import (
     Artefact,
@@ -23,6 +31,7 @@ __all__ = [
     "Found",
     "Pulled",
     "PulledBetween",
+    "as_locked",
     "at_commit",
     "given_lock",
     "is_locked",

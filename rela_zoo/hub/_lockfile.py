@@ -11,6 +11,7 @@ from pathlib import Path
 from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import HubError
 from rela_zoo.hub._pull import Artefact
+from rela_zoo.registry import at_revision, moves
 
 LOCK_FILE = "rela.lock"
 # The first insists on the lock file in the run's own folder; the second on a file anywhere, for a run whose folder is
@@ -74,6 +75,19 @@ def read_lock(path: Path) -> list[Artefact]:
         return [Artefact(**one) for one in raw["artefacts"]]
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise HubError(f"{path} is damaged", expected="a lock file", got=error, fix="delete it and run once") from error
+
+
+def as_locked(name: str) -> str:
+    """A prior's name that says no commit, at the commit of the lock file that the environment names; else unchanged.
+
+    Raises:
+        HubError: no such lock file, or a damaged one.
+    """
+    named = given_lock()
+    if named is None or not moves(name):
+        return name
+    held = [one for one in read_lock(named) if one.kind == "weights"]
+    return at_revision(name, {one.repo: one.revision for one in held if one.repo and one.revision})
 
 
 def _check_lock(path: Path, artefacts: Sequence[Artefact]) -> None:

@@ -17,7 +17,7 @@ from rela_zoo.prior._preprocessing import PREPROCESSINGS, UPSTREAM, ImageTransfo
 from rela_zoo.prior._untrained import untrained, within_float16
 from rela_zoo.prior._weights import UnpinnedWeightsWarning, find_weights, read_weights, state_digest, verify_sha256
 from rela_zoo.prior.families import family_of
-from rela_zoo.registry import PriorSpec, prior_spec
+from rela_zoo.registry import PriorSpec, moves, prior_spec
 
 _log = logging.getLogger(__name__)
 
@@ -160,6 +160,11 @@ def load_prior(
         raise RegistryError(
             "there is no such preprocessing", expected=" or ".join(PREPROCESSINGS), got=repr(preprocessing)
         )
+    if strict and not isinstance(name_or_spec, PriorSpec) and moves(os.fspath(name_or_spec)):
+        raise WeightsError(
+            f"prior {os.fspath(name_or_spec)!r} is refused: it says no commit, so nothing says which weights are meant",
+            expected="a name with a full commit", got=os.fspath(name_or_spec), fix=f"{spec.id}@{spec.revision}",
+        )  # fmt: skip
     if strict and not spec.pinned:
         raise WeightsError(
             f"prior {spec.id!r} is refused: {_unpinned(spec)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,8 @@ _FAMILIES = "rela_zoo.priors"
 
 def own_weights_path(spec: PriorSpec) -> Path:
     """Where a user puts the weight file of an entry by hand."""
-    return paths.user_weights() / spec.id / (spec.file or "model.safetensors")
+    # A name by timm's grammar is no name of a folder everywhere.
+    return paths.user_weights() / re.sub(r"[^\w.@-]", "_", spec.id) / (spec.file or "model.safetensors")
 
 
 def supplied_path(spec: PriorSpec) -> Path | None:

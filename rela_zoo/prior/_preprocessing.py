@@ -34,8 +34,8 @@ def reference_preprocessing(upstream: Preprocessing) -> Preprocessing:
 class ImageTransform:
     """PIL image of any size and mode → float32 tensor (3, S, S), normalised. Picklable, for loader workers.
 
-    The shorter side is resized (with antialiasing), the centre is cropped. EXIF orientation is not applied. Of a long
-    strip only the middle is enlarged, so that memory stays bounded.
+    The shorter side is resized (with antialiasing; both sides for `squash`), the centre is cropped. EXIF
+    orientation is not applied. Of a long strip only the middle is enlarged, so that memory stays bounded.
 
     Args:
         preprocessing: sizes, interpolation, mean and deviation.
@@ -49,8 +49,11 @@ class ImageTransform:
     def pixels(self, image: Image.Image) -> Tensor:
         """The first half, for loader workers: PIL image → uint8 (3, S, S), resized and cropped."""
         p = self.preprocessing
-        crop = ResizeAndCrop(p.resize, p.input_size, InterpolationMode(p.interpolation))
-        return F.pil_to_tensor(crop(as_rgb(image)))
+        interpolation = InterpolationMode(p.interpolation)
+        if p.crop_mode == "squash":
+            squashed = F.resize(as_rgb(image), [p.resize, p.resize], interpolation, antialias=True)
+            return F.pil_to_tensor(F.center_crop(squashed, [p.input_size, p.input_size]))
+        return F.pil_to_tensor(ResizeAndCrop(p.resize, p.input_size, interpolation)(as_rgb(image)))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """The second half, for a whole batch on the device: uint8 (…, 3, S, S) → float32, the same bits everywhere."""
@@ -59,7 +62,10 @@ class ImageTransform:
 
     def digest(self) -> str:
         """16 hex digits that change with every parameter."""
-        text = json.dumps(self.preprocessing.model_dump(mode="json"), sort_keys=True)
+        facts = self.preprocessing.model_dump(mode="json")
+        if facts["crop_mode"] == "center":
+            del facts["crop_mode"]  # artefacts from before there was another
+        text = json.dumps(facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

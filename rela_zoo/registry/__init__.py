@@ -1,5 +1,6 @@
 """The registry: one YAML entry a prior, found by name. Reading it needs no deep-learning library."""
 
+from rela_zoo.registry._grammar import PREFIXES, at_revision, by_grammar, moves
 from rela_zoo.registry._hub_index import (
     HUB_ENTRY_FILE,
     INDEX_FILE,
@@ -15,6 +16,7 @@ from rela_zoo.registry._spec import (
     SELF,
     Artefacts,
     Between,
+    Dense,
     HubFolder,
     Licence,
     Origin,
@@ -24,16 +26,19 @@ from rela_zoo.registry._spec import (
     PriorSpec,
     Source,
 )
+from rela_zoo.registry._timm import shapes, timm_preprocessing
 
 __all__ = [
     "HUB_ENTRY_FILE",
     "INDEX_FILE",
     "INDEX_VARIABLE",
     "NAME_PATTERN",
+    "PREFIXES",
     "SELF",
     "SUFFIXES",
     "Artefacts",
     "Between",
+    "Dense",
     "EntryError",
     "HubFolder",
     "Licence",
@@ -43,14 +48,19 @@ __all__ = [
     "Preprocessing",
     "PriorSpec",
     "Source",
+    "at_revision",
+    "by_grammar",
     "index_document",
     "index_embeddings",
     "index_names",
     "list_priors",
+    "moves",
     "packaged_priors",
     "parse_yaml",
     "prior_spec",
     "read_entry",
     "read_folder",
+    "shapes",
+    "timm_preprocessing",
     "user_priors",
 ]

@@ -1,4 +1,4 @@
-"""From a name to an entry: explicit path, user directory, packaged registry; `random-*` and `hf://` by grammar."""
+"""From a name to an entry: explicit path, user directory, packaged registry; other names by their grammar."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rela_zoo._io.install import install_command
 from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
 from rela_zoo.registry._contradictions import RANDOM_PREFIX
+from rela_zoo.registry._grammar import by_grammar, grammar_spec
 from rela_zoo.registry._hub_index import hub_entry_file, index_place
 from rela_zoo.registry._read import HUB_ENTRY_FILE, SUFFIXES, EntryError, read_entry, read_folder
 from rela_zoo.registry._spec import PriorSpec
@@ -127,8 +128,10 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
     """Find an entry.
 
     Args:
-        name: an id or alias; a path to a `.yaml` entry; `random-<timm architecture>`; `hf://org/name@<40-hex commit>`.
-            An id or alias followed by `@` and a number of pixels is that prior fed images of that size.
+        name: an id or alias; a path to a `.yaml` entry; `random-<timm architecture>`; `hf://org/name@<40-hex commit>`;
+            `timm:NAME[@revision]`, any pretrained network of the installed timm; `hf-hub:org/name[@revision]`, a
+            repository with timm's configuration. Of the last two the commit is looked up, and said, if it is not in the
+            name. A name followed by `@` and a number of pixels is that prior fed images of that size.
 
     Returns:
         the entry. That of `random-<timm architecture>` has no `dim` and no `preprocessing`: only timm knows them, so
@@ -147,6 +150,9 @@ def prior_spec(name: str | os.PathLike[str]) -> PriorSpec:
     text = os.fspath(name)
     if text.startswith("hf:"):
         return _from_address(text)
+    if by_grammar(text.strip()):
+        sized = re.fullmatch(r"(.+)@(\d{1,4})", text.strip())
+        return at_size(grammar_spec(sized[1]), int(sized[2])) if sized else grammar_spec(text.strip())
     if text.endswith(SUFFIXES) or "/" in text or os.sep in text:
         return _from_path(Path(text).expanduser())
     known = list_priors()
@@ -182,9 +188,12 @@ def at_size(spec: PriorSpec, size: int) -> PriorSpec:
         raise UnknownPriorError(f"{got!r} names no prior", expected="<name>@<pixels>", got=got, fix=fix)
     resize = max(size, round(own.resize * size / own.input_size))
     preprocessing = own.model_copy(update={"input_size": size, "resize": resize})
-    return spec.model_copy(
-        update={"id": f"{spec.id}@{size}", "aliases": (), "preprocessing": preprocessing, "artefacts": {}}
-    )
+    dense = spec.dense
+    if dense is not None:
+        cells, rest = divmod(dense.grid * size, own.input_size)
+        dense = None if rest else dense.model_copy(update={"grid": cells})
+    update = {"id": f"{spec.id}@{size}", "aliases": (), "preprocessing": preprocessing, "artefacts": {}, "dense": dense}
+    return spec.model_copy(update=update)
 
 
 def random_spec(name: str) -> PriorSpec:
@@ -216,7 +225,8 @@ def _from_path(path: Path) -> PriorSpec:
     if path.suffix not in SUFFIXES:
         raise UnknownPriorError(
             f"{str(path)!r} is neither a prior's name nor a YAML entry",
-            expected="a name from `rela-zoo list`, a path to a .yaml file, or hf://org/name@<40-hex commit>",
+            expected="a name from `rela-zoo list`, a path to a .yaml file, timm:NAME, hf-hub:org/name, or "
+            "hf://org/name@<40-hex commit>",
         )
     if not path.is_file():
         raise UnknownPriorError(f"there is no registry entry at {path}", expected="a YAML file", got="nothing there")
@@ -302,7 +312,8 @@ def _unknown(name: str, known: list[PriorSpec]) -> UnknownPriorError:
         shown.setdefault(names[one], one if one == names[one] else f"{one} ({names[one]})")
     return UnknownPriorError(
         f"no prior is named {name!r}",
-        expected="a name from `rela-zoo list`, a path to a .yaml entry, random-<timm architecture>, or hf://org/name@<commit>",
+        expected="a name from `rela-zoo list`, a path to a .yaml entry, random-<timm architecture>, timm:NAME, "
+        "hf-hub:org/name, or hf://org/name@<commit>",
         got=name,
         fix=f"did you mean {', '.join(list(shown.values())[:3])}?" if shown else "`rela-zoo list` shows all names",
     )

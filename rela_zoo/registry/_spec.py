@@ -69,11 +69,12 @@ def _triple(value: Any) -> Any:
 
 
 class Preprocessing(_Record):
-    """How an image becomes the network's input: resize the shorter side, crop the centre, normalise.
+    """How an image becomes the network's input: resize, crop the centre, normalise.
 
     Attributes:
         input_size: side of the square centre crop, pixels.
         resize: length the shorter side is resized to first, pixels; at least `input_size`.
+        crop_mode: timm's word: `center` keeps the proportions, `squash` makes both sides `resize` long.
         interpolation: of the resize; always with antialiasing.
         mean: per channel, of RGB in [0, 1].
         std: per channel, of RGB in [0, 1]; positive.
@@ -84,6 +85,7 @@ class Preprocessing(_Record):
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    crop_mode: Literal["center", "squash"] = "center"
 
     _one_for_all = field_validator("mean", "std", mode="before")(_triple)
 
@@ -103,6 +105,18 @@ class Preprocessing(_Record):
         found.demand(positive, "std", "positive numbers", f"{self.std}")
         found.raise_problems()
         return self
+
+
+class Dense(_Record):
+    """The map of features before pooling, which a network could give besides one row an image.
+
+    Attributes:
+        grid: cells on each side, of an image of the entry's `input_size`; for a ViT its patches.
+        dim: features a cell.
+    """
+
+    grid: int = Field(ge=1, le=1024)
+    dim: int = Field(ge=1, le=65536)
 
 
 class Origin(_Record):
@@ -226,6 +240,7 @@ class PriorSpec(_Record):
         stem_padding: padding of that convolution.
         layer: `pooled` (features after pooling, no head) or `projection` (after the image projection of CLIP).
         dim: features an image, D; None where it is only known once the network is built (`random-*`, `callable`).
+        dense: the map before pooling, where it is known; nothing here computes it yet.
         repo: repository on the Hub.
         revision: full commit there; None if unknown.
         file: weight file, safetensors; of `callable` only where the code itself brings no weights.
@@ -261,6 +276,7 @@ class PriorSpec(_Record):
     stem_padding: int = Field(default=1, ge=0, le=3)
     layer: Layer = "pooled"
     dim: int | None = Field(default=None, ge=1, le=65536)
+    dense: Dense | None = None
     repo: RepoId | None = None
     revision: Revision | None = None
     file: str | None = None

@@ -56,12 +56,21 @@ def mirrored_file(
     return _copy(address, where, kept, limit)
 
 
-def mirror_commit(repo: str, ref: str | None) -> str | None:
-    """The commit of a model repository in a mirror that is a folder, by tag or the newest; None if it has none."""
+def mirrored_names(repo: str, revision: str, kind: str) -> list[str] | None:
+    """The files of a repository at a commit in a mirror that is a folder; None if it has none of it."""
+    folder = _folder(mirror_address())
+    root = None if folder is None else folder / mirrored_path(repo, "", revision, kind)
+    if root is None or not root.is_dir():
+        return None
+    return sorted(one.relative_to(root).as_posix() for one in root.rglob("*") if one.is_file())
+
+
+def mirror_commit(repo: str, ref: str | None, kind: str = "model") -> str | None:
+    """The commit of a repository in a mirror that is a folder, by tag or the newest; None if it has none."""
     folder = _folder(mirror_address())
     if folder is None:
         return None
-    at = folder / "models" / repo / "refs"
+    at = folder / f"{kind}s" / repo / "refs"
     return read_reference(at / "main" if ref in (None, "main") else at / "tags" / str(ref))
 
 

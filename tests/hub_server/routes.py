@@ -132,7 +132,14 @@ def validate_yaml(request: Request) -> Response:
     return _json({"errors": errors, "warnings": []}, 400 if errors else 200)
 
 
-def _info(repo: Repo, commit: Commit) -> dict[str, Any]:
+def _sibling(path: str, blob: Blob) -> dict[str, Any]:
+    facts: dict[str, Any] = {"rfilename": path, "blobId": blob.oid, "size": len(blob.data)}
+    if blob.large:
+        facts["lfs"] = {"sha256": blob.sha256, "size": len(blob.data), "pointerSize": 130}
+    return facts
+
+
+def _info(repo: Repo, commit: Commit, blobs: bool = False) -> dict[str, Any]:
     card = repo.card(commit)
     return {
         "_id": hashlib.sha1(repo.id.encode()).hexdigest()[:24],
@@ -151,14 +158,16 @@ def _info(repo: Repo, commit: Commit) -> dict[str, Any]:
         "pipeline_tag": card.get("pipeline_tag"),
         "createdAt": _DATE,
         "lastModified": _DATE,
-        "siblings": [{"rfilename": path} for path in sorted(commit.files)],
+        "siblings": [
+            _sibling(path, blob) if blobs else {"rfilename": path} for path, blob in sorted(commit.files.items())
+        ],
     }
 
 
 @_route("GET", _API + r"(?:/revision/(?P<revision>[^/]+))?")
 def info(request: Request, kind: str, repo: str, revision: str) -> Response:
     found = request.hub.store.visible(kind, repo, request.token)
-    return _json(_info(found, found.resolve(revision)))
+    return _json(_info(found, found.resolve(revision), blobs="blobs" in request.query))
 
 
 @_route("GET", r"/api/(?P<kind>model|dataset)s")

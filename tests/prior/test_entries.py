@@ -78,3 +78,37 @@ def test_a_file_in_timm_layout_fits(spec):
 def test_the_projection_is_as_wide_as_the_published_one(spec):
     """The network is built with `dim` outputs here, so its own width proves nothing: ask timm about the release."""
     assert timm.get_pretrained_cfg(f"{spec.architecture}.openai").num_classes == spec.dim
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if s.dense is not None], ids=lambda s: s.id)
+def test_the_map_before_pooling_is_as_large_as_it_says(spec):
+    size = spec.preprocessing.input_size
+    network, image = _build.build(spec, device="meta"), torch.zeros(1, 3, size, size, device="meta")
+    with torch.no_grad():
+        features = network.forward_intermediates(image, indices=1, intermediates_only=True, output_fmt="NCHW")[-1]
+        # Counted independently: tokens without the prefix, or the last feature map.
+        plain = network.forward_features(image)
+    assert tuple(features.shape) == (1, spec.dense.dim, spec.dense.grid, spec.dense.grid)
+    if plain.ndim == 3:
+        assert plain.shape[1] - network.num_prefix_tokens == spec.dense.grid**2
+
+
+def test_every_network_of_timm_says_its_map():
+    without = {s.id for s in SPECS if s.family == "timm" and s.has_weights and s.dense is None}
+    assert all(s.stem == "cifar" for s in SPECS if s.id in without), without
+
+
+@pytest.mark.parametrize(
+    "spec", [s for s in SPECS if any("timm 1.0.31's own table" in one for one in s.notes)], ids=lambda s: s.id
+)
+def test_entries_that_rest_on_timms_table_say_what_it_says(spec):
+    config = timm.get_pretrained_cfg(spec.repo.removeprefix("timm/"))
+    own = spec.preprocessing
+    assert config.hf_hub_id == spec.repo
+    assert config.architecture == spec.architecture
+    assert (config.license if config.license in ("apache-2.0", "mit") else "other") == spec.licence
+    assert config.input_size == (3, own.input_size, own.input_size)
+    assert own.resize == int(own.input_size / config.crop_pct)
+    assert (config.interpolation, config.crop_mode) == (own.interpolation, own.crop_mode)
+    assert (config.mean, config.std) == (own.mean, own.std)
+    assert any("LICENCE" in note for note in spec.notes) == (spec.licence == "other")

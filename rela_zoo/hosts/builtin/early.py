@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rela_zoo._io.validation import placed, validate
+from rela_zoo.data import is_there
 from rela_zoo.errors import ConfigError, Problem, RelaZooError, UnknownPriorError
 from rela_zoo.hosts.builtin._surroundings import missing_checkpoint, places
 from rela_zoo.hosts.builtin.config import as_plain, fill_defaults
 from rela_zoo.hosts.builtin.schema import HostConfig
 from rela_zoo.hosts.builtin.sizes import contradictions
-from rela_zoo.registry import SELF, prior_spec
+from rela_zoo.registry import PREFIXES, SELF, prior_spec
 
 
 def check_early(cfg: Any) -> None:
@@ -54,7 +54,7 @@ def _in_rela(section: Any) -> list[Problem]:
         problems.append(Problem("rela.data_ratio", "a number in (0, 1]", repr(ratio), fix))
     for name in [priors] if isinstance(priors, str) else priors if isinstance(priors, list) else []:
         # Addresses are looked up where they are used.
-        if not isinstance(name, str) or name == SELF or name.startswith(("hf:", "random-")):
+        if not isinstance(name, str) or name == SELF or name.startswith(("hf:", "random-", *PREFIXES)):
             continue
         try:
             prior_spec(name)
@@ -73,8 +73,7 @@ def _missing_data(data: dict[str, Any]) -> list[Problem]:
     for key in ("train_path", "val_path"):
         if data.get(key) is None or (key == "val_path" and data.get("no_labels")):
             continue
-        root = Path(str(data[key])).expanduser()
-        if not root.exists() and not glob.glob(str(root)):
+        if not is_there(str(data[key])):
             fix = f"set data.{key} to a folder or parquet file that exists"
-            problems.append(Problem(f"data.{key}", "an existing path", str(root), fix))
+            problems.append(Problem(f"data.{key}", "an existing path", str(Path(str(data[key])).expanduser()), fix))
     return problems

@@ -75,8 +75,8 @@ def facts_table(spec: PriorSpec, weights: str = "") -> str:
     rows = [
         ("features", f"{spec.dim if spec.dim else 'known once built'}, {_LAYERS[spec.layer]}, not normalised"),
         ("architecture", f"`{spec.architecture}` ({spec.family})" + (", 3×3 stem" if spec.stem == "cifar" else "")),
-        ("input", f"{p.input_size}×{p.input_size} RGB: shorter side to {p.resize} ({p.interpolation}), centre crop"
-         if p else ""),
+        ("input", f"{p.input_size}×{p.input_size} RGB: {_SIDES[p.crop_mode]} to {p.resize} ({p.interpolation}), centre "
+         "crop" if p else ""),
         ("mean, deviation", f"{_numbers(p.mean)}; {_numbers(p.std)}" if p else ""),
         ("trained on", spec.training_data),
         ("licence", f"[{spec.licence}]({spec.licence_link})" if spec.licence_link else spec.licence),
@@ -91,6 +91,7 @@ def facts_table(spec: PriorSpec, weights: str = "") -> str:
     return "\n".join(["| | |", "|---|---|", *lines, ""])
 
 
+_SIDES = {"center": "shorter side", "squash": "both sides"}
 _LAYERS = {"pooled": "after pooling", "projection": "after the image projection"}
 
 

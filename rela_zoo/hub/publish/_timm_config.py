@@ -42,7 +42,7 @@ def timm_config(spec: PriorSpec, weights: Path) -> bytes | None:
             "input_size": [3, preprocessing.input_size, preprocessing.input_size],
             "interpolation": preprocessing.interpolation,
             "crop_pct": preprocessing.input_size / preprocessing.resize,
-            "crop_mode": "center",
+            "crop_mode": preprocessing.crop_mode,
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
             "num_classes": classes,

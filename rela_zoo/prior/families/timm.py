@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from rela_zoo.networks.cifar_resnet import with_cifar_stem
 from rela_zoo.prior.families._base import Family
 from rela_zoo.prior.families._efficientnet_names import to_timm_names
 from rela_zoo.registry import Preprocessing, PriorSpec
+from rela_zoo.registry import timm_preprocessing as of_config
 
 
 class Timm(Family):
@@ -100,10 +100,6 @@ def timm_preprocessing(network: nn.Module) -> Preprocessing:
     """What timm's configuration of a network says about its input."""
     config = _config(network)
     size = int(config["input_size"][-1])
-    return Preprocessing(
-        input_size=size,
-        resize=math.floor(size / config.get("crop_pct", 1.0)),
-        interpolation=config.get("interpolation", "bilinear"),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-    )
+    # An untrained network has no weights whose preparation would be right: the plain one does.
+    plain = {"crop_pct": 1.0, "interpolation": "bilinear", **config, "crop_mode": "center"}
+    return of_config({**plain, "input_size": (3, size, size)}, type(network).__name__)
