@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import rela_zoo
 from rela_zoo.data import image_source
 from rela_zoo.embeddings import open_embeddings, write_rows
 from rela_zoo.errors import RelaZooError
-from rela_zoo.hub._lockfile import read_lock
+from rela_zoo.hub import read_lock
 from rela_zoo.hub.index_file import problems, read
 from rela_zoo.networks.backbones import build_backbone
 from rela_zoo.prior.trained_backbone import read_backbone
@@ -166,6 +167,12 @@ def _made(kind: str, folder: Path, make_folder: Any) -> tuple[Path, Callable[[Pa
         return _checkpoint(folder), lambda path: read_backbone(path.with_name("run.ckpt"))
     if kind == "npy":
         return _npy(folder), _first
+    if kind == "tar":
+        make_folder(folder / "pictures", {"a": 3})
+        with tarfile.open(folder / "images.tar", "w") as archive:
+            for number, one in enumerate(sorted(folder.rglob("*.png"))):
+                archive.add(one, f"{number:03d}.png")
+        return folder / "images.tar", _first
     assert kind == "parquet"
     return _parquet(folder, make_folder), _first
 
@@ -173,7 +180,7 @@ def _made(kind: str, folder: Path, make_folder: Any) -> tuple[Path, Callable[[Pa
 @pytest.mark.parametrize(
     "kind",
     ["index.json", "ids.jsonl", "shard-00001.safetensors", "target", "between", "entry", "manifest", "lock",
-     "hub-index", "subset", "checkpoint-config", "npy", "parquet"],
+     "hub-index", "subset", "checkpoint-config", "npy", "parquet", "tar"],
 )  # fmt: skip
 def test_damage_is_refused_by_name(kind: str, tmp_path: Path, make_folder: Any) -> None:
     path, opened = _made(kind, tmp_path, make_folder)

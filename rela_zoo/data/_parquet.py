@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,11 @@ class ParquetSource(ImageSource):
     def labels(self) -> Sequence[int] | None:
         found: list[int] = []
         for path in self._files:
-            file = open_parquet(path)
-            name = label_column(file.schema_arrow)
-            if name is None:
-                file.close()
-                return None
-            values = file.read(columns=[name]).column(name).to_pylist()
-            file.close()
+            with _reading(path) as file:
+                name = label_column(file.schema_arrow)
+                if name is None:
+                    return None
+                values = file.read(columns=[name]).column(name).to_pylist()
             found += checked_labels(values, str(path), name)
         return found
 
@@ -99,17 +98,14 @@ class ParquetSource(ImageSource):
     def classes(self) -> Sequence[str]:
         if self.labels is None:
             return []
-        file = open_parquet(self._files[0])
-        names = class_names(file.schema_arrow, label_column(file.schema_arrow))
-        file.close()
+        with _reading(self._files[0]) as file:
+            names = class_names(file.schema_arrow, label_column(file.schema_arrow))
         return names or numbered(self.labels)
 
     def columns(self) -> list[str]:
         """Names and types of the columns, for messages."""
-        file = open_parquet(self._files[0])
-        found = [f"{one.name}: {'image' if one.name == self._column else one.type}" for one in file.schema_arrow]
-        file.close()
-        return found
+        with _reading(self._files[0]) as file:
+            return [f"{one.name}: {'image' if one.name == self._column else one.type}" for one in file.schema_arrow]
 
     def raw(self, index: int) -> bytes:
         group = bisect.bisect_right(self._starts, index) - 1
@@ -132,22 +128,11 @@ class ParquetSource(ImageSource):
 
     def _read(self, number: int, group: int, field: str) -> Any:
         """One field of the image structs of one row group, as a pyarrow ChunkedArray."""
-        import pyarrow as pa
         import pyarrow.compute as pc
 
-        file = open_parquet(self._files[number])
-        try:
+        with _reading(self._files[number], f"row group {group} of ") as file:
             column = file.read_row_group(group, columns=[f"{self._column}.{field}"]).column(self._column)
             return pc.struct_field(column, field)
-        except (OSError, pa.ArrowException) as error:
-            raise EmbeddingsError(
-                f"row group {group} of {self._files[number]} can't be read",
-                expected="a whole parquet file",
-                got=f"{type(error).__name__}: {error}",
-                fix="download or write the file again",
-            ) from error
-        finally:
-            file.close()
 
     def _name(self) -> str:
         first = str(self._files[0])
@@ -172,3 +157,27 @@ def open_parquet(path: Path) -> Any:
             got=f"{type(error).__name__}: {error}",
             fix="download or write the file again",
         ) from error
+
+
+@contextmanager
+def _reading(path: Path, part: str = "") -> Iterator[Any]:
+    """The open file; what is wrong inside it is said in this package's words.
+
+    Args:
+        path: the file.
+        part: of it that is read, for the message.
+    """
+    import pyarrow as pa
+
+    file = open_parquet(path)
+    try:
+        yield file
+    except (OSError, pa.ArrowException) as error:
+        raise EmbeddingsError(
+            f"{part}{path} can't be read",
+            expected="a whole parquet file",
+            got=f"{type(error).__name__}: {error}",
+            fix="download or write the file again",
+        ) from error
+    finally:
+        file.close()
