@@ -43,7 +43,7 @@ class ArrowSource(RowSource):
         for path in self._paths_of_files:
             try:
                 tables.append(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, ValueError, pa.ArrowException) as error:
                 raise EmbeddingsError(
                     f"{path} can't be opened as an Arrow stream", expected="a file of the `datasets` library, whole",
                     got=f"{type(error).__name__}: {error}", fix="write or download the data set again",

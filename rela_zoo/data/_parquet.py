@@ -150,7 +150,7 @@ def open_parquet(path: Path) -> Any:
 
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise EmbeddingsError(
             f"{path} can't be opened as parquet",
             expected="a whole parquet file",
@@ -172,7 +172,7 @@ def _reading(path: Path, part: str = "") -> Iterator[Any]:
     file = open_parquet(path)
     try:
         yield file
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise EmbeddingsError(
             f"{part}{path} can't be read",
             expected="a whole parquet file",
