@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rela_zoo._io.text import format_bytes
+from rela_zoo._io.text import format_bytes, format_duration
 from rela_zoo.cli._images import SkipUndecodable, open_images
 
 if TYPE_CHECKING:
@@ -84,19 +84,9 @@ def _print(found: list[tuple[Assessment, float]], sample: int, images: int) -> N
         values = (f"{one.scores[key]:.1f}" if key == "rank_me" else f"{one.scores[key]:.2f}" for key in keys)
         scores.add_row(one.prior, f"{rank:.1f}", *values)
         size = format_bytes(one.embed_bytes)
-        costs.add_row(one.prior, str(one.dim), f"{one.images_per_second:.0f}", _duration(one.embed_seconds), size)
+        costs.add_row(one.prior, str(one.dim), f"{one.images_per_second:.0f}", format_duration(one.embed_seconds), size)
     console = Console()
     console.print(scores, costs)
     for key in keys:
         typer.echo(f"{shown.get(key, key):<8}{ {**UNLABELLED, **LABELLED}[key] }")
     typer.echo(f"judged on {sample} of {images} images; rank is the mean over the measures that count, 1 is best")
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )

@@ -1,0 +1,30 @@
+"""The zoo as a whole: built cell by cell, measured, and shown on a page.
+
+`plan_zoo` looks up what is needed, `build_zoo` makes it with what the package has (`embed`, `fit_transport`,
+`fit_both_ways`, `evaluate`, `similarity`), `estimate` says what it will cost.
+"""
+
+from __future__ import annotations
+
+from rela_zoo.analysis.zoo._build import SMALL_BYTES, Zoo, as_json, build_zoo, plan_zoo
+from rela_zoo.analysis.zoo._cells import Cell, Places, ZooPrior
+from rela_zoo.analysis.zoo._data import About, ZooData, describe, open_data, opened
+from rela_zoo.analysis.zoo._estimate import CellEstimate, estimate
+
+__all__ = [
+    "SMALL_BYTES",
+    "About",
+    "Cell",
+    "CellEstimate",
+    "Places",
+    "Zoo",
+    "ZooData",
+    "ZooPrior",
+    "as_json",
+    "build_zoo",
+    "describe",
+    "estimate",
+    "open_data",
+    "opened",
+    "plan_zoo",
+]
