@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rela_zoo._io.log import speak
+from rela_zoo._io.paths import artefact_cache
 from rela_zoo._io.text import format_bytes, format_duration
 from rela_zoo.cli._complete import priors as complete_priors
 
@@ -61,7 +63,7 @@ def build_command(
 
     names, sets = _listed(priors or []), _listed(datasets)
     speak("stderr")
-    place, _org = _place(out, work)
+    place, org, to = _place(out, work)
     with TemporaryDirectory() as nowhere:
         made = Path(nowhere) if dry_run else place / "data"
         planned = zoo.plan_zoo(names, [_opened(one, made) for one in sets], place, cells=cell or (), again=again)
@@ -74,15 +76,42 @@ def build_command(
         name, equals, _ = one.partition("=")
         command += ["--datasets", f"{name}{equals}" + ("DIR" if equals else "")]
     results = zoo.build_zoo(planned, command=shlex.join([*command, "--out", "OUT"]), device=device)
-    typer.echo(zoo.as_json(results) if as_json else f"results: {place / 'results'}")
+    cards = zoo.write_cards(planned, results)
+    if as_json:
+        typer.echo(zoo.as_json(results))
+    else:
+        typer.echo(f"results: {place / 'results'}, cards: {cards}")
+    if not publish:
+        return
+    if to is None and not yes and not (sys.stdin.isatty() and typer.confirm(f"send it to {org} on the Hub?")):
+        typer.echo(f"nothing was sent; the same command with --yes sends it to {org}", err=True)
+        return
+    done = zoo.publish_zoo(planned, results, org=org, to=to)
+    for name, why in done.left_out.items():
+        typer.echo(f"not published: {name}: {why}", err=True)
+    if done.index is not None:
+        repo, commit = done.index
+        mirror = "" if to is None else f"RELA_ZOO_MIRROR={to.resolve()} "
+        typer.echo(
+            f"published: {len(done.done)} priors; others find them with {mirror}RELA_ZOO_INDEX={repo}@{commit}",
+            err=as_json,
+        )
 
 
 def _listed(given: list[str]) -> list[str]:
     return [one for text in given for one in text.split(",") if one]
 
 
-def _place(out: str, work: Path | None) -> tuple[Path, str | None]:
-    return Path(out).expanduser(), None
+def _place(out: str, work: Path | None) -> tuple[Path, str, Path | None]:
+    """The folder to build in, whose repositories, and the folder that they are published in; None for the Hub."""
+    if not out.startswith("hf://"):
+        if work is not None:
+            raise typer.BadParameter("expected an address hf://org beside it", param_hint="--work")
+        return Path(out).expanduser(), "zoo", Path(out).expanduser()
+    org = out.removeprefix("hf://").strip("/")
+    if not org or "/" in org:
+        raise typer.BadParameter(f"expected hf://org, got {out!r}", param_hint="--out")
+    return work or artefact_cache() / "zoo" / org, org, None
 
 
 def _opened(given: str, made: Path) -> ZooData:

@@ -10,6 +10,7 @@ from rela_zoo.analysis.zoo._build import SMALL_BYTES, Zoo, as_json, build_zoo, p
 from rela_zoo.analysis.zoo._cells import Cell, Places, ZooPrior
 from rela_zoo.analysis.zoo._data import About, ZooData, describe, open_data, opened
 from rela_zoo.analysis.zoo._estimate import CellEstimate, estimate
+from rela_zoo.analysis.zoo._publish import Published, publish_zoo, write_cards
 
 __all__ = [
     "SMALL_BYTES",
@@ -17,6 +18,7 @@ __all__ = [
     "Cell",
     "CellEstimate",
     "Places",
+    "Published",
     "Zoo",
     "ZooData",
     "ZooPrior",
@@ -27,4 +29,6 @@ __all__ = [
     "open_data",
     "opened",
     "plan_zoo",
+    "publish_zoo",
+    "write_cards",
 ]
