@@ -16,6 +16,7 @@ from rela_zoo._io.log import speak
 from rela_zoo._io.paths import artefact_cache
 from rela_zoo._io.text import format_bytes, format_duration
 from rela_zoo.cli._complete import priors as complete_priors
+from rela_zoo.errors import RegistryError
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.zoo import CellEstimate, ZooData
@@ -96,6 +97,27 @@ def build_command(
             f"published: {len(done.done)} priors; others find them with {mirror}RELA_ZOO_INDEX={repo}@{commit}",
             err=as_json,
         )
+
+
+@zoo_app.command("page")
+def page_command(
+    out: Annotated[Path, typer.Option(help="Folder to write; its index.html needs nothing beside it.")],
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of results of `zoo build`, beside those that come with the package."),
+    ] = None,
+) -> None:
+    """Write one HTML page of all priors: to search and sort, with what was measured, and how to use each."""
+    from rela_zoo.analysis.zoo import write_zoo_page
+    from rela_zoo.registry import list_priors, packaged_results, read_results_folder
+
+    found = {one.data.name: one for one in packaged_results()}
+    for folder in results or ():
+        own = read_results_folder(folder)
+        if not own:
+            raise RegistryError(f"there are no results in {folder}", expected="the folder results/ of a built zoo")
+        found |= {one.data.name: one for one in own}
+    typer.echo(f"page: {write_zoo_page(out, list_priors(), list(found.values()))}")
 
 
 def _listed(given: list[str]) -> list[str]:

@@ -10,9 +10,11 @@ from rela_zoo.analysis.zoo._build import SMALL_BYTES, Zoo, as_json, build_zoo, p
 from rela_zoo.analysis.zoo._cells import Cell, Places, ZooPrior
 from rela_zoo.analysis.zoo._data import About, ZooData, describe, open_data, opened
 from rela_zoo.analysis.zoo._estimate import CellEstimate, estimate
+from rela_zoo.analysis.zoo._page import PAGE_FILE, write_zoo_page, zoo_page
 from rela_zoo.analysis.zoo._publish import Published, publish_zoo, write_cards
 
 __all__ = [
+    "PAGE_FILE",
     "SMALL_BYTES",
     "About",
     "Cell",
@@ -31,4 +33,6 @@ __all__ = [
     "plan_zoo",
     "publish_zoo",
     "write_cards",
+    "write_zoo_page",
+    "zoo_page",
 ]
