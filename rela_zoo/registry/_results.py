@@ -134,9 +134,9 @@ class PriorMeasures(_Record):
     dim: int = Field(ge=1)
     seen: Seen
     rows_digest: Sha256
-    rank_me: float | None
-    participation_ratio: float | None
-    intrinsic_dimension: float | None
+    rank_me: float | None = None
+    participation_ratio: float | None = None
+    intrinsic_dimension: float | None = None
     spectrum: dict[str, Share]
     knn: Share | None = None
     probe: Share | None = None
