@@ -11,6 +11,8 @@ import typer
 
 from rela_zoo._io.text import format_bytes, format_duration
 from rela_zoo.cli._images import SkipUndecodable, open_images
+from rela_zoo.cli._measured import measured_facts, print_measured
+from rela_zoo.registry import prior_spec
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.recommend import Assessment
@@ -62,9 +64,13 @@ def recommend_command(
         )
         config.write_text(text, encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps([{**asdict(one), "mean_rank": rank} for one, rank in found], indent=1))
+        facts = [
+            {**asdict(one), "mean_rank": rank, "measured": measured_facts(prior_spec(one.prior))} for one, rank in found
+        ]
+        typer.echo(json.dumps(facts, indent=1))
         return
     _print(found, min(sample, len(source)), len(source))
+    print_measured([prior_spec(one.prior) for one, _ in found])
     if config is not None:
         typer.echo(f"written: {config}")
 

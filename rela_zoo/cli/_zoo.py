@@ -73,9 +73,8 @@ def build_command(
             return
     command = ["rela-zoo", "zoo", "build"]
     command += ["--priors", ",".join(one.id for one in planned.priors)]
-    for one in sets:
-        name, equals, _ = one.partition("=")
-        command += ["--datasets", f"{name}{equals}" + ("DIR" if equals else "")]
+    for one in planned.data:
+        command += ["--datasets", one.argument]
     results = zoo.build_zoo(planned, command=shlex.join([*command, "--out", "OUT"]), device=device)
     cards = zoo.write_cards(planned, results)
     if as_json:
@@ -152,7 +151,7 @@ def _opened(given: str, made: Path) -> ZooData:
         seen_as=["digits"],
         note="A full linear probe nearly saturates on these images; few labels and k-NN tell more.",
     )
-    return opened(about, image_source(str(train)), image_source(str(val)))
+    return opened(about, image_source(str(train)), image_source(str(val)), "digits")
 
 
 def _print_estimate(found: list[CellEstimate], as_json: bool) -> None:

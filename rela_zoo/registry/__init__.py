@@ -25,6 +25,7 @@ from rela_zoo.registry._results import (
     packaged_results_folder,
     read_results,
     read_results_folder,
+    results_of,
 )
 from rela_zoo.registry._spec import (
     NAME_PATTERN,
@@ -82,5 +83,6 @@ __all__ = [
     "read_folder",
     "read_results",
     "read_results_folder",
+    "results_of",
     "user_priors",
 ]

@@ -16,7 +16,7 @@ from rela_zoo._io import paths
 from rela_zoo._io.install import install_command
 from rela_zoo.errors import RegistryError
 from rela_zoo.registry._contradictions import is_safe_path
-from rela_zoo.registry._spec import Name, Sha256
+from rela_zoo.registry._spec import Name, PriorSpec, Sha256
 
 RESULTS_FORMAT = 1
 _FOLDER = "zoo"
@@ -38,6 +38,7 @@ class MeasuredData(_Record):
     Attributes:
         name: short, as artefacts are named by.
         title: one line for people.
+        argument: how it is given to `rela-zoo zoo build --datasets`, with DIR for the place of the images.
         note: what a reader must know to compare with other numbers.
         hub_dataset: the data set on the Hub, where it is one.
         train_images, test_images: how many; transports and probes are fitted on the first.
@@ -48,6 +49,7 @@ class MeasuredData(_Record):
 
     name: Name
     title: str = Field(min_length=3, max_length=200)
+    argument: str
     note: str = ""
     hub_dataset: str | None = None
     train_images: int = Field(ge=1)
@@ -257,3 +259,16 @@ def packaged_results_folder() -> Path:
 @lru_cache(maxsize=8)
 def _read(state: tuple[tuple[str, int, int], ...]) -> tuple[ZooResults, ...]:
     return tuple(read_results(Path(name)) for name, _, _ in state)
+
+
+def results_of(spec: PriorSpec) -> list[tuple[ZooResults, PriorMeasures]]:
+    """What came with the package about a prior: every data set that it was measured on, with what was found there.
+
+    Numbers of other weights under the same name are none of it.
+    """
+    found = []
+    for one in packaged_results():
+        own = one.priors.get(spec.id)
+        if own is not None and spec.sha256 in (None, own.identity.get("weights_sha256")):
+            found.append((one, own))
+    return found

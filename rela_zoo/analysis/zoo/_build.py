@@ -153,22 +153,25 @@ def build_zoo(
                 "seconds": round(time.monotonic() - started, 2),
             }
             write_record(places, cell, {"machine": machine, "made": made, **measured}, files)
+            if number < len(todo) and todo[number].data is not cell.data:
+                _write(zoo, cell.data)
         return write_results(zoo)
 
 
 def write_results(zoo: Zoo) -> list[ZooResults]:
     """Gather what is finished into one file a data set; nothing for one without a finished prior."""
-    written = []
-    for data in zoo.data:
-        found = _gathered(zoo, data)
-        if found is None:
-            continue
-        path = zoo.places.results / f"{data.about.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = found.model_dump_json(indent=1, exclude_none=True)
-        atomic_write(path, (text + "\n").encode())
-        written.append(found.found_in(path.parent))
-    return written
+    found = [_write(zoo, data) for data in zoo.data]
+    return [one for one in found if one is not None]
+
+
+def _write(zoo: Zoo, data: ZooData) -> ZooResults | None:
+    found = _gathered(zoo, data)
+    if found is None:
+        return None
+    path = zoo.places.results / f"{data.about.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, (found.model_dump_json(indent=1, exclude_none=True) + "\n").encode())
+    return found.found_in(path.parent)
 
 
 def _with_what_they_need(zoo: Zoo, todo: list[Cell]) -> list[Cell]:

@@ -53,11 +53,13 @@ class ZooData:
         about: what it is.
         train: images that transports and probes are fitted on.
         test: images to judge by; None where a fifth of `train` has to do.
+        argument: how the command line is given it, with DIR for the place of the images.
     """
 
     about: About
     train: ImageSource
     test: ImageSource | None
+    argument: str
 
     @property
     def parts(self) -> dict[str, ImageSource]:
@@ -75,7 +77,8 @@ class ZooData:
         labelled = len({int(one) for one in self.train.labels or () if one >= 0})
         return MeasuredData(
             name=self.about.name,
-            title=self.about.title or self.about.name,
+            title=self.about.title or f"images named {self.about.name}",
+            argument=self.argument,
             note=self.about.note,
             hub_dataset=self.about.hub_dataset,
             train_images=len(self.train),
@@ -113,16 +116,21 @@ def open_data(given: str) -> ZooData:
         )
     about = read_about(Path(name).expanduser()) if name.endswith((".yaml", ".yml")) else describe(name)
     train, test = _splits(path)
-    return opened(about, train, test)
+    return opened(about, train, test, f"{name}=DIR")
 
 
-def opened(about: About, train: ImageSource, test: ImageSource | None) -> ZooData:
+def opened(about: About, train: ImageSource, test: ImageSource | None, argument: str) -> ZooData:
     """The data set with no more images than its description wants.
+
+    Args:
+        about: its description.
+        train, test, argument: as for `ZooData`.
 
     Raises:
         EmbeddingsError: too few images to measure anything on.
     """
-    found = ZooData(about, some(train, about.train_images), None if test is None else some(test, about.test_images))
+    judged = None if test is None else some(test, about.test_images)
+    found = ZooData(about, some(train, about.train_images), judged, argument)
     if len(found.train) < _MINIMUM:
         raise EmbeddingsError(
             f"the {train.describe()} has too few images to measure priors on", expected=f"at least {_MINIMUM}",

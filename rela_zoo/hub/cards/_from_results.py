@@ -33,7 +33,7 @@ def measurements(found: ZooResults, file: str) -> list[Measurement]:
                     measure=words.format_map(found.settings.model_dump()),
                     data=f"{facts.title}, {facts.test_images:,} held out{_SEEN.get(one.seen, '')}",
                     value=value,
-                    command=found.machines[one.made.machine].command,
+                    command=f"rela-zoo zoo build --priors {name} --datasets {facts.argument} --out OUT",
                     # A part of a data set, or one prepared in another way, gives no result of the Hub's data set.
                     results=file,
                     key=("priors", name, key),

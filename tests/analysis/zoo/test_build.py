@@ -195,13 +195,15 @@ def test_data_without_labels_has_no_accuracies(small: Any, tmp_path: Path) -> No
 
 def test_some_of_the_images_are_chosen_from_all_classes(small: Any) -> None:
     source = image_source(str(small.root / "split" / "train"))
-    data = opened(About(name="some", train_images=100), source, None)
+    data = opened(About(name="some", train_images=100), source, None, "some")
     assert len(data.train) == 100
     assert data.train.labels is not None
     counts = np.bincount(data.train.labels)
     assert counts.min() > 20
     assert set(data.train.ids) < set(source.ids)
-    again = opened(About(name="some", train_images=100), image_source(str(small.root / "split" / "train")), None)
+    again = opened(
+        About(name="some", train_images=100), image_source(str(small.root / "split" / "train")), None, "some"
+    )
     assert list(again.train.ids) == list(data.train.ids)
 
 

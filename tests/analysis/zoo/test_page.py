@@ -34,8 +34,8 @@ PAIR = {
 
 def results(title: str = "Small pictures", **more: Any) -> ZooResults:
     data = {
-        "name": "small", "title": title, "note": HOSTILE, "train_images": 100, "test_images": 50,
-        "test": "a split of its own", "classes": 3, "train_probe": "b" * 64,
+        "name": "small", "title": title, "argument": "small=DIR", "note": HOSTILE,
+        "train_images": 100, "test_images": 50, "test": "a split of its own", "classes": 3, "train_probe": "b" * 64,
     }  # fmt: skip
     raw = {
         "data": data,
