@@ -185,7 +185,7 @@ def _controls(specs: Sequence[PriorSpec], columns: Sequence[_Column]) -> str:
         'placeholder="clip, resnet, cifar, mit …"/></label>'
         f'<label>licence<select data-filter="licence"><option value="">any</option>{options}</select></label>'
         f'<label class="narrow">sort by<select id="sort">{orders}</select></label>'
-        '<label class="check"><input type="checkbox" data-filter="ready" value="yes"/>ready</label>'
+        '<label class="check"><input type="checkbox" data-filter="ready" value="yes"/>ready here</label>'
         '<label class="check"><input type="checkbox" data-filter="measured" value="yes"/>measured</label></form>'
     )
 
