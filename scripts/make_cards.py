@@ -1,5 +1,7 @@
 """Write model_cards/ from the registry, the hand-written notes and the measured numbers.
 
+What `rela-zoo zoo build` has measured, in registry/zoo, becomes the last part of measured.yaml here.
+
 python scripts/make_cards.py            writes what changed, removes cards of priors that are gone
 python scripts/make_cards.py --check    writes nothing; exits 1 and names the cards that are stale
 """
@@ -8,12 +10,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
-from rela_zoo.hub.cards import make_cards, read_measured
-from rela_zoo.registry import read_folder
+import yaml
+
+from rela_zoo.hub.cards import make_cards, measurements, read_measured
+from rela_zoo.registry import read_folder, read_results
 
 PROJECT = Path(__file__).resolve().parent.parent
+MARK = "# Below: from registry/zoo, by scripts/make_cards.py; not to be edited.\n"
+
+
+def measured_text(folder: Path, project: Path) -> str:
+    """measured.yaml as it should be: the part that is written by hand, and what the zoo's results say."""
+    by_hand = (folder / "measured.yaml").read_text(encoding="utf-8").partition(MARK)[0]
+    place = project / "registry" / "zoo"
+    made = [one for path in sorted(place.glob("*.json")) for one in
+            measurements(read_results(path), path.relative_to(project).as_posix())]  # fmt: skip
+    listed = [{**one.model_dump(exclude={"value", "key"}, exclude_defaults=True), "key": list(one.key)} for one in made]
+    if not listed:
+        return by_hand
+    return by_hand + MARK + yaml.safe_dump(listed, sort_keys=False, allow_unicode=True, width=120)
 
 
 def main() -> int:
@@ -26,8 +44,14 @@ def main() -> int:
     if problems:
         print(*(f"{file}: {field}: {message}" for file, field, message in problems), sep="\n", file=sys.stderr)
         return 2
-    wanted = make_cards(specs, folder, read_measured(folder / "measured.yaml", arguments.project))
-    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    measured = measured_text(folder, arguments.project)
+    with tempfile.TemporaryDirectory() as nowhere:
+        new = Path(nowhere) / "measured.yaml"
+        new.write_text(measured, encoding="utf-8")
+        wanted = make_cards(specs, folder, read_measured(new, arguments.project))
+    wanted["measured.yaml"] = measured
+    files = [*folder.glob("*.md"), folder / "measured.yaml"]
+    there = {path.name: path.read_text(encoding="utf-8") for path in files}
     stale = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
     if arguments.check:
         print(*(f"stale: model_cards/{name}" for name in stale), sep="\n", end="\n" if stale else "")

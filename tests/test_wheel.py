@@ -39,10 +39,13 @@ def test_the_wheel_holds_the_data(wheel):
     with zipfile.ZipFile(wheel) as archive:
         inside = set(archive.namelist())
     entries = {f"rela_zoo/_registry/{path.name}" for path in (ROOT / "registry").glob("*.yaml")}
+    measured = [path.relative_to(ROOT / "registry").as_posix() for path in (ROOT / "registry" / "zoo").rglob("*.*")]
+    assert measured
+    assert {f"rela_zoo/_registry/{name}" for name in measured} <= inside
     assert entries
     assert entries <= inside
     assert "rela_zoo/py.typed" in inside
-    for folder in ("conf", "weights"):
+    for folder in ("conf", "weights", "analysis/zoo"):
         files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rela_zoo" / folder).rglob("*.*")}
         assert files
         assert {name for name in files if "__pycache__" not in name} <= inside

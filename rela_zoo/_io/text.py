@@ -15,6 +15,13 @@ def format_bytes(count: int) -> str:
     return f"{size:.1f} TB"
 
 
+def format_duration(seconds: float) -> str:
+    """`42 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def printable(text: str) -> str:
     r"""Text as a terminal may show it: control characters, escape sequences among them, become `\x1b` and the like.
 

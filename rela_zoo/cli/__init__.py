@@ -61,6 +61,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_solo_learn",
     "_hub",
     "_index",
+    "_zoo",
 )
 
 for _module in _COMMAND_MODULES:

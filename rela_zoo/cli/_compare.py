@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rela_zoo.cli._images import SkipUndecodable, Split, open_images
-from rela_zoo.errors import RegistryError, TransportError
+from rela_zoo.cli._measured import pair_facts, print_pairs
+from rela_zoo.errors import RegistryError, RelaZooError, TransportError
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.compare import Comparison
     from rela_zoo.data import ImageSource
     from rela_zoo.embeddings import EmbeddingTable
+    from rela_zoo.registry import ZooResults
 
 _TABLES = ("linear_cka", "transport_r2")
 
@@ -47,7 +50,16 @@ def compare_command(
     skip_undecodable: SkipUndecodable = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Compare priors on the same images: similarities, transports between all pairs, spectra, dimensions."""
+    """Compare priors on the same images: similarities, transports between all pairs, spectra, dimensions.
+
+    Without images, what came with the package about these priors is shown, and on which data it was measured.
+    """
+    known = _measured_before(priors)
+    if dataset is None and known and not (figure or html or transport):
+        typer.echo(json.dumps({"measured": pair_facts(known)}, indent=1) if as_json else "nothing is measured now")
+        if not as_json:
+            print_pairs(known)
+        return
     from rela_zoo.analysis.compare import compare, render_figure, render_page
     from rela_zoo.prior import identity_differences
 
@@ -71,16 +83,49 @@ def compare_command(
         if html is not None:
             html.parent.mkdir(parents=True, exist_ok=True)
             html.write_text(render_page(found, image, dataset or "the embedded samples"), encoding="utf-8")
+    known = _measured_before([one.info.prior.get("id", "") for one in tables.values()], tables)
     if as_json:
-        typer.echo(json.dumps({**found.as_dict(), "given_transports": judged}, indent=1))
+        facts = {**found.as_dict(), "given_transports": judged, "measured": pair_facts(known)}
+        typer.echo(json.dumps(facts, indent=1))
         return
     _print(found)
+    print_pairs(known)
     for one in judged:
         direct = found.pairs["transport_r2"][found.names.index(one["source"])][found.names.index(one["target"])]
         typer.echo(f"{one['path']}: {one['source']} → {one['target']}, R² {one['r2']:.3f}; fitted here {direct:.3f}")
     for path in (figure, html):
         if path is not None:
             typer.echo(f"written: {path}")
+
+
+def _measured_before(
+    names: Sequence[Any], tables: Mapping[str, EmbeddingTable] | None = None
+) -> list[tuple[ZooResults, list[str]]]:
+    """What came with the package about at least two of these priors: results, and which of the priors they have.
+
+    Args:
+        names: ids, or whatever `prior_spec` takes; others have no results.
+        tables: embeddings by them, which must be by the very priors that were measured.
+    """
+    from rela_zoo.registry import packaged_results, prior_spec
+
+    ids = []
+    for name in names:
+        if (Path(name) / "index.json").is_file():
+            return []
+        with suppress(RelaZooError):
+            ids.append(prior_spec(name).id)
+    found = []
+    for results in packaged_results():
+        own = [one for one in dict.fromkeys(ids) if one in results.priors]
+        if tables is not None:
+            from rela_zoo.prior import identity_differences
+
+            same = {str(table.info.prior.get("id")): table.info.identity for table in tables.values()}
+            own = [one for one in own if not identity_differences(same[one], results.priors[one].identity)]
+        if len(own) > 1:
+            found.append((results, own))
+    return found
 
 
 def _judged(file: Path, tables: dict[str, EmbeddingTable]) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rela_zoo._io.text import format_bytes
+from rela_zoo._io.text import format_bytes, format_duration
 from rela_zoo.cli._images import SkipUndecodable, open_images
+from rela_zoo.cli._measured import measured_facts, print_measured
+from rela_zoo.registry import prior_spec
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.recommend import Assessment
@@ -62,9 +64,13 @@ def recommend_command(
         )
         config.write_text(text, encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps([{**asdict(one), "mean_rank": rank} for one, rank in found], indent=1))
+        facts = [
+            {**asdict(one), "mean_rank": rank, "measured": measured_facts(prior_spec(one.prior))} for one, rank in found
+        ]
+        typer.echo(json.dumps(facts, indent=1))
         return
     _print(found, min(sample, len(source)), len(source))
+    print_measured([prior_spec(one.prior) for one, _ in found])
     if config is not None:
         typer.echo(f"written: {config}")
 
@@ -84,19 +90,9 @@ def _print(found: list[tuple[Assessment, float]], sample: int, images: int) -> N
         values = (f"{one.scores[key]:.1f}" if key == "rank_me" else f"{one.scores[key]:.2f}" for key in keys)
         scores.add_row(one.prior, f"{rank:.1f}", *values)
         size = format_bytes(one.embed_bytes)
-        costs.add_row(one.prior, str(one.dim), f"{one.images_per_second:.0f}", _duration(one.embed_seconds), size)
+        costs.add_row(one.prior, str(one.dim), f"{one.images_per_second:.0f}", format_duration(one.embed_seconds), size)
     console = Console()
     console.print(scores, costs)
     for key in keys:
         typer.echo(f"{shown.get(key, key):<8}{ {**UNLABELLED, **LABELLED}[key] }")
     typer.echo(f"judged on {sample} of {images} images; rank is the mean over the measures that count, 1 is best")
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )

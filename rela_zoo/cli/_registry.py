@@ -17,6 +17,7 @@ from rich.table import Table
 from rela_zoo._io import paths
 from rela_zoo._io.fields import did_you_mean
 from rela_zoo.cli._complete import priors
+from rela_zoo.cli._measured import measured_facts, measured_rows
 from rela_zoo.errors import RelaZooError
 from rela_zoo.prior import readiness
 from rela_zoo.registry import Licence, Pin, PriorSpec, Source, list_priors, packaged_priors, prior_spec, read_folder
@@ -152,12 +153,12 @@ def show_command(
 
         check_architecture(spec)
     if as_json:
-        typer.echo(json.dumps(_as_dict(spec), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps({**_as_dict(spec), "measured": measured_facts(spec)}, indent=2, ensure_ascii=False))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for key, value in _rows(spec):
+    for key, value in (*_rows(spec), *measured_rows(spec)):
         table.add_row(key, escape(value))
     console = _console()
     console.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,12 @@ class LabelledImages(Dataset):
         other = copy.copy(self)
         other.transform = transform
         return other
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids of the samples, in their order."""
+        every = self.source.ids
+        return [every[int(i)] for i in self._indices]
 
     def __len__(self) -> int:
         return len(self._indices)

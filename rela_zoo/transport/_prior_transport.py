@@ -21,6 +21,7 @@ from rela_zoo.transport._transport_file import (
     FIX,
     FORMAT_VERSION,
     PRIOR_FORMAT,
+    halved,
     known_identity,
     read_identity,
     read_metadata,
@@ -143,8 +144,12 @@ class PriorTransport:
         weight, bias = invert(self.affine)
         return PriorTransport(weight, bias, self.target, self.source, "inverted", None, self.rows_fitted, None)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, half: bool = False) -> None:
         """Write one safetensors file: `weight`, `bias`, F32; metadata `rela_zoo` is JSON. Equal ones give equal bytes.
+
+        Args:
+            path: of the file.
+            half: `weight` as F16, which is half the size and exact to three digits; read as float32 all the same.
 
         Raises:
             TransportError: the path can't be written.
@@ -164,7 +169,8 @@ class PriorTransport:
         for name, side in (("source_identity", self.source), ("target_identity", self.target)):
             if side.identity is not None:
                 metadata[name] = dict(side.identity)
-        write(Path(path).expanduser(), {"weight": self.weight, "bias": self.bias}, metadata)
+        weight = halved(Path(path), "weight", self.weight) if half else self.weight
+        write(Path(path).expanduser(), {"weight": weight, "bias": self.bias}, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PriorTransport:

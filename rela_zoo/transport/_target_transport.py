@@ -20,6 +20,7 @@ from rela_zoo.transport._transport_file import (
     FORMAT_VERSION,
     TARGET_FORMAT,
     check_source,
+    halved,
     known_identity,
     read_identity,
     read_metadata,
@@ -186,12 +187,22 @@ class TargetTransport:
             self, mean=self.mean.to(device), components=self.components.to(device), scale=self.scale.to(device)
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def leading(self, dim: int) -> TargetTransport:
+        """The same transport with its first `dim` components alone, 1 to K."""
+        k = self._checked_dim(dim)
+        stats = replace(self.stats, explained_variance_ratio=self.stats.explained_variance_ratio[:k])
+        return replace(self, components=self.components[:, :k].contiguous(), scale=self.scale[:k], stats=stats)
+
+    def save(self, path: str | os.PathLike[str], *, half: bool = False) -> None:
         """Write one safetensors file: `mean`, `components`, `scale`, `explained_variance_ratio`, all F32.
 
         Metadata `rela_zoo` is JSON: format, format_version, made_by, rows, source_digest, prior, preprocessing,
         and identity, where there is one. Equal transports give equal bytes. The file is written under another name and
         renamed.
+
+        Args:
+            path: of the file.
+            half: `components` as F16, which is half the size and exact to three digits; read as float32 all the same.
 
         Raises:
             TransportError: the path can't be written.
@@ -209,6 +220,8 @@ class TargetTransport:
             metadata["identity"] = dict(self.stats.identity)
         tensors = {name: getattr(self, name) for name in ("mean", "components", "scale")}
         tensors["explained_variance_ratio"] = torch.tensor(self.stats.explained_variance_ratio, dtype=torch.float32)
+        if half:
+            tensors["components"] = halved(Path(path), "components", self.components)
         write(Path(path).expanduser(), tensors, metadata)
 
     @classmethod

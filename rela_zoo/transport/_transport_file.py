@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from rela_zoo._io.files import atomic_write
@@ -118,7 +119,7 @@ def known_identity(
 
 
 def read_tensors(path: Path, names: set[str]) -> dict[str, Tensor]:
-    """All tensors of a file whose header has been checked, on the CPU.
+    """All tensors of a file whose header has been checked, on the CPU; those kept in half precision as float32.
 
     Raises:
         TransportError: damaged, or with other tensors than `names`.
@@ -132,7 +133,22 @@ def read_tensors(path: Path, names: set[str]) -> dict[str, Tensor]:
         raise TransportError(f"{path} is damaged", expected="a whole safetensors file", got=error, fix=FIX) from error
     if set(tensors) != names:
         raise TransportError(f"{path} does not hold a transport", expected=sorted(names), got=sorted(tensors), fix=FIX)
-    return tensors
+    return {name: one.float() if one.dtype == torch.float16 else one for name, one in tensors.items()}
+
+
+def halved(path: Path, name: str, values: Tensor) -> Tensor:
+    """Values (D, E) in float16, for a file of half the size.
+
+    Raises:
+        TransportError: values too large for it.
+    """
+    half = values.half()
+    if not torch.isfinite(half).all():
+        raise TransportError(
+            f"{path} can't be written in half precision", expected=f"{name} up to 65504",
+            got=float(values.abs().max()), fix="write it in full: half=False",
+        )  # fmt: skip
+    return half
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rela_zoo._io.files import atomic_write
+from rela_zoo.analysis.report._document import document
 from rela_zoo.analysis.report._svg import bars, curve
 from rela_zoo.errors import RelaZooError
 from rela_zoo.hub import Artefact, read_lock
@@ -21,25 +22,14 @@ _MAX_BYTES = 256 << 20
 _COUNTS = ("epoch", "step", "samples_seen", "seconds")
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c1f23; --dim: #667; --line: #d9dce1; --paper: #fff; --mark: #1f6feb;
-  --stage: #fff0c9; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --dim: #99a; --line: #3a3f47; --paper: #16191d;
-  --mark: #6aa5ff; --stage: #4a3d14; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 960px;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.dim { color: var(--dim); } .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(380px, 1fr));
-  gap: 1rem; } figure { margin: 0; } figcaption { font-weight: 600; font-size: .9rem; }
+:root { --stage: #fff0c9; } @media (prefers-color-scheme: dark) { :root { --stage: #4a3d14; } }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(380px, 1fr)); gap: 1rem; }
+figure { margin: 0; } figcaption { font-weight: 600; font-size: .9rem; }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--dim); }
 svg .grid { stroke: var(--line); } svg polyline { fill: none; stroke: var(--mark); stroke-width: 1.8; }
 svg circle, svg .bar { fill: var(--mark); } svg .stage { fill: var(--stage); }
 .key { display: inline-block; width: 1em; height: 1em; background: var(--stage); vertical-align: -.15em;
   border: 1px solid var(--line); }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; vertical-align: top;
-  padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-th { white-space: nowrap; font-weight: 600; }
-pre { background: color-mix(in srgb, var(--line) 40%, transparent); padding: .7rem; overflow-x: auto;
-  white-space: pre-wrap; }
 """
 
 
@@ -72,10 +62,7 @@ def run_page(folder: Path) -> str:
         "<h2>Versions and hardware</h2>",
         _table(_environment(run["environment"])),
     ]
-    head = f'<meta charset="utf-8"/>\n<title>{escape(title)}</title>\n<style>{_STYLE}</style>'
-    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-    body = "\n".join(parts)
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n{viewport}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+    return document(title, "\n".join(parts), _STYLE)
 
 
 def write_page(folder: Path, output: Path | None = None) -> Path:

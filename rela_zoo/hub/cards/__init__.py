@@ -3,6 +3,7 @@
 from rela_zoo.hub.cards._card_head import HUB_TAGS, front_matter, model_metadata
 from rela_zoo.hub.cards._data_files import ParquetFacts, card_head, read_data_files, with_data_files
 from rela_zoo.hub.cards._dataset_card import DatasetFacts, dataset_card
+from rela_zoo.hub.cards._from_results import measurements
 from rela_zoo.hub.cards._measurements import Measurement, read_measured
 from rela_zoo.hub.cards._model_card import CardContext, model_card
 from rela_zoo.hub.cards._search_facts import PublishedRows, SearchFacts, facts_head, read_facts
@@ -21,6 +22,7 @@ __all__ = [
     "facts_head",
     "front_matter",
     "make_cards",
+    "measurements",
     "model_card",
     "model_metadata",
     "read_data_files",
