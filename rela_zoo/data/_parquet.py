@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +74,7 @@ class ParquetSource(ImageSource):
     def _ids(self) -> list[str]:
         paths: list[str | None] = []
         for number, group in self._groups:
-            paths += self._read(number, group, "path").to_pylist()
+            paths += self._read(number, group, "path", lambda found: found.to_pylist())
         ids, self._named = row_ids(paths, lambda index: digest_of(self, index), self._name())
         return ids
 
@@ -126,13 +126,15 @@ class ParquetSource(ImageSource):
     def describe(self) -> str:
         return f"parquet {self._name()} ({len(self)} images)"
 
-    def _read(self, number: int, group: int, field: str) -> Any:
-        """One field of the image structs of one row group, as a pyarrow ChunkedArray."""
+    def _read(self, number: int, group: int, field: str, into: Callable[[Any], Any] = lambda found: found) -> Any:
+        """One field of the image structs of one row group, a pyarrow ChunkedArray, made into something."""
         import pyarrow.compute as pc
 
         with _reading(self._files[number], f"row group {group} of ") as file:
             column = file.read_row_group(group, columns=[f"{self._column}.{field}"]).column(self._column)
-            return pc.struct_field(column, field)
+            if len(column) != file.metadata.row_group(group).num_rows:
+                raise ValueError(f"{len(column)} rows where {file.metadata.row_group(group).num_rows} are said to be")
+            return into(pc.struct_field(column, field))
 
     def _name(self) -> str:
         first = str(self._files[0])
