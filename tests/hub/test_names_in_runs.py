@@ -32,6 +32,7 @@ def locked(folder: Path) -> list[dict[str, Any]]:
 def test_a_run_pins_the_commit_and_a_locked_one_stays_with_it(
     zoo: Any, said: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rela_zoo.registry._grammar._said", set())  # it is said once a process
     first = put(zoo.hub, 0)
     result = _train(zoo, f"timm:{NAME}")
     (weights,) = locked(result.folder)

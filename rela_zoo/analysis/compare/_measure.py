@@ -67,6 +67,12 @@ class Comparison:
         pairs: measure → (P, P) matrix, rows are sources.
         samples: that all tables have.
         sampled: of these, used for everything but the transports, which use all.
+
+    Examples:
+        >>> from rela_zoo import Comparison
+        >>> pairs = {"linear_cka": ((1.0, 0.4), (0.4, 1.0))}
+        >>> Comparison(("a", "b"), (), pairs, samples=5000, sampled=2000).pairs["linear_cka"][0][1]
+        0.4
     """
 
     names: tuple[str, ...]

@@ -29,6 +29,11 @@ class Evaluation:
         confusion: (C, C) int, held-out images by class (rows) and by what the linear probe takes them for.
         features: (M, D) float32 of the held-out images.
         labels: (M,) int of the held-out images.
+
+    Examples:
+        >>> from rela_zoo import Evaluation
+        >>> Evaluation(0.9, 0.8, (0.79, 0.81), 0.85).accuracies()["few_label_draws"]
+        [0.79, 0.81]
     """
 
     probe: float

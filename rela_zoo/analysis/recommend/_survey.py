@@ -54,6 +54,12 @@ class Assessment:
         images_per_second: of preparing and embedding, measured on the sample, without the first batch.
         embed_seconds: what embedding the whole data set would take at that rate.
         embed_bytes: what its float16 rows would take.
+
+    Examples:
+        >>> from rela_zoo import Assessment
+        >>> found = Assessment("cifar10-resnet20", 64, {"knn": 0.8}, 100.0, embed_seconds=500.0, embed_bytes=6_400_000)
+        >>> f"{found.prior}: {found.scores['knn']:.0%} in {found.embed_seconds:.0f} s"
+        'cifar10-resnet20: 80% in 500 s'
     """
 
     prior: str

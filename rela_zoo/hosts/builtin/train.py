@@ -69,6 +69,17 @@ class TrainResult:
         samples_seen: over all ranks and resumptions.
         seconds: of training and validation, over all resumptions.
         history: one dict an epoch.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from rela_zoo import TrainResult
+        >>> result = TrainResult(
+        ...     method=None, folder=Path("runs"), checkpoint=Path("runs/byol-ep=9.ckpt"), resumed_from=None, steps=40,
+        ...     samples_seen=640, seconds=12.0, new_steps=40, history=[{"epoch": 9}],
+        ... )
+        >>> print(result.summary())
+        trained 10 epochs, 40 steps, 640 samples, 12 s
+        checkpoint: runs/byol-ep=9.ckpt
     """
 
     method: BaseMethod

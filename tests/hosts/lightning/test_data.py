@@ -111,7 +111,7 @@ class Unreadable(torch.utils.data.Dataset):
 
 
 def test_a_data_set_that_cannot_be_read_needs_the_images_beside_it():
-    with pytest.raises(EmbeddingsError, match="no known form"):
+    with pytest.raises(EmbeddingsError, match="is no image"):
         tiny.fit(tiny.SimCLR(), tiny.rela(), tiny.loader(data=Unreadable()))
     with pytest.raises(ConfigError, match="24 samples, as in the data set"):
         tiny.fit(tiny.SimCLR(), tiny.rela(source=tiny.Images().data[:20]), tiny.loader(data=Unreadable()))
