@@ -59,7 +59,7 @@ def mistakes(solo):
             "rela.handover=0.5",
             changes={
                 "defaults": ["_self_", {"rela": "tiny-grid"}, *QUIET],
-                "rela": {"data_ratio": 0.5, "head": "trained", "handover": 0.25},
+                "rela": {"data_ratio": 0.5, "head": "mlp", "handover": 0.25},
             },
         ),
     }

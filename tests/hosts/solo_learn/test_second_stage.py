@@ -23,7 +23,9 @@ def folder(solo):
 
 
 def _job(solo, method, *rela, prior="tiny-grid", changes=None, **options):
-    words = [f"+rela={prior}", f"rela.data_ratio={RATIO.get(method, 0.5)}", *rela]
+    # Targets and head as in the reference code, which are worked out by hand here, and add no group of parameters.
+    reference = ["rela.power=1.0", "rela.head=frozen"]
+    words = [f"+rela={prior}", f"rela.data_ratio={RATIO.get(method, 0.5)}", *reference, *rela]
     warm = {"name": "warmup_cosine", "warmup_epochs": 1, "warmup_start_lr": 0.003, "min_lr": 0.001}
     return solo.job(method, *words, changes={"max_epochs": 4, "scheduler": warm, **(changes or {})}, **options)
 
