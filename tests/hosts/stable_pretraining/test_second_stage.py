@@ -21,7 +21,9 @@ def _data(method):
 
 def _run(method, features="backbone", **rela):
     """Losses of a run, how often its student ran in each step of the own stage, and what each of them gave."""
-    module, record, calls = accelerate(tiny.module(method), tiny.rela(**rela), features=features), tiny.Record(), []
+    # Targets and head as in the reference code, which are worked out by hand here.
+    section = tiny.rela(**{"power": 1.0, "head": "frozen", **rela})
+    module, record, calls = accelerate(tiny.module(method), section, features=features), tiny.Record(), []
     student = getattr(module.backbone, "student", module.backbone)
 
     def note(part, given, made):
