@@ -27,7 +27,7 @@ class Cell:
 
     Attributes:
         settings: `method` (`untrained` for the student as it begins), `prior`, `data_ratio`, `selection`, `head`,
-            `handover`, `power`; the last four None where they don't apply.
+            `handover`, `power`, `mix`, `rewarm`; the last six None where they don't apply.
         identity: dotted key → value, all that decides the runs but the seed.
     """
 
@@ -84,6 +84,8 @@ def _read(row: Row) -> tuple[Row, Row]:
         "head": section["head"] if prior else None,
         "handover": section["handover"] if prior else None,
         "power": section.get("power", 1.0) if prior else None,
+        "mix": section.get("mix", 0.0) if prior else None,
+        "rewarm": section.get("rewarm", False) if prior else None,
     }
     identity = _flat({**run_identity(config), "untrained": row["untrained"]})
     for key in ("seed", "name", *(() if prior else ("rela.head", "rela.handover"))):
@@ -118,6 +120,11 @@ def plain_name(settings: Row) -> str:
         return ", ".join([f"{method} {settings['data_ratio'] * 100:g} %", *extras])
     if settings["handover"] != "adaptive":
         extras.append(f"handover {settings['handover']:g}" if settings["handover"] != 1 else "never handed over")
+    if settings.get("mix"):
+        share = "from 1 to 0" if settings["mix"] == "linear" else f"of {settings['mix']:g}"
+        extras.append(f"then a share {share}")
+    if settings.get("rewarm"):
+        extras.append("schedules anew")
     if settings.get("power", 1.0) != 1.0:
         extras.append(f"power {settings['power']:g}")
     if settings["head"] != "frozen":

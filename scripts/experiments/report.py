@@ -210,9 +210,17 @@ def _made_by(found: list[Cell]) -> list[str]:
     words = ", ".join(f"{name} {' and '.join(numbers)}" for name, numbers in versions.items())
     hardware = "; ".join(dict.fromkeys(row["hardware"] for row in rows))
     return [
-        f"CIFAR-10 re-encoded as JPEG, {rows[0]['images']:,} training images; figures on the original images are not "
-        f"comparable. {hardware}; {words}. Mean ± standard deviation over seeds; n is their number."
+        f"{_images_of(rows)}, {rows[0]['images']:,} training images. {hardware}; {words}. "
+        "Mean ± standard deviation over seeds; n is their number."
     ]
+
+
+def _images_of(rows: list[dict]) -> str:
+    """Which images the runs were trained on."""
+    paths = {str((row.get("config") or {}).get("data", {}).get("train_path") or "cifar10") for row in rows}
+    if all(path.startswith("cifar10") for path in paths):
+        return "CIFAR-10 re-encoded as JPEG (figures on the original images are not comparable)"
+    return ", ".join(sorted(paths))
 
 
 def _accuracy_line(cell: Cell, kinds: list[str]) -> str:
