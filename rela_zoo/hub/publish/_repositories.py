@@ -25,6 +25,7 @@ from rela_zoo.hub.publish._timm_config import TIMM_CONFIG, timm_config
 from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
 from rela_zoo.prior import identity_digest
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
+from rela_zoo.remote import SigningKey
 from rela_zoo.transport import PriorTransport, TargetTransport, fit_transport
 
 FIGURE, EXAMPLE = "figure.png", "example.py"
@@ -58,6 +59,7 @@ class Contribution:
         source_datasets: data sets of the Hub that the embeddings were made of.
         upload_weights: whether the weight file goes along.
         replace: drop what is published already and is not given now.
+        keys: by which the manifests are signed.
     """
 
     repo: str
@@ -72,6 +74,7 @@ class Contribution:
     source_datasets: Sequence[str] = ()
     upload_weights: bool = True
     replace: bool = False
+    keys: Sequence[SigningKey] = ()
 
     def transport_files(self) -> list[Upload]:
         """All transports, where they go."""
@@ -154,13 +157,15 @@ def merge_artefacts(given: Contribution, old: PublishedEntry | None, commit: str
     for name, one in given.embedded.items():
         held = found.setdefault(name, {})
         before = held.get("embeddings") or {}
-        if before.get("repo") != given.dataset_repo or before.get("sha256") != one.index_sha256:
+        other = before.get("repo") != given.dataset_repo or before.get("sha256") != one.index_sha256
+        if other or given.keys:  # the same rows at an older commit may be signed by another key, or by none
             held["embeddings"] = {
                 "repo": given.dataset_repo,
                 "revision": commit or _NOWHERE,
                 "path": name,
                 "sha256": one.index_sha256,
             }
+        if other:
             held.pop("transport", None)  # fitted on other rows
             held.pop("to", None)
     for name, (_, path) in given.transports.items():
@@ -257,7 +262,7 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
         ),
     )
     facts = facts_comment(given.notes, given.measured, given.source_datasets, source.base_model)
-    return DesiredRepo(remote.repo, "model", files, seal_card(f"{card}\n{facts}\n"), kept)
+    return DesiredRepo(remote.repo, "model", files, seal_card(f"{card}\n{facts}\n"), kept, given.keys)
 
 
 def _for_card(given: Contribution, read_back: PriorSpec) -> PriorSpec:
