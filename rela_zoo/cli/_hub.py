@@ -25,6 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("pull", rich_help_panel="Sharing")(pull_command)
+    app.command("resolve", rich_help_panel="Sharing")(resolve_command)
     app.command("fetch", rich_help_panel="Sharing")(fetch_command)
     app.command("search", rich_help_panel="Sharing")(search_command)
 
@@ -137,6 +138,18 @@ def _pull_between(source: str, target: str, dataset: str | None, as_json: bool) 
     held_out = f", held-out R² {quality.r2:.3f}" if quality is not None else ""
     typer.echo(f"{pulled.transport.source.prior} → {pulled.transport.target.prior}, {pulled.dataset}{held_out}")
     _signed_by([pulled.artefact])
+
+
+def resolve_command(
+    name: Annotated[str, typer.Argument(help="hf://org/name, with a tag (@v1) or without; or the repository's page.")],
+) -> None:
+    """Print a repository's name with its full commit, as a run wants it: hf://org/name@ and 40 digits."""
+    from rela_zoo.hub import at_commit
+    from rela_zoo.remote import parse_address
+
+    address = at_commit(name)
+    parse_address(address)
+    typer.echo(address)
 
 
 def fetch_command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_in
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,7 @@ from rela_zoo.hub.publish._rows_repository import check_columns, embeddings_repo
 from rela_zoo.hub.publish._send import check_cards, check_tag, check_token, put_tag, send, verify
 from rela_zoo.hub.publish._signed_state import check_before_signing
 from rela_zoo.hub.publish._to_folder import FolderPlace
+from rela_zoo.prior import with_cost
 from rela_zoo.remote import Kind, client, read_key
 
 _log = logger(__name__)
@@ -130,6 +132,7 @@ def publish(
         check_token(client(), repo.split("/")[0], pr)
     with work_folder() as work:
         source = choice.read(details, work)
+        source = replace_in(source, spec=with_cost(source.spec))
         _check_measured(measured, source.spec.id)
         # Of a prior that everybody has, rows alone are published: in one data-set repository.
         dataset_repo = embeddings_repo or (repo if source.packaged else f"{repo}-embeddings")
