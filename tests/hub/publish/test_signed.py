@@ -155,6 +155,15 @@ def test_a_training_that_pulls_by_itself_insists(
         fetch_for_run(plan, str(home.images))
 
 
+def test_a_name_whose_hash_is_the_hubs_own_word_is_refused(
+    hub: Any, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELA_ZOO_TRUSTED", key.identity)
+    with pytest.raises(SignatureError, match="the Hub's own word"):
+        prior_spec("timm:resnet18.a1_in1k")
+    assert not hub.requests
+
+
 @pytest.mark.parametrize("repo", [("models", MODEL), ("datasets", ROWS)])
 @pytest.mark.parametrize("attack", ["manifest", "half", "empty", "noise", "moved", "copied", "none", "file", "added"])
 def test_a_folder_that_was_tampered_with_is_refused(
