@@ -101,6 +101,10 @@ class HubError(RelaZooError):
         self.transient, self.retry_after, self.status = transient, retry_after, status
 
 
+class SignatureError(HubError):
+    """What was published is not signed by whom is trusted, or a key or a signature is none."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with a configuration: the dotted key, and the three parts of an error."""

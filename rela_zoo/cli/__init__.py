@@ -53,6 +53,7 @@ _COMMAND_MODULES: tuple[str, ...] = (
     "_compare",
     "_recommend",
     "_publish",
+    "_keygen",
     "_subset",
     "_training",
     "_report",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,12 +16,16 @@ from rela_zoo._io.log import speak
 from rela_zoo._io.text import format_bytes
 from rela_zoo.cli._complete import priors
 
+if TYPE_CHECKING:
+    from rela_zoo.hub import Artefact
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("pull", rich_help_panel="Sharing")(pull_command)
+    app.command("resolve", rich_help_panel="Sharing")(resolve_command)
     app.command("fetch", rich_help_panel="Sharing")(fetch_command)
     app.command("search", rich_help_panel="Sharing")(search_command)
 
@@ -43,6 +49,14 @@ def pull_command(
             "--from", metavar="DIR", help="A folder or fsspec address to look in before the Hub, as RELA_ZOO_MIRROR."
         ),
     ] = None,
+    signature: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--require-signature",
+            metavar="IDENTITY",
+            help="Refuse what is not signed by this public key, or one of a file; may be repeated.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 4,
     as_json: AsJson = False,
 ) -> None:
@@ -50,11 +64,25 @@ def pull_command(
 
     Afterwards a run with this prior on this data uses them, also without a network.
     """
-    from rela_zoo.hub import pull
-    from rela_zoo.remote import MIRROR_VARIABLE
+    from rela_zoo.remote import MIRROR_VARIABLE, require_signature
 
     if mirror is not None:
         os.environ[MIRROR_VARIABLE] = mirror
+    with require_signature(signature) if signature else nullcontext():
+        _pull(prior, dataset, to, weights, shard, workers, as_json)
+
+
+def _pull(
+    prior: str,
+    dataset: str | None,
+    to: str | None,
+    weights: bool,
+    shard: list[int] | None,
+    workers: int,
+    as_json: bool,
+) -> None:
+    from rela_zoo.hub import pull
+
     if to is not None:
         if weights or shard:
             raise typer.BadParameter("expected no --weights and no --shard beside it", param_hint="--to")
@@ -82,6 +110,12 @@ def pull_command(
             typer.echo(f"{key:10} {facts[key]}")
     typer.echo(f"to train with it: rela.prior={pulled.name}")
     typer.echo(f"{format_bytes(pulled.bytes)} of {pulled.spec.id}, every file checked by sha256")
+    _signed_by(pulled.artefacts)
+
+
+def _signed_by(artefacts: Iterable[Artefact]) -> None:
+    for identity in sorted({one.signed_by for one in artefacts if one.signed_by}):
+        typer.echo(f"signed by {identity}")
 
 
 def _pull_between(source: str, target: str, dataset: str | None, as_json: bool) -> None:
@@ -103,6 +137,19 @@ def _pull_between(source: str, target: str, dataset: str | None, as_json: bool) 
     typer.echo(f"between    {pulled.path}")
     held_out = f", held-out R² {quality.r2:.3f}" if quality is not None else ""
     typer.echo(f"{pulled.transport.source.prior} → {pulled.transport.target.prior}, {pulled.dataset}{held_out}")
+    _signed_by([pulled.artefact])
+
+
+def resolve_command(
+    name: Annotated[str, typer.Argument(help="hf://org/name, with a tag (@v1) or without; or the repository's page.")],
+) -> None:
+    """Print a repository's name with its full commit, as a run wants it: hf://org/name@ and 40 digits."""
+    from rela_zoo.hub import at_commit
+    from rela_zoo.remote import parse_address
+
+    address = at_commit(name)
+    parse_address(address)
+    typer.echo(address)
 
 
 def fetch_command(

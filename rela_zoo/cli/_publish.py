@@ -137,6 +137,10 @@ def publish_command(
     tag: Annotated[
         str | None, typer.Option(help="Of the version. Default: the next vN.", rich_help_panel=_SENDING)
     ] = None,
+    sign: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="KEYFILE", help="Sign by this key of `rela-zoo keygen`.", rich_help_panel=_SENDING),
+    ] = None,
     pr: Annotated[bool, typer.Option("--pr", help="Open pull requests instead.", rich_help_panel=_SENDING)] = False,
     private: Annotated[
         bool, typer.Option("--private", help="Make new repositories private.", rich_help_panel=_SENDING)
@@ -206,6 +210,7 @@ def publish_command(
             notes=notes.read_text(encoding="utf-8") if notes else "",
             measured=read_measured(results, results.parent) if results else (),
             tag=tag,
+            sign=sign or (),
             pr=pr,
             private=private,
             replace=replace,
@@ -246,6 +251,10 @@ def _show(plan: Plan, err: bool) -> None:
             line(f"  remove             {path}")
         if wanted.kept:
             line(f"  kept from before: {len(wanted.kept)} files")
+        for identity in (key.identity for key in wanted.keys):
+            line(f"  signed by {identity}")
+        if change.unsigns:
+            line("  the version there is signed, and this one will not be: --sign KEYFILE")
         if change.card_kept:
             line("  README.md was edited on the Hub: its words are left alone (--replace-card overwrites it)")
         total += change.bytes
@@ -259,6 +268,7 @@ def _print(done: Publication, dry_run: bool, as_json: bool) -> None:
         facts = {
             "repo": done.repo, "commit": done.commit, "name": done.name, "tag": done.tag,
             "dataset_repo": done.dataset_repo, "dataset_commit": done.dataset_commit,
+            "signed_by": sorted({key.identity for one in done.plan.changes for key in one.wanted.keys}),
             "changed": done.changed, "listing": done.listing, "pull_requests": done.pulls, "dry_run": dry_run,
             "files": {
                 change.wanted.repo: {one.path: one.size for one in change.send} for change in done.plan.changes

@@ -16,11 +16,23 @@ from rich.table import Table
 
 from rela_zoo._io import paths
 from rela_zoo._io.fields import did_you_mean
+from rela_zoo._io.text import format_bytes
 from rela_zoo.cli._complete import priors
 from rela_zoo.cli._measured import measured_facts, measured_rows
 from rela_zoo.errors import RelaZooError
 from rela_zoo.prior import readiness
-from rela_zoo.registry import Licence, Pin, PriorSpec, Source, list_priors, packaged_priors, prior_spec, read_folder
+from rela_zoo.registry import (
+    Artefacts,
+    Licence,
+    Pin,
+    PriorSpec,
+    Source,
+    bibtex,
+    list_priors,
+    packaged_priors,
+    prior_spec,
+    read_folder,
+)
 
 _PIN_COLOURS = {"confirmed": "green", "third-party": "yellow", "none": "red"}
 
@@ -144,10 +156,26 @@ def show_command(
             autocompletion=priors,
         ),
     ],
+    cite: Annotated[bool, typer.Option("--bibtex", help="Print BibTeX of its paper, and nothing else.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show everything known about one prior."""
+    if name.startswith(("hf:", "https:")):
+        from rela_zoo.hub import at_commit
+
+        name = at_commit(name)
     spec = prior_spec(name)
+    if cite:
+        entry = bibtex(spec)
+        if entry is None:
+            papers = ", ".join(f"https://arxiv.org/abs/{paper}" for paper in spec.arxiv)
+            raise RelaZooError(
+                f"the entry of {spec.id!r} does not cite a paper in full",
+                expected="authors, year, title, and a paper on arXiv",
+                got=", ".join(one for one in (spec.citation, papers) if one) or "no citation",
+            )
+        typer.echo(entry)
+        return
     if spec.source == "random":
         from rela_zoo.prior.families.timm import check_architecture
 
@@ -233,6 +261,18 @@ def _searchable(spec: PriorSpec) -> str:
     return " ".join(parts).lower()
 
 
+def _artefact(data: str, held: Artefacts) -> str:
+    """What is published of one data set, with the sizes that the entry says."""
+    words = []
+    if held.embeddings is not None:
+        rows, size = held.embeddings.rows, held.embeddings.bytes
+        known = f" ({rows:,} rows, {format_bytes(size)})" if rows is not None and size is not None else ""
+        words.append(f"embeddings{known}")
+    words += ["transport"] if held.transport is not None else []
+    words += [f"transport to {target}" for target in sorted(held.to)]
+    return f"{data}: {', '.join(words)}" if words else data
+
+
 def _as_dict(spec: PriorSpec) -> dict[str, Any]:
     return {**spec.model_dump(mode="json"), "pinned": spec.pinned}
 
@@ -248,6 +288,8 @@ def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
         ("architecture", f"{spec.architecture} ({spec.family})"),
         ("arguments", ", ".join(f"{key}={value}" for key, value in spec.model_args.items())),
         ("stem", f"CIFAR, padding {spec.stem_padding}" if spec.stem == "cifar" else ""),
+        ("parameters", f"{spec.parameters:,}" if spec.parameters is not None else ""),
+        ("multiply-adds", f"{spec.gmacs:g} billion an image" if spec.gmacs is not None else ""),
         ("features", f"{spec.dim or 'known once built'}, layer {spec.layer}"),
         ("map", f"{spec.dense.grid}×{spec.dense.grid} of {spec.dense.dim} before pooling" if spec.dense else ""),
     ]
@@ -274,6 +316,7 @@ def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
     if spec.origin is not None:
         facts = spec.origin.model_dump(exclude_none=True)
         rows.append(("origin", "; ".join(f"{key} {value}" for key, value in facts.items())))
-    rows += [("artefacts", ", ".join(sorted(spec.artefacts)))]
+    named = [_artefact(data, held) for data, held in sorted(spec.artefacts.items())]
+    rows += [("artefacts" if index == 0 else "", one) for index, one in enumerate(named)]
     rows += [("notes" if index == 0 else "", f"- {note}") for index, note in enumerate(spec.notes)]
     return [(key, value) for key, value in rows if value]

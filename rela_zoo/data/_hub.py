@@ -19,7 +19,7 @@ from rela_zoo.data._source import ImageSource, LeftOut
 from rela_zoo.data._splits import NAMES, by_split_name, split_source
 from rela_zoo.data._tars import TarSource
 from rela_zoo.errors import EmbeddingsError
-from rela_zoo.remote import contents, fetch_file, is_commit, resolve_commit
+from rela_zoo.remote import contents, fetch_unsigned, is_commit, resolve_commit
 
 log = logger(__name__)
 
@@ -110,7 +110,7 @@ def _fetched(repo: str, commit: str, names: Sequence[str]) -> list[Path]:
         ThreadPoolExecutor(_THREADS) as pool,
     ):
         found = []
-        for path in pool.map(lambda one: fetch_file(repo, one, commit, "dataset"), names):
+        for path in pool.map(lambda one: fetch_unsigned(repo, one, commit, "dataset"), names):
             found.append(path)
             bar.advance(1)
     return found

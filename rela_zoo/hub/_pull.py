@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +15,8 @@ from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RelaZooError
 from rela_zoo.hub._newest import at_commit
 from rela_zoo.registry import PriorSpec, prior_spec
-from rela_zoo.remote import fetch_file, fetch_manifest, parse_address
+from rela_zoo.remote import fetch_file, fetch_manifest, parse_address, signer_of
+from rela_zoo.remote import require_signature as _require_signature
 
 if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable
@@ -39,6 +42,8 @@ class Artefact:
         path: folder or file in the repository; empty for its root.
         sha256: of the file; for embeddings of their index, which holds the hashes of all other files; for something
             made on this machine, its digest.
+        signed_by: the public key by which its repository was found signed; None where no signature was asked for, and
+            for weights that an entry vouches for by their hash.
     """
 
     kind: Kind
@@ -47,6 +52,7 @@ class Artefact:
     revision: str | None
     path: str
     sha256: str
+    signed_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ def pull(
     shards: Sequence[int] | None = None,
     workers: int = _WORKERS,
     progress: bool | Literal["always"] = True,
+    require_signature: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
 ) -> Pulled:
     """Fetch published artefacts of a prior into the Hub's ordinary cache, each at its commit and checked by sha256.
 
@@ -97,8 +104,11 @@ def pull(
         shards: only these shards of the embeddings, by number; None fetches all.
         workers: downloads at once.
         progress: as for `embed`.
+        require_signature: public keys `rela-ed25519:…`, or files of them: every repository must be signed by one of
+            them, or nothing of it is used. None asks for what `RELA_ZOO_TRUSTED` says.
 
     Raises:
+        SignatureError: a repository is not signed by whom is trusted.
         HubError: nothing was published, or it is out of reach, refused, or damaged.
         WeightsError: the weights can't be had.
         RegistryError: no such prior.
@@ -109,9 +119,20 @@ def pull(
         >>> open_embeddings(pulled.embeddings).shape
         (240, 64)
     """
+    with nullcontext() if require_signature is None else _require_signature(require_signature):
+        return _pull(prior, dataset, set(what), shards, workers, progress)
+
+
+def _pull(
+    prior: str | os.PathLike[str] | PriorSpec,
+    dataset: str | None,
+    wanted: set[What],
+    shards: Sequence[int] | None,
+    workers: int,
+    progress: bool | Literal["always"],
+) -> Pulled:
     address = prior.id if isinstance(prior, PriorSpec) else at_commit(os.fspath(prior))
     spec = prior if isinstance(prior, PriorSpec) else prior_spec(address)
-    wanted = set(what)
     published_of = _of_rows(spec.artefacts)
     if wanted != {"weights"} and (not published_of or (dataset is not None and dataset not in published_of)):
         published_of = published_artefacts(spec)  # not asked for what the entry names itself
@@ -144,7 +165,9 @@ def pull(
 
 def weights_artefact(spec: PriorSpec, revision: str | None, sha256: str) -> Artefact:
     """Weights as a lock file names them."""
-    return Artefact("weights", spec.repo, "model" if spec.repo else None, revision, spec.file or spec.id, sha256)
+    kind = "model" if spec.repo else None
+    signer = signer_of(spec.repo, revision, kind)
+    return Artefact("weights", spec.repo, kind, revision, spec.file or spec.id, sha256, signer)
 
 
 def pull_ids(place: HubFolder) -> EmbeddingTable:
@@ -262,9 +285,16 @@ def published_artefacts(spec: PriorSpec, preprocessing: str = "upstream") -> dic
         known = found.get(name)
         if known is None:
             found[name] = one
-        elif known != one and one.embeddings is not None:
+        elif one.embeddings is not None and not _alike(known, one):
             found[f"{name} of {one.embeddings.repo}"] = one
     return _of_rows(found)
+
+
+def _alike(one: Artefacts, other: Artefacts) -> bool:
+    """Whether both name the same files, whatever they say of their sizes."""
+    embeddings, transports = ([getattr(side, name) for side in (one, other)] for name in ("embeddings", "transport"))
+    same = all((a is None) == (b is None) and (a is None or a.place == b.place) for a, b in (embeddings, transports))
+    return same and one.to == other.to
 
 
 def _of_rows(found: Mapping[str, Artefacts]) -> dict[str, Artefacts]:
@@ -273,7 +303,9 @@ def _of_rows(found: Mapping[str, Artefacts]) -> dict[str, Artefacts]:
 
 
 def _artefact(kind: Kind, place: HubFolder, repo_type: str) -> Artefact:
-    return Artefact(kind, place.repo, place.kind or repo_type, place.revision, place.path, _pinned(place))
+    repo_type = place.kind or repo_type
+    signer = signer_of(place.repo, place.revision, repo_type)
+    return Artefact(kind, place.repo, repo_type, place.revision, place.path, _pinned(place), signer)
 
 
 def _pinned(place: HubFolder) -> str:
@@ -325,7 +357,8 @@ def _pull_embeddings(
         Progress(f"fetching {place.repo}", total, unit="bytes", show=progress) as bar,
         ThreadPoolExecutor(max(1, workers)) as pool,
     ):
-        waiting = [pool.submit(fetch, record) for record in records]
+        # Each in a copy of this thread's context: signatures are asked for in the others, too.
+        waiting = [pool.submit(copy_context().run, fetch, record) for record in records]
         try:
             for done in as_completed(waiting):
                 bar.advance(done.result())

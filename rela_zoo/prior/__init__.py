@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rela_zoo.prior._build import build, feature_dim, load_into, timm_preprocessing
+    from rela_zoo.prior._cost import with_cost
     from rela_zoo.prior._identity import entry_identity, prior_identity
     from rela_zoo.prior._load import Prior, load_prior
     from rela_zoo.prior._places import Readiness, readiness
@@ -46,6 +47,7 @@ _EXPORTS = {
     "feature_dim": "_build",
     "load_into": "_build",
     "timm_preprocessing": "_build",
+    "with_cost": "_cost",
     "Readiness": "_places",
     "readiness": "_places",
     "ImageTransform": "_preprocessing",
@@ -91,6 +93,7 @@ __all__ = [
     "timm_preprocessing",
     "untrained_prior",
     "verify_sha256",
+    "with_cost",
 ]
 
 

@@ -1,5 +1,6 @@
 """The registry: one YAML entry a prior, found by name. Reading it needs no deep-learning library."""
 
+from rela_zoo.registry._bibtex import bibtex
 from rela_zoo.registry._grammar import PREFIXES, at_revision, by_grammar, moves
 from rela_zoo.registry._hub_index import (
     HUB_ENTRY_FILE,
@@ -76,6 +77,7 @@ __all__ = [
     "Source",
     "ZooResults",
     "at_revision",
+    "bibtex",
     "by_grammar",
     "index_document",
     "index_embeddings",

@@ -12,10 +12,10 @@ from typing import Any
 from rela_zoo._io.fields import sentence
 from rela_zoo._io.log import logger
 from rela_zoo._io.validation import validate
-from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
+from rela_zoo.errors import HubError, RegistryError, SignatureError, UnknownPriorError
 from rela_zoo.registry._spec import PriorSpec
 from rela_zoo.registry._timm import arxiv_of, licence_of, plain_arguments, shapes, timm_preprocessing
-from rela_zoo.remote import Contents, contents, fetch_file, is_commit, resolve_commit
+from rela_zoo.remote import Contents, contents, fetch_file, is_commit, resolve_commit, trusted_signers
 
 log = logger(__name__)
 
@@ -99,9 +99,16 @@ def grammar_spec(text: str) -> PriorSpec:
 
     Raises:
         UnknownPriorError: no such name or repository, or it is out of reach.
+        SignatureError: signatures are asked for; nothing but the Hub vouches for such a prior.
         RegistryError: no safetensors, or a network or preparation that can't be had here.
     """
     parsed = _parse(text)
+    if trusted_signers() is not None:
+        raise SignatureError(
+            f"nobody whom you trust has signed what {text} is: its hash is the Hub's own word",
+            expected="a prior whose entry came with this package, is a file of yours, or was published and signed",
+            got="a name by timm's grammar", fix="write an entry with its sha256, and name that file",
+        )  # fmt: skip
     config: dict[str, Any] | None = None
     repo = parsed.name
     if parsed.kind == "timm":

@@ -19,7 +19,7 @@ from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RegistryError
 from rela_zoo.registry._read import HUB_ENTRY_FILE, MAX_BYTES, parse_yaml
 from rela_zoo.registry._spec import NAME_PATTERN, Artefacts
-from rela_zoo.remote import client, fetch_file, is_offline, parse_address, with_retries
+from rela_zoo.remote import client, fetch_file, fetch_unsigned, is_offline, parse_address, with_retries
 
 log = logger(__name__)
 
@@ -173,7 +173,8 @@ def _fetch_whole(repo: str, commit: str) -> _Whole | None:
     if (repo, commit) in _without:
         return None
     try:
-        path = fetch_file(repo, INDEX_FILE, commit, "dataset", limit=_MAX_INDEX_BYTES)
+        # It only leads to repositories; these have to be signed where that is asked for.
+        path = fetch_unsigned(repo, INDEX_FILE, commit, "dataset", limit=_MAX_INDEX_BYTES)
         raw = json.loads(path.read_bytes())
     except HubError as error:
         if error.status != 404:
@@ -243,7 +244,7 @@ def _pointer(repo: str, commit: str, name: str) -> tuple[str, str]:
     note = paths.artefact_cache() / "index" / f"{repo.replace('/', '--')}.priors" / name
     file = f"priors/{name}.yaml"
     try:
-        path = fetch_file(repo, file, commit, "dataset", limit=_MAX_POINTER_BYTES)
+        path = fetch_unsigned(repo, file, commit, "dataset", limit=_MAX_POINTER_BYTES)
     except HubError as error:
         if error.status == 404:
             raise

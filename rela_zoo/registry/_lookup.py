@@ -12,7 +12,7 @@ from pathlib import Path
 from rela_zoo._io import paths
 from rela_zoo._io.install import install_command
 from rela_zoo._io.log import logger
-from rela_zoo.errors import HubError, RegistryError, UnknownPriorError
+from rela_zoo.errors import HubError, RegistryError, SignatureError, UnknownPriorError
 from rela_zoo.registry._contradictions import RANDOM_PREFIX
 from rela_zoo.registry._grammar import by_grammar, grammar_spec
 from rela_zoo.registry._hub_index import hub_entry_file, index_place
@@ -258,6 +258,8 @@ def _from_address(name: str) -> PriorSpec:
 def _hub_spec(repo: str, revision: str) -> PriorSpec:
     try:
         path = hub_entry_file(repo, revision)
+    except SignatureError:
+        raise  # it is in reach, and refused
     except HubError as error:
         raise UnknownPriorError(
             f"the entry of hf://{repo}@{revision} is not in reach: {error.what}",

@@ -187,6 +187,8 @@ class HubFolder(_Record):
         path: folder or file inside it; empty for its root.
         sha256: of the folder's index, or of the file; nothing is pulled without it.
         kind: of the repository, where it is not the usual one: data set for embeddings, model for a transport.
+        rows: of embeddings, how many; None where nobody said.
+        bytes: of embeddings, what a pull fetches; None where nobody said.
     """
 
     repo: RepoId
@@ -196,6 +198,13 @@ class HubFolder(_Record):
     ] = ""
     sha256: Sha256 | None = None
     kind: Literal["model", "dataset"] | None = None
+    rows: int | None = Field(default=None, ge=0)
+    bytes: int | None = Field(default=None, ge=0)
+
+    @property
+    def place(self) -> tuple[str, str, str, str | None]:
+        """Where it is and which bytes it is, whatever else is said of it."""
+        return self.repo, self.revision, self.path, self.sha256
 
 
 class Between(HubFolder):
@@ -241,6 +250,8 @@ class PriorSpec(_Record):
         layer: `pooled` (features after pooling, no head) or `projection` (after the image projection of CLIP).
         dim: features an image, D; None where it is only known once the network is built (`random-*`, `callable`).
         dense: the map before pooling, where it is known; nothing here computes it yet.
+        parameters: of the network without its head.
+        gmacs: billions of multiply-adds for one image of its input size; convolutions, matrix products, attention.
         repo: repository on the Hub.
         revision: full commit there; None if unknown.
         file: weight file, safetensors; of `callable` only where the code itself brings no weights.
@@ -253,7 +264,7 @@ class PriorSpec(_Record):
         preprocessing: the authors' own; None only for `random-*`, where timm's architecture says it.
         training_data: what it was trained on, and whether with labels.
         citation: one line.
-        arxiv: papers.
+        arxiv: papers, first that of the citation.
         notes: traps and choices a user should know.
         origin: where weights in an unsafe format were published.
         artefacts: published embeddings and transports, by data set.
@@ -277,6 +288,8 @@ class PriorSpec(_Record):
     layer: Layer = "pooled"
     dim: int | None = Field(default=None, ge=1, le=65536)
     dense: Dense | None = None
+    parameters: int | None = Field(default=None, ge=0)
+    gmacs: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
     repo: RepoId | None = None
     revision: Revision | None = None
     file: str | None = None

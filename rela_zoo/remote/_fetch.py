@@ -58,7 +58,7 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def fetch_file(
+def fetch_unsigned(
     repo: str,
     path: str,
     revision: str | None,
@@ -69,6 +69,9 @@ def fetch_file(
     download: bool = True,
 ) -> Path:
     """A file in the Hub's cache on this machine, or of the mirror that `RELA_ZOO_MIRROR` names.
+
+    No signature is asked for: for what is looked at and not used, what only leads elsewhere, and what is checked by a
+    hash that was vouched for already. `fetch_file` is for everything else.
 
     What the cache has is used without any request. A file with a wrong hash is deleted and fetched once more: over
     plain HTTP the client checks sizes only.
@@ -224,13 +227,3 @@ def _matches(path: Path, sha256: str) -> bool:
         note.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(note, stamp.encode("ascii"))
     return True
-
-
-def fetch_manifest(repo: str, revision: str, kind: Kind) -> Manifest:
-    """The manifest of a repository at a full commit, from the Hub's cache or the network.
-
-    Raises:
-        HubError: not there (so nothing was published at this commit), out of reach, or malformed.
-    """
-    path = fetch_file(repo, MANIFEST, revision, kind, limit=MAX_MANIFEST_BYTES)
-    return Manifest.parse(path.read_bytes())

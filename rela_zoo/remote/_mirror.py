@@ -37,7 +37,7 @@ def mirrored_file(
     In a folder it is read where it lies. From anywhere else it is copied once, to a folder of this package.
 
     Args:
-        repo, path, revision, kind: as for `fetch_file`.
+        repo, path, revision, kind: as for `fetch_unsigned`.
         limit: largest size in bytes that is copied.
         download: whether anything but this machine may be asked.
 

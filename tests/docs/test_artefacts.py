@@ -11,6 +11,7 @@ import pytest
 
 from rela_zoo import TargetTransport, embed, fit_transport, load_prior, open_embeddings
 from rela_zoo.hub.publish import Details, publish
+from rela_zoo.remote import create_key
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "artefacts.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -27,9 +28,12 @@ def test_the_snippets_run(hub: Any, make_folder: Any, tmp_path: Path, monkeypatc
     table = embed(load_prior("cifar10-resnet20"), tmp_path / "images", "embeddings", progress=False)
     fit_transport(table, progress=False).save("transport.safetensors")
     details = Details(id="home-made")
-    publish("org/home-made", entry="cifar10-resnet20", details=details, embeddings={"zoo": table.path})
+    create_key("key")
+    publish("org/home-made", entry="cifar10-resnet20", details=details, embeddings={"zoo": table.path}, sign=["key"])
+    for name in ("rela_zoo.json", "rela_zoo.sig"):
+        Path(name).write_bytes(hub.store.repos["model", "org/home-made"].head.files[name].data)
     names: dict[str, Any] = {}
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
     for snippet in SNIPPETS:
         exec(snippet, names)
     rows = open_embeddings("embeddings").rows(range(24))

@@ -91,6 +91,17 @@ def test_a_pull_request_leaves_the_index_as_it_is(writer, monkeypatch):
         run("remove", "home-made", "--repo", INDEX, "--yes")
 
 
+def test_an_entry_is_proposed_by_somebody_who_may_not_write(writer, monkeypatch):
+    writer.hub.store.add(INDEX, {"index.json": b'{"format": 1, "priors": {}, "embeddings": {}}'}, kind="dataset")
+    monkeypatch.setenv("HF_TOKEN", "hf_outsider")
+    said = run("add", writer.name, "--repo", INDEX, "--pr", "--yes").output
+    assert "pull request: http" in said
+    assert head(writer)["priors"] == {}
+    index = writer.hub.store.repos["dataset", INDEX]
+    (proposed,) = index.pulls.values()
+    assert json.loads(index.commits[proposed].files["index.json"].data)["priors"] == {"home-made": pointer(writer)}
+
+
 def test_embeddings_are_added_by_identity_and_never_under_a_wrong_one(writer, listing, tmp_path):
     (tmp_path / "listing.json").write_text(json.dumps({"repo": "org/rows", "listing": listing}))
     run("add", "--listing", tmp_path / "listing.json", "--repo", INDEX, "--yes")

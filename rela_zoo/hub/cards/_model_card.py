@@ -9,7 +9,7 @@ from rela_zoo._io.install import install_command
 from rela_zoo.hub.cards._card_head import front_matter, model_metadata
 from rela_zoo.hub.cards._measurements import Measurement
 from rela_zoo.hub.cards._search_facts import PublishedRows, facts_head
-from rela_zoo.registry import PriorSpec
+from rela_zoo.registry import PriorSpec, bibtex
 
 _PIN_WORDS = {
     "confirmed": "seen at the source",
@@ -23,7 +23,8 @@ class CardContext:
     """What a card says of the repository it lies in.
 
     Attributes:
-        name: what users write in place of the id: `hf://org/name@<commit>`.
+        name: what users write in place of the id: `hf://org/name`, which the snippets resolve to its commit, for no
+            card can know the commit that it is in.
         base_model: repository the weights come from, where it is not that of the entry.
         rows: published embeddings, by data set, for whoever searches.
         contents: Markdown about what else lies in the repository.
@@ -74,6 +75,8 @@ def facts_table(spec: PriorSpec, weights: str = "") -> str:
     p = spec.preprocessing
     rows = [
         ("features", f"{spec.dim if spec.dim else 'known once built'}, {_LAYERS[spec.layer]}, not normalised"),
+        ("parameters", f"{spec.parameters:,}" if spec.parameters is not None else ""),
+        ("multiply-adds", f"{spec.gmacs:g} billion an image" if spec.gmacs is not None else ""),
         ("architecture", f"`{spec.architecture}` ({spec.family})" + (", 3×3 stem" if spec.stem == "cifar" else "")),
         ("input", f"{p.input_size}×{p.input_size} RGB: {_SIDES[p.crop_mode]} to {p.resize} ({p.interpolation}), centre "
          "crop" if p else ""),
@@ -134,19 +137,32 @@ def _use(spec: PriorSpec, name: str) -> str:
     if not loads and not spec.artefacts:
         return "This package can't build the network; see below for what to do.\n"
     lines = [] if loads else ["This package can't build the network: use what is published of it.", ""]
-    lines += ["```", f"{install_command()}  # a checkout of the project"]
-    lines += [f"rela-zoo pull {name.removesuffix('@COMMIT')} --dataset {data}" for data in datasets]
+    on_the_hub = name.startswith("hf://")
+    shell, python = ("$PRIOR", "name") if on_the_hub else (name, f'"{name}"')
+    lines += ["```sh", f"{install_command()}  # a checkout of the project"]
+    if on_the_hub:
+        lines.append(f"PRIOR=$(rela-zoo resolve {name})  # with its commit, which a run insists on")
+    lines += [f"rela-zoo pull {shell} --dataset {data}" for data in datasets]
     if loads or datasets:
-        lines.append(f"rela-zoo pretrain --config-name byol rela.prior={name} data.train_path=DIR")
-    lines += ["```", "", "```python", "import rela_zoo", ""]
+        lines.append(f"rela-zoo pretrain --config-name byol rela.prior={shell} data.train_path=DIR")
+    lines += [
+        "```",
+        "",
+        "```python",
+        "import rela_zoo",
+        *(["from rela_zoo.hub import at_commit"] if on_the_hub else []),
+        "",
+    ]
+    if on_the_hub:
+        lines.append(f'name = at_commit("{name}")  # hf://…@ and 40 digits')
     if datasets:
         lines += [
-            f'pulled = rela_zoo.pull("{name}", "{datasets[0]}")',
+            f'pulled = rela_zoo.pull({python}, "{datasets[0]}")',
             "table = rela_zoo.open_embeddings(pulled.embeddings)  # computed already",
         ]
     if loads:
         lines += [
-            f'prior = rela_zoo.load_prior("{name}")',
+            f"prior = rela_zoo.load_prior({python})",
             'own = rela_zoo.embed(prior, "DIR", "embeddings/")',
         ]
     return "\n".join([*lines, "```", ""])
@@ -167,4 +183,6 @@ def _list(title: str, items: Sequence[str]) -> str:
 def _citation(spec: PriorSpec) -> str:
     papers = ", ".join(f"[arXiv {paper}](https://arxiv.org/abs/{paper})" for paper in spec.arxiv)
     said = ". ".join(part for part in (spec.citation.rstrip("."), papers) if part)
-    return f"## Citation\n\n{said}\n" if said else ""
+    entry = bibtex(spec)
+    code = f"\n```bibtex\n{entry}\n```\n" if entry else ""
+    return f"## Citation\n\n{said}\n{code}" if said else ""

@@ -8,6 +8,7 @@ from typing import Any
 from rela_zoo.hub.cards import with_data_files
 from rela_zoo.hub.publish._repo_state import RepoState
 from rela_zoo.hub.publish._uploads import CARD, DesiredRepo, Upload, is_edited, is_there
+from rela_zoo.remote import MANIFEST, SIGNATURE
 
 
 @dataclass
@@ -44,6 +45,11 @@ class RepoChange:
         return not self.create and not self.delete and all(one.path == CARD for one in self.send)
 
     @property
+    def unsigns(self) -> bool:
+        """Whether a signed version gives way to one that nobody has signed."""
+        return SIGNATURE in self.delete
+
+    @property
     def bytes(self) -> int:
         """Size of what would be sent."""
         return sum(one.size for one in self.send)
@@ -67,8 +73,10 @@ def compare_repo(wanted: DesiredRepo, remote: RepoState, replace_card: bool = Fa
         card = with_data_files(remote.card, wanted.card)
         send += [Upload(CARD, card.encode())] if card != remote.card else []
     old = remote.manifest.files if remote.manifest else {}
-    delete = sorted(path for path in old if path in remote.tree and path not in files and path not in wanted.kept)
-    return RepoChange(wanted, remote, send, delete, card_kept)
+    delete = {path for path in old if path in remote.tree and path not in files and path not in wanted.kept}
+    if SIGNATURE in remote.tree and SIGNATURE not in files and any(one.path == MANIFEST for one in missing):
+        delete.add(SIGNATURE)  # of a manifest that is replaced
+    return RepoChange(wanted, remote, send, sorted(delete), card_kept)
 
 
 @dataclass

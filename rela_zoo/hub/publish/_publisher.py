@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_in
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +29,10 @@ from rela_zoo.hub.publish._repositories import (
 )
 from rela_zoo.hub.publish._rows_repository import check_columns, embeddings_repository
 from rela_zoo.hub.publish._send import check_cards, check_tag, check_token, put_tag, send, verify
+from rela_zoo.hub.publish._signed_state import check_before_signing
 from rela_zoo.hub.publish._to_folder import FolderPlace
-from rela_zoo.remote import Kind, client
+from rela_zoo.prior import with_cost
+from rela_zoo.remote import Kind, client, read_key
 
 _log = logger(__name__)
 _TAGS = 3  # of the newest tags, how many are compared with a version that has none
@@ -54,6 +57,7 @@ def publish(
     notes: str = "",
     measured: Sequence[Measurement] = (),
     tag: str | None = None,
+    sign: Sequence[str | os.PathLike[str]] = (),
     pr: bool = False,
     private: bool = False,
     replace: bool = False,
@@ -89,6 +93,8 @@ def publish(
         notes: Markdown for the model card.
         measured: numbers for the model card, see `rela_zoo.hub.cards.read_measured`.
         tag: of the version; the next `vN` by default.
+        sign: files with private keys, by `rela-zoo keygen`: each signs the manifests. Without any, a changed version
+            has no signature, even if the one before it had.
         pr: open pull requests instead of writing to main.
         private: make new repositories private; existing ones must be so.
         replace: drop what was published before and is not given now.
@@ -102,6 +108,7 @@ def publish(
         Commits, tag and addresses.
 
     Raises:
+        SignatureError: a key can't be read, or what would be kept was not signed by it.
         HubError: the Hub refuses or is out of reach.
         RegistryError, WeightsError, EmbeddingsError, TransportError: what is given is not fit to be published.
 
@@ -118,12 +125,14 @@ def publish(
     _check_repo_names(repo, embeddings_repo or repo)
     choice = PriorChoice(entry, timm, module, checkpoint, weights)
     choice.check()
+    keys = [read_key(path) for path in sign]
     if to is not None and (pr or private):
         raise RegistryError("a folder knows neither proposals nor rights", expected="no --pr and no --private", got=to)
     if not dry_run and to is None:  # before anything is read and hashed
         check_token(client(), repo.split("/")[0], pr)
     with work_folder() as work:
         source = choice.read(details, work)
+        source = replace_in(source, spec=with_cost(source.spec))
         _check_measured(measured, source.spec.id)
         # Of a prior that everybody has, rows alone are published: in one data-set repository.
         dataset_repo = embeddings_repo or (repo if source.packaged else f"{repo}-embeddings")
@@ -148,6 +157,7 @@ def publish(
             source_datasets=details.source_datasets,
             upload_weights=upload_weights,
             replace=replace,
+            keys=keys,
         )
         publisher = _Publisher(client(), given, work, pr, private, replace_card, full=verify_by == "download")
         if to is not None:
@@ -228,21 +238,28 @@ class _Publisher:
             return self.place.state(repo, kind, revision)
         return read_state(self.api, repo, kind, revision)
 
+    def _head(self, repo: str, kind: Kind) -> RepoState:
+        """The version in force, of which things are kept: where the next one is signed, this one has to be."""
+        state = self._state(repo, kind)
+        if self.given.keys and not self.given.replace:
+            check_before_signing(state, self.given.keys)
+        return state
+
     def plan(self) -> Plan:
         """Compare with the Hub."""
         if self.given.source.packaged:
-            rows = self._state(self.given.dataset_repo, "dataset")
+            rows = self._head(self.given.dataset_repo, "dataset")
             self._refuse_missing(rows)
             change = compare_repo(embeddings_repository(self.given, rows, self.work), rows, self.replace_card)
             return Plan(None, change, self._private(rows), self.pr)
-        model = self._state(self.given.repo, "model")
+        model = self._head(self.given.repo, "model")
         before = read_published_entry(model)
         of_rows = self.given.dataset_repo
         self.given = given = keep_published(
             self.given, before.spec if before else None, model.card,
             rows_card=lambda: self._state(of_rows, "dataset").card,
         )  # fmt: skip
-        dataset = self._state(given.dataset_repo, "dataset") if given.embedded else None
+        dataset = self._head(given.dataset_repo, "dataset") if given.embedded else None
         private = self._private(model, dataset)
         self._refuse_missing(model, dataset)
         rows_change = None

@@ -11,7 +11,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from rela_zoo.errors import HubError
 from rela_zoo.hub.publish._uploads import CARD
-from rela_zoo.remote import MANIFEST, Kind, Manifest, fetch_file, translated
+from rela_zoo.remote import MANIFEST, Kind, Manifest, fetch_unsigned, translated
 
 # Small text files of a repository; anything longer is none of ours.
 _MAX_TEXT_BYTES = 64 << 20
@@ -99,4 +99,4 @@ def fetch_text(state: RepoState, path: str) -> Path:
     """
     if state.folder is not None:
         return state.folder / path
-    return fetch_file(state.repo, path, state.commit, state.kind, limit=_MAX_TEXT_BYTES)
+    return fetch_unsigned(state.repo, path, state.commit, state.kind, limit=_MAX_TEXT_BYTES)

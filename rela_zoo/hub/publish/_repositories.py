@@ -20,11 +20,12 @@ from rela_zoo.hub.publish._kept import facts_comment
 from rela_zoo.hub.publish._prior_forms import LocalPrior
 from rela_zoo.hub.publish._publishable_weights import WEIGHTS_FILE
 from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
-from rela_zoo.hub.publish._showcase import example, spectrum_figure
+from rela_zoo.hub.publish._showcase import example, spectrum_figure, versions
 from rela_zoo.hub.publish._timm_config import TIMM_CONFIG, timm_config
 from rela_zoo.hub.publish._uploads import DesiredRepo, Upload, seal_card
 from rela_zoo.prior import identity_digest
 from rela_zoo.registry import HUB_ENTRY_FILE, PriorSpec, parse_yaml, read_entry
+from rela_zoo.remote import SigningKey
 from rela_zoo.transport import PriorTransport, TargetTransport, fit_transport
 
 FIGURE, EXAMPLE = "figure.png", "example.py"
@@ -58,6 +59,7 @@ class Contribution:
         source_datasets: data sets of the Hub that the embeddings were made of.
         upload_weights: whether the weight file goes along.
         replace: drop what is published already and is not given now.
+        keys: by which the manifests are signed.
     """
 
     repo: str
@@ -72,6 +74,7 @@ class Contribution:
     source_datasets: Sequence[str] = ()
     upload_weights: bool = True
     replace: bool = False
+    keys: Sequence[SigningKey] = ()
 
     def transport_files(self) -> list[Upload]:
         """All transports, where they go."""
@@ -103,7 +106,7 @@ def index_listing(given: Contribution, commit: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     place = {"repo": given.dataset_repo, "revision": commit}
     for name, one in sorted(given.embedded.items()):
-        held = {"embeddings": {**place, "path": name, "sha256": one.index_sha256}}
+        held = {"embeddings": {**place, "path": name, "sha256": one.index_sha256, **_sizes(name, one)}}
         if name in given.transports:
             sha256 = file_sha256(given.transports[name][1])
             held["transport"] = {**place, "path": transport_path(name), "sha256": sha256, "kind": "dataset"}
@@ -113,6 +116,11 @@ def index_listing(given: Contribution, commit: str) -> dict[str, Any]:
         begins = found.setdefault(identity_digest(between.source.known), {}).setdefault(name, {})
         begins.setdefault("to", {})[target] = at
     return found
+
+
+def _sizes(name: str, one: Embedded) -> dict[str, int]:
+    facts = dataset_facts(name, one.table.info, None)
+    return {"rows": facts.rows, "bytes": facts.bytes}
 
 
 def _between_place(name: str, target: str, between: PriorTransport, path: Path) -> dict[str, Any]:
@@ -154,13 +162,16 @@ def merge_artefacts(given: Contribution, old: PublishedEntry | None, commit: str
     for name, one in given.embedded.items():
         held = found.setdefault(name, {})
         before = held.get("embeddings") or {}
-        if before.get("repo") != given.dataset_repo or before.get("sha256") != one.index_sha256:
+        other = before.get("repo") != given.dataset_repo or before.get("sha256") != one.index_sha256
+        if other or given.keys:  # the same rows at an older commit may be signed by another key, or by none
             held["embeddings"] = {
                 "repo": given.dataset_repo,
                 "revision": commit or _NOWHERE,
                 "path": name,
                 "sha256": one.index_sha256,
+                **_sizes(name, one),
             }
+        if other:
             held.pop("transport", None)  # fitted on other rows
             held.pop("to", None)
     for name, (_, path) in given.transports.items():
@@ -249,7 +260,7 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
         notes=given.notes,
         measured=[one.model_copy(update={"prior": spec.id}) for one in given.measured],
         context=CardContext(
-            name=f"hf://{remote.repo}@COMMIT",
+            name=f"hf://{remote.repo}",
             base_model=source.base_model,
             rows=rows,
             contents=_listing(given, held, rows, with_figure, with_timm=timm is not None),
@@ -257,7 +268,7 @@ def model_repository(given: Contribution, remote: RepoState, commit: str | None,
         ),
     )
     facts = facts_comment(given.notes, given.measured, given.source_datasets, source.base_model)
-    return DesiredRepo(remote.repo, "model", files, seal_card(f"{card}\n{facts}\n"), kept)
+    return DesiredRepo(remote.repo, "model", files, seal_card(f"{card}\n{facts}\n"), kept, given.keys)
 
 
 def _for_card(given: Contribution, read_back: PriorSpec) -> PriorSpec:
@@ -282,7 +293,7 @@ def _published_rows(
     """Sizes of all embeddings: of those given now, and of others as the card in force says them."""
     found = dict(read_facts(card_head(remote.card or "")).datasets)
     for name, one in given.embedded.items():
-        found[name] = PublishedRows(one.table.info.rows, dataset_facts(name, one.table.info, None).bytes)
+        found[name] = PublishedRows(**_sizes(name, one))
     return {name: one for name, one in found.items() if held.get(name, {}).get("embeddings")}
 
 
@@ -319,8 +330,10 @@ def _listing(
         f"- `{EXAMPLE}`: a worked example; `python {EXAMPLE}` runs as it is",
         "- `rela_zoo.json`: size and sha256 of every file",
         "",
-        "`COMMIT` above is the full commit of the version you want, 40 digits: `rela-zoo pull` prints that of the "
-        "newest (or of a tag, `@v1`), and this page's history has all. In a run names on the Hub are always pinned.",
+        f"Published with {versions()}.",
+        "",
+        f"`rela-zoo resolve hf://{given.repo}` prints the name with the newest commit, 40 digits; behind `@` stands a "
+        "tag, such as `@v1`, for another version. In a run names on the Hub are always pinned.",
         "",
     ]
     if with_figure:

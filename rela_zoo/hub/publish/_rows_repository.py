@@ -98,7 +98,7 @@ def embeddings_repository(given: Contribution, remote: RepoState, work: Path) ->
         sources=given.source_datasets,
         transports=[path for path in (*kept, *(one.path for one in files)) if path.startswith("transports/")],
     )
-    return DesiredRepo(remote.repo, "dataset", files, seal_card(card), kept)
+    return DesiredRepo(remote.repo, "dataset", files, seal_card(card), kept, given.keys)
 
 
 def _make_parquet(given: Contribution, name: str, work: Path) -> tuple[list[Upload], ParquetFacts]:

@@ -13,7 +13,7 @@ from rela_zoo.registry import PriorSpec
 
 _HEAD = '''"""{title}: how to use it.
 
-Needs rela-zoo: {install}; run: python example.py [COMMIT]
+Needs rela-zoo: {install}; run: python example.py, or with a full commit behind it
 """
 
 import sys
@@ -78,6 +78,15 @@ def example(repo: str, spec: PriorSpec, *, loadable: bool) -> str:
         body = _ENTRY
     title = spec.title.replace('"', "'").replace("\\", "/")
     return _HEAD.format(title=title, repo=repo, install=install_command(), imports="\n".join(imports)) + body
+
+
+def versions() -> str:
+    """Of what a publication is made with, for people."""
+    from importlib.metadata import version
+
+    from rela_zoo._version import __version__
+
+    return ", ".join([f"rela-zoo {__version__}", *(f"{name} {version(name)}" for name in ("torch", "timm"))])
 
 
 def spectrum_figure(title: str, spectra: Mapping[str, tuple[int, tuple[float, ...]]]) -> bytes:

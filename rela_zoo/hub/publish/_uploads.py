@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rela_zoo.remote import MANIFEST, Kind, Manifest, ManifestEntry
+from rela_zoo.remote import MANIFEST, SIGNATURE, Kind, Manifest, ManifestEntry, SigningKey, sign_manifest
 
 CARD = "README.md"
 
@@ -50,6 +50,7 @@ class DesiredRepo:
         files: all but card and manifest.
         card: text of README.md.
         kept: files that are there already and stay: path → record of the manifest in force.
+        keys: by which the manifest is signed; without any there is no signature.
     """
 
     repo: str
@@ -57,6 +58,7 @@ class DesiredRepo:
     files: list[Upload]
     card: str
     kept: dict[str, ManifestEntry] = field(default_factory=dict)
+    keys: Sequence[SigningKey] = ()
 
     def manifest(self) -> Manifest:
         """Of every file but the card and the manifest itself."""
@@ -64,12 +66,11 @@ class DesiredRepo:
         return Manifest({**self.kept, **records})
 
     def all_files(self) -> list[Upload]:
-        """With card and manifest, in order of path."""
-        whole = [
-            *self.files,
-            Upload(CARD, self.card.encode()),
-            Upload(MANIFEST, self.manifest().to_bytes()),
-        ]
+        """With card, manifest and signature, in order of path."""
+        manifest = self.manifest().to_bytes()
+        whole = [*self.files, Upload(CARD, self.card.encode()), Upload(MANIFEST, manifest)]
+        if self.keys:
+            whole.append(Upload(SIGNATURE, sign_manifest(manifest, self.repo, self.kind, self.keys)))
         return sorted(whole, key=lambda one: one.path)
 
 

@@ -68,6 +68,8 @@ def test_everything_arrives_in_one_commit_a_repository(writer: Any, home: Any, s
         "revision": data(writer).head.oid,
         "path": "zoo",
         "sha256": hashlib.sha256((home.embeddings / "index.json").read_bytes()).hexdigest(),
+        "rows": 20,
+        "bytes": sum((home.embeddings / name).stat().st_size for name in ("ids.jsonl", "shard-00000.safetensors")),
     }
     assert raw["artefacts"]["zoo"]["transport"]["path"] == "transports/zoo.safetensors"
     # Written before the model repository that names it, so that no version can name what is not there.

@@ -51,7 +51,7 @@ def test_the_cards_are_what_the_hub_asks_for(writer: Any, home: Any, send: Any) 
         "title": "A ResNet-8 of one's own", "dim": 64, "datasets": {"zoo": {"rows": 20, "bytes": size}}
     }  # fmt: skip
     assert "pip install PATH/TO/rela_zoo " in text
-    assert "rela-zoo pull hf://org/home-made --dataset zoo" in text
+    assert "rela-zoo pull $PRIOR --dataset zoo" in text
     assert "folder `zoo`; 20 rows, " in text
     assert meta["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
     assert "this repository, `model.safetensors`" in text
