@@ -14,6 +14,8 @@ _AXES = {
     "flops": ("operations (TFLOP), with the prior's", 1e-12),
     "wall_seconds": ("seconds, with the prior's", 1.0),
 }
+# Lines that can be told apart.
+_MOST_PRICES = 8
 
 
 def draw_curves(cells: list[Cell], cost: str, start: float | None, target: float | None, path: Path) -> None:
@@ -104,12 +106,19 @@ def draw_costs(cells: list[Cell], start: float | None, target: float, path: Path
 
 
 def draw_prices(found: list[Cell], untrained: Cell | None, path: Path) -> None:
-    """Both measures against CPU-seconds with the embedding, on a logarithmic axis: a line a cell, a dot a judgement."""
+    """Both measures against CPU-seconds with the embedding, on a logarithmic axis: a line a cell, a dot a judgement.
+
+    Where there are too many cells for one picture, those with the most seeds.
+    """
     plt = _pyplot()
-    figure, both = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    shown = [one for one in found if one is not untrained]
+    if len(shown) > _MOST_PRICES:
+        seeds = max(len(cell.rows) for cell in shown)
+        shown = [cell for cell in shown if len(cell.rows) == seeds][:_MOST_PRICES]
+    figure, both = plt.subplots(1, 2, figsize=(11, 4 + 0.19 * len(shown)), layout="constrained")
     titles = ("linear probe, %", "20 nearest neighbours, %")
     for axes, measure, title in zip(both, MEASURES, titles, strict=True):
-        for number, cell in enumerate(one for one in found if one is not untrained):
+        for number, cell in enumerate(shown):
             points = range(min(len(row["curve"]) for row in cell.rows))
             xs = [price(cell.rows, point, "cpu") for point in points]
             each = np.array([[row["curve"][point][measure] for point in points] for row in cell.rows]) * 100
@@ -125,7 +134,8 @@ def draw_prices(found: list[Cell], untrained: Cell | None, path: Path) -> None:
         axes.set(xlabel="CPU-seconds, with the embedding by the prior", ylabel=title)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = both[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=7, frameon=False, loc="outside lower center", ncols=2)
+    columns = 1 if max(map(len, labels)) > 50 else 2  # two of long names would not fit side by side
+    figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=columns)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
