@@ -153,12 +153,7 @@ def open_parquet(path: Path) -> Any:
     try:
         return pq.ParquetFile(path)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise EmbeddingsError(
-            f"{path} can't be opened as parquet",
-            expected="a whole parquet file",
-            got=f"{type(error).__name__}: {error}",
-            fix="download or write the file again",
-        ) from error
+        raise _damaged(f"{path} can't be opened as parquet", error) from error
 
 
 @contextmanager
@@ -175,11 +170,13 @@ def _reading(path: Path, part: str = "") -> Iterator[Any]:
     try:
         yield file
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise EmbeddingsError(
-            f"{part}{path} can't be read",
-            expected="a whole parquet file",
-            got=f"{type(error).__name__}: {error}",
-            fix="download or write the file again",
-        ) from error
+        raise _damaged(f"{part}{path} can't be read", error) from error
     finally:
         file.close()
+
+
+def _damaged(what: str, error: Exception) -> EmbeddingsError:
+    return EmbeddingsError(
+        what, expected="a whole parquet file", got=f"{type(error).__name__}: {error}",
+        fix="download or write the file again",
+    )  # fmt: skip
