@@ -51,6 +51,7 @@ class Alignment:
             build_head(config.head, width, dim, seed + number).to(device) for number, dim in enumerate(self.dims)
         ]
         self.head: nn.Module = self._heads[0] if len(self._heads) == 1 else nn.ModuleList(self._heads)
+        self._used, self._before = False, self._sample()
 
     def __call__(self, features: Sequence[Tensor], indices: Tensor) -> Tensor:
         """Of each sample, the mean over views and priors of 1 − cos(head(features), target).
@@ -62,6 +63,7 @@ class Alignment:
         Returns:
             (B,) float32, in [0, 2].
         """
+        self._used = True
         losses = []
         for targets, head, dim in zip(self._targets, self._heads, self.dims, strict=True):
             rows = to_device(targets.rows(indices), features[0].device)
@@ -69,6 +71,13 @@ class Alignment:
             losses += [cosine_discrepancy(head(one), wanted) for one in features]
         # A cosine is at the same scale for every prior, whatever the size of its embeddings: all count alike.
         return torch.stack(losses).mean(dim=0)
+
+    def is_stuck(self) -> bool:
+        """Whether the heads have been used, and a few of their weights are still what they were at the beginning."""
+        return self._used and all(map(torch.equal, self._before, self._sample()))
+
+    def _sample(self) -> list[Tensor]:
+        return [next(head.parameters()).detach().flatten()[:64].clone() for head in self._heads]
 
 
 def _width(transport: TargetTransport, features_dim: int, wanted: int | float | None) -> int:

@@ -115,6 +115,19 @@ def test_a_trained_head_is_for_the_optimiser_and_a_frozen_one_is_not():
     assert accelerator(prior=None).parameters() == []
 
 
+@pytest.mark.parametrize(("head", "forgotten"), [("trained", True), ("trained", False), ("mlp", True), ("frozen", True)])
+def test_a_head_that_no_optimiser_has_is_said_once(head, forgotten, said):
+    of = accelerator(head=head)
+    if forgotten:
+        for epoch in range(3):
+            for accelerated, indices in of.batches(loader(of), epoch):
+                if accelerated:
+                    of.loss([FEATURES[indices]], indices)
+    else:
+        run(of, 3)
+    assert str(said).count("the head has not moved") == (forgotten and head != "frozen")
+
+
 def test_without_a_prior_there_are_subsets_and_nothing_else():
     of = accelerator(prior=None, handover="adaptive")
     assert [stage for _, stage, _ in run(of, 2)] == [False] * 8
