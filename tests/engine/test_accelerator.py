@@ -115,7 +115,9 @@ def test_a_trained_head_is_for_the_optimiser_and_a_frozen_one_is_not():
     assert accelerator(prior=None).parameters() == []
 
 
-@pytest.mark.parametrize(("head", "forgotten"), [("trained", True), ("trained", False), ("mlp", True), ("frozen", True)])
+@pytest.mark.parametrize(
+    ("head", "forgotten"), [("trained", True), ("trained", False), ("mlp", True), ("frozen", True)]
+)
 def test_a_head_that_no_optimiser_has_is_said_once(head, forgotten, said):
     of = accelerator(head=head)
     if forgotten:
