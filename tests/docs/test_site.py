@@ -167,3 +167,14 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         out["text"] for out in book.cells[-1].outputs if out["output_type"] == "stream" and out["name"] == "stdout"
     )
     assert re.findall(r"^with the prior .*20-NN [\d.]+%$", told, flags=re.MULTILINE)
+
+
+def test_the_page_of_the_configuration_has_the_defaults() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    said: dict[str, Any] = {}
+    for keys, values in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ((?:`[^`]+`(?:, )?)+) \|", page, flags=re.MULTILINE):
+        names, defaults = (re.findall(r"`([^`]+)`", one) for one in (keys, values))
+        said |= dict(
+            zip(names, map(yaml.safe_load, defaults if len(defaults) > 1 else defaults * len(names)), strict=True)
+        )
+    assert said == rela_defaults()
