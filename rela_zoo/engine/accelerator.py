@@ -124,7 +124,7 @@ class Accelerator:
             self._alignment = Alignment(self.config, self.targets, features_dim, self.seed, self.device)
         self.sampler: SubsetSampler = run.sampler(subset)
         self._stage = StageControl(self.config, self.sampler, run)
-        self._steps, self._said_stuck = 0, False
+        self._steps = 0
 
     @property
     def head(self) -> nn.Module | None:
@@ -247,12 +247,8 @@ class Accelerator:
         self.watch.check()
         self._stage.fold(step)
         self._stage.end_epoch(epoch)
-        if self.trains_head and self._alignment is not None and self._alignment.is_stuck() and not self._said_stuck:
-            self._said_stuck = True
-            log.warning(
-                "rela_zoo: rela.head=%s, and the head has not moved: put the accelerator's parameters() into the "
-                "optimiser, or set rela.head=frozen", self.config.head,
-            )  # fmt: skip
+        if self._alignment is not None:
+            self._alignment.end_epoch()
 
     def note_loss(self, loss: Tensor) -> None:
         """The whole loss of the batch under way, of either stage; the first that is not finite ends the training.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from rela_zoo._io.log import logger
 from rela_zoo.engine._device import to_device
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.objective import build_head, cosine_discrepancy
@@ -16,6 +17,8 @@ from rela_zoo.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from rela_zoo.transport import TargetTransport
+
+log = logger(__name__)
 
 
 class Alignment:
@@ -51,7 +54,9 @@ class Alignment:
             build_head(config.head, width, dim, seed + number).to(device) for number, dim in enumerate(self.dims)
         ]
         self.head: nn.Module = self._heads[0] if len(self._heads) == 1 else nn.ModuleList(self._heads)
-        self._used, self._before = False, self._sample()
+        self._kind = config.head
+        # Of trained heads, until they have been used for an epoch: a few of their weights as they were made.
+        self._used, self._made = False, None if config.head == "frozen" else self._sample()
 
     def __call__(self, features: Sequence[Tensor], indices: Tensor) -> Tensor:
         """Of each sample, the mean over views and priors of 1 − cos(head(features), target).
@@ -72,9 +77,16 @@ class Alignment:
         # A cosine is at the same scale for every prior, whatever the size of its embeddings: all count alike.
         return torch.stack(losses).mean(dim=0)
 
-    def is_stuck(self) -> bool:
-        """Whether the heads have been used, and a few of their weights are still what they were at the beginning."""
-        return self._used and all(map(torch.equal, self._before, self._sample()))
+    def end_epoch(self) -> None:
+        """After an epoch: say so if trained heads have been used, and are still as they were made; once."""
+        if self._made is None or not self._used:
+            return
+        stuck, self._made = all(map(torch.equal, self._made, self._sample())), None
+        if stuck:
+            log.warning(
+                "rela_zoo: rela.head=%s, and the head has not moved: put the accelerator's parameters() into the "
+                "optimiser, or set rela.head=frozen", self._kind,
+            )  # fmt: skip
 
     def _sample(self) -> list[Tensor]:
         return [next(head.parameters()).detach().flatten()[:64].clone() for head in self._heads]
