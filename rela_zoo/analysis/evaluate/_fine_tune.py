@@ -92,6 +92,7 @@ def fine_tune(
         >>> found.epochs, found.predictions.shape
         (1, (40,))
     """
+    refuse_untrainable(backbone, epochs)
     parts = [extract_features(backbone, one, progress=progress) for one in (train, test)]
     features = checked(*parts[0], *parts[1])
     images = train if augmented is None else augmented
@@ -99,22 +100,25 @@ def fine_tune(
     return tune(backbone, probe, features, images, test, epochs, lr, weight_decay, batch_size, seed, progress)
 
 
+def refuse_untrainable(backbone: nn.Module, epochs: int) -> None:
+    """What can't be fine-tuned, before any work is done."""
+    if epochs < 1:
+        raise RelaZooError("fine-tuning needs an epoch", expected="epochs ≥ 1", got=epochs)
+    if next(backbone.parameters(), None) is None:
+        raise RelaZooError(
+            "this network has no weights that could be trained", expected="a torch network with parameters",
+            got=type(backbone).__name__, fix="judge it by its features alone",
+        )  # fmt: skip
+
+
 def tune(
     backbone: nn.Module, probe: LinearProbe, features: tuple[np.ndarray, ...], train: Any, test: Any,
     epochs: int, lr: float = LR, weight_decay: float = WEIGHT_DECAY, batch_size: int = BATCH_SIZE, seed: int = 0,
     progress: bool | Literal["always"] = False,
 ) -> FineTuning:  # fmt: skip
-    """As `fine_tune`, from features and a probe that are there already."""
+    """As `fine_tune`, of a network that is not refused, from features and a probe that are there already."""
     _, _, test_x, test_y = features
-    if epochs < 1:
-        raise RelaZooError("fine-tuning needs an epoch", expected="epochs ≥ 1", got=epochs)
-    parameter = next(backbone.parameters(), None)
-    if parameter is None:
-        raise RelaZooError(
-            "this network has no weights that could be trained", expected="a torch network with parameters",
-            got=type(backbone).__name__, fix="judge it by its features alone",
-        )  # fmt: skip
-    device = parameter.device
+    device = next(backbone.parameters()).device
     before = float(np.mean(probe.predict(test_x) == test_y))
     whole = backbone.network if isinstance(backbone, Prior) else backbone
     network = nn.Sequential(copy.deepcopy(whole), probe.as_layer()).to(device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rela_zoo.analysis.evaluate._features import checked, extract_features
-from rela_zoo.analysis.evaluate._fine_tune import tune
+from rela_zoo.analysis.evaluate._fine_tune import refuse_untrainable, tune
 from rela_zoo.analysis.evaluate._probes import few_label_probe, fit_linear_probe, knn_accuracy
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def evaluate(
         >>> 0 <= found.knn <= 1
         True
     """
+    if fine_tune:
+        refuse_untrainable(backbone, fine_tune)
     parts = [extract_features(backbone, one, progress=progress) for one in (train, test)]
     train_x, train_y, test_x, test_y = checked(*parts[0], *parts[1])
     probe = fit_linear_probe(train_x, train_y)
