@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rela_zoo.registry import PriorMeasures, PriorSpec, ZooResults, results_of
+if TYPE_CHECKING:
+    from rela_zoo.registry import PriorMeasures, PriorSpec, ZooResults
 
 _SEEN = {"labels": "has seen this data with its labels", "images": "has seen images of this data"}
 _MARKS = {"labels": "†", "images": "‡"}
@@ -15,6 +16,8 @@ _MARKS = {"labels": "†", "images": "‡"}
 
 def measured_rows(spec: PriorSpec) -> list[tuple[str, str]]:
     """What `show` prints, as (label, text)."""
+    from rela_zoo.registry import results_of
+
     rows = []
     for results, own in results_of(spec):
         parts = [f"{name} {100 * value:.1f} %" for name, value in _accuracies(results, own).items()]
@@ -33,6 +36,8 @@ def measured_rows(spec: PriorSpec) -> list[tuple[str, str]]:
 
 def measured_facts(spec: PriorSpec) -> dict[str, Any]:
     """The same for programs: data set → what was measured there, and the transports that begin at the prior."""
+    from rela_zoo.registry import results_of
+
     found = {}
     for results, own in results_of(spec):
         away = {
@@ -50,6 +55,8 @@ def print_measured(specs: Sequence[PriorSpec]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+
+    from rela_zoo.registry import results_of
 
     known = {spec.id: {results.data.name: (results, own) for results, own in results_of(spec)} for spec in specs}
     sets: dict[str, ZooResults] = {}
