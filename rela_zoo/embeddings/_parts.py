@@ -208,9 +208,9 @@ def _share(job: Job, out: Path, own: Sequence[int], others: Sequence[int], who: 
         while index is None:
             _make(job, out, own, stamps, _OWN)
             _make(job, out, others, stamps, _OTHERS)
-            missing = sum(not _is_there(out, one) for one in range(count))
-            if missing:
-                log.info(f"rela_zoo: {who} is done; {missing} of {count} shards are others'")
+            left = _left_to_others(out, count)
+            if left:
+                log.info(f"rela_zoo: {who} is done; {left} of {count} shards are others'")
                 return None
             index = _leave(job, out, stamps)
             if index is None and not others:
@@ -243,6 +243,24 @@ def _enter(job: Job, out: Path) -> tuple[Index | None, Stamps | None]:
 
 def _is_there(out: Path, number: int) -> bool:
     return (out / shard_name(number)).is_file()
+
+
+def _left_to_others(out: Path, count: int) -> int:
+    """How many shards are missing, or are there while somebody still writes what belongs to them.
+
+    Whoever gives up a claim last sees none of either kind, and writes the index.
+    """
+    with locked(out, wait=None):  # two that try each other's claims would both find them held
+        missing = sum(not _is_there(out, one) for one in range(count))
+        return missing or sum(not _released(out, claim.name) for claim in out.glob(f"{CLAIM}*"))
+
+
+def _released(out: Path, claim: str) -> bool:
+    try:
+        with locked(out, name=claim):
+            return True  # of a killed part, and gone now
+    except EmbeddingsError:
+        return False
 
 
 @contextmanager
@@ -305,7 +323,6 @@ def _leave(job: Job, out: Path, stamps: Stamps | None) -> Index | None:
                         }
             conclude(job, out, shards, stamps, known)
         for claim in out.glob(f"{CLAIM}*"):
-            with suppress(EmbeddingsError), locked(out, name=claim.name):
-                pass  # of a killed part, and gone now
+            _released(out, claim.name)
         remove_leftovers(out)
     return finished(out, job.plan)

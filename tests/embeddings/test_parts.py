@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -109,6 +110,21 @@ def test_digests_of_the_pictures_come_from_all_parts(
     monkeypatch.setattr("rela_zoo.embeddings._extract.digest_of", None)
     embed_part(make_prior(), tmp_path / "data", tmp_path / "out", (1, 2), **options)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "one")
+
+
+def test_nobody_finishes_while_another_still_writes_what_belongs_to_a_shard(
+    tmp_path: Path, undisturbed: Any, make_prior: Any, make_pictures: Any, files_of: Any
+) -> None:
+    """The shard is there before the digests of its pictures are, and its claim is held until then."""
+    out = tmp_path / "out"
+    with locked(out, name=".claim-00003"):
+        embed_part(make_prior(), make_pictures(50), out, (1, 2), **SHARDS)
+    shutil.copy(tmp_path / "undisturbed" / "shard-00003.safetensors", out)
+    with locked(out, name=".claim-00003"):
+        assert embed_part(make_prior(), make_pictures(50), out, (2, 2), **SHARDS) is None
+        assert not (out / "index.json").exists()
+    assert embed_part(make_prior(), make_pictures(50), out, (2, 2), **SHARDS) is not None
+    assert files_of(out) == undisturbed
 
 
 @pytest.mark.parametrize("part", [(0, 2), (3, 2)])
