@@ -47,7 +47,7 @@ def fit_command(
     part: Annotated[
         str | None,
         typer.Option(
-            help="Of a target transport: see one part of the rows, i/n, beside other processes and machines that share "
+            help="See one part of the rows, i/n, beside other processes and machines that share "
             "the folder; `auto` reads it from SLURM, torchrun or srun. The last one writes the transport."
         ),
     ] = None,
@@ -58,42 +58,36 @@ def fit_command(
 ) -> None:
     """Fit a target transport (PCA and standardisation), or with a second table the map from one prior to another."""
     from rela_zoo.embeddings import open_embeddings
-    from rela_zoo.transport import fit_prior_transport, fit_transport, fit_transport_part
-
-    show: bool | Literal["always"] = "always" if progress else progress is None
-    if part is not None:
-        if target is not None:
-            raise TransportError("--part is for a target transport", expected="one table of embeddings", got="two")
-        number, of = part_of(part)
-        made = fit_transport_part(
-            open_embeddings(embeddings), out, (number, of), max_dim=max_dim, chunk=chunk, device=device, progress=show
-        )
-        if made is not None:
-            _print(made, out, as_json)
-        elif as_json:
-            typer.echo(json.dumps({"path": str(out), "finished": False}))
-        else:
-            typer.echo(f"part {number} of {of} is done; the last of the others writes the transport")
-        return
-    if target is None:
-        transport = fit_transport(
-            open_embeddings(embeddings), max_dim=max_dim, chunk=chunk, device=device, progress=show
-        )
-        transport.save(out)
-        _print(transport, out, as_json)
-        return
-    if max_dim is not None:
-        raise TransportError("--max-dim is for a target transport", expected="one table of embeddings", got="two")
-    between = fit_prior_transport(
-        open_embeddings(embeddings),
-        open_embeddings(target),
-        method=cast("Any", method),
-        chunk=chunk,
-        device=device,
-        progress=show,
+    from rela_zoo.transport import (
+        fit_prior_transport,
+        fit_prior_transport_part,
+        fit_transport,
+        fit_transport_part,
     )
-    between.save(out)
-    _print_between(between, out, as_json)
+
+    if target is not None and max_dim is not None:
+        raise TransportError("--max-dim is for a target transport", expected="one table of embeddings", got="two")
+    table, other = open_embeddings(embeddings), None if target is None else open_embeddings(target)
+    show: bool | Literal["always"] = "always" if progress else progress is None
+    common: dict[str, Any] = {"chunk": chunk, "device": device, "progress": show}
+    made: TargetTransport | PriorTransport | None
+    if part is not None:
+        share = part_of(part)
+        if other is None:
+            made = fit_transport_part(table, out, share, max_dim=max_dim, **common)
+        else:
+            made = fit_prior_transport_part(table, other, out, share, method=cast("Any", method), **common)
+        if made is None:
+            said = f"part {share[0]} of {share[1]} is done; the last of the others writes the transport"
+            typer.echo(json.dumps({"path": str(out), "finished": False}) if as_json else said)
+            return
+    else:
+        if other is None:
+            made = fit_transport(table, max_dim=max_dim, **common)
+        else:
+            made = fit_prior_transport(table, other, method=cast("Any", method), **common)
+        made.save(out)
+    _print_any(made, out, as_json)
 
 
 @transport_app.command("show")
@@ -103,10 +97,8 @@ def show_command(
     """Show what a transport was fitted on, and how good it is."""
     from rela_zoo.transport import PriorTransport, TargetTransport, transport_kind
 
-    if transport_kind(file) == "target":
-        _print(TargetTransport.load(file), file, as_json)
-    else:
-        _print_between(PriorTransport.load(file), file, as_json)
+    kind = TargetTransport if transport_kind(file) == "target" else PriorTransport
+    _print_any(kind.load(file), file, as_json)
 
 
 @transport_app.command("apply")
@@ -204,6 +196,15 @@ def _print_between(transport: PriorTransport, path: Path, as_json: bool, **more:
         typer.echo(f"{name.replace('_', ' '):<17}{shown}")
     if quality is None:
         typer.echo("quality          not measured")
+
+
+def _print_any(transport: TargetTransport | PriorTransport, file: Path, as_json: bool) -> None:
+    from rela_zoo.transport import TargetTransport
+
+    if isinstance(transport, TargetTransport):
+        _print(transport, file, as_json)
+    else:
+        _print_between(transport, file, as_json)
 
 
 def _print(transport: TargetTransport, path: Path, as_json: bool) -> None:

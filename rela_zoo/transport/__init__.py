@@ -7,7 +7,7 @@ maths is in pure functions: `_moments` (streaming mean and scatter), `_target_fi
 
 from __future__ import annotations
 
-from rela_zoo.transport._fit_parts import fit_transport_part
+from rela_zoo.transport._fit_parts import fit_prior_transport_part, fit_transport_part
 from rela_zoo.transport._linear import Affine, apply, compose, invert
 from rela_zoo.transport._moments import Moments, chunk_moments, merge_moments
 from rela_zoo.transport._pair_fit import chain, fit_both_ways, fit_prior_transport, judge
@@ -34,6 +34,7 @@ __all__ = [
     "compose",
     "fit_both_ways",
     "fit_prior_transport",
+    "fit_prior_transport_part",
     "fit_transport",
     "fit_transport_part",
     "invert",

@@ -1,17 +1,22 @@
-"""A target transport fitted by many processes, each over a part of the rows: moments add up."""
+"""Transports fitted by many processes, each over a share of the rows: moments add up."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 from rela_zoo._io.lock import locked
 from rela_zoo._io.log import logger
 from rela_zoo.errors import TransportError
 from rela_zoo.transport._moments import Moments, merge_moments
+from rela_zoo.transport._pair_fit import FitMethod, check_method, fitted
+from rela_zoo.transport._pair_gather import Gathered, gathered, share_of
+from rela_zoo.transport._prior_transport import PriorTransport
 from rela_zoo.transport._target_fit import fit_facts, rows_moments, transport_from_moments
 from rela_zoo.transport._target_transport import TargetTransport
 from rela_zoo.transport._transport_file import FORMAT_VERSION, read_metadata, read_tensors, write
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 _FORMAT = "rela-zoo-moments"
+_Transport = TypeVar("_Transport", TargetTransport, PriorTransport)
 
 
 def fit_transport_part(
@@ -63,54 +69,132 @@ def fit_transport_part(
         >>> [fit_transport_part(table, "by-parts.safetensors", (i, 3)) is None for i in (1, 3, 2)]
         [True, True, False]
     """
-    number, of = part
-    path = Path(out).expanduser()
-    if not 1 <= number <= of or of > len(table):
-        raise TransportError(
-            "there is no such part", expected=f"i/n with i from 1 to n, and n at most {len(table)} rows",
-            got=f"{number}/{of}",
-        )  # fmt: skip
-    start, stop = (number - 1) * len(table) // of, number * len(table) // of
-    pieces = table.iter_rows(chunk, start=start, stop=stop)
-    moments = rows_moments(pieces, device=device or _default_device(), total=stop - start, progress=progress)
+    mine = share_of(len(table), part)
+    pieces = table.iter_rows(chunk, start=mine.start, stop=mine.stop)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    moments = rows_moments(pieces, device=where, total=mine.stop - mine.start, progress=progress)
     assert moments is not None  # a part has a row at least
-    _keep(moments, _file(path, number, of), table.digest)
+
+    def reduce(pieces: list[_Piece]) -> TargetTransport:
+        whole = pieces[0].moments("")
+        for piece in pieces[1:]:
+            whole = merge_moments(whole, piece.moments(""))
+        return transport_from_moments(whole, max_dim, **fit_facts(table))
+
+    return _shared(Path(out).expanduser(), part, _Piece.of({"": moments}, table.digest), reduce)
+
+
+def fit_prior_transport_part(
+    source: EmbeddingTable,
+    target: EmbeddingTable,
+    out: str | os.PathLike[str],
+    part: tuple[int, int],
+    *,
+    method: FitMethod = "ridge",
+    chunk: int = 8192,
+    device: str | torch.device | None = None,
+    progress: bool | Literal["always"] = False,
+) -> PriorTransport | None:
+    """One of several parts of what `fit_prior_transport` does; else as `fit_transport_part`.
+
+    Args:
+        source: rows (N, D); the same for all parts.
+        target: rows (M, E); the same for all parts.
+        out: the transport to write.
+        part: (i, n): the i-th of n, from 1, of the samples that both have, in the order of `source`.
+        method: as for `fit_prior_transport`; the last part's counts.
+        chunk: rows at once.
+        device: where the sums are made; None takes CUDA if there is one.
+        progress: as for `embed`.
+
+    Returns:
+        The transport, written; None while parts are missing. Weights and quality are those of one process up to
+        rounding in float64.
+
+    Raises:
+        TransportError: as for `fit_prior_transport`; no such part; moments of other tables beside `out`.
+        EmbeddingsError: the same sample ids for different pictures.
+
+    Examples:
+        >>> from rela_zoo import open_embeddings
+        >>> from rela_zoo.transport import fit_prior_transport_part
+        >>> table = open_embeddings("embeddings")
+        >>> [fit_prior_transport_part(table, table, "pair.safetensors", (i, 3)) is None for i in (1, 3, 2)]
+        [True, True, False]
+    """
+    check_method(method)
+    found = gathered(source, target, chunk, device, progress, share=part)
+    own = {str(role): moments for role, moments in found.moments.items()}
+    piece = _Piece.of(own, f"{source.digest} {target.digest}", x=found.x, y=found.y)
+
+    def reduce(pieces: list[_Piece]) -> PriorTransport:
+        whole, *others = (
+            Gathered({int(role): one.moments(role) for role in one.rows}, one.tensors["x"], one.tensors["y"])
+            for one in pieces
+        )
+        for one in others:
+            whole = whole + one
+        return fitted(whole, source, target, method)
+
+    return _shared(Path(out).expanduser(), part, piece, reduce)
+
+
+class _Piece(NamedTuple):
+    """What one part leaves for the others.
+
+    Attributes:
+        rows: of each set of moments, by name.
+        tensors: their means and scatters, and what else is kept; float64.
+        digest: of the tables.
+    """
+
+    rows: dict[str, int]
+    tensors: dict[str, Tensor]
+    digest: str
+
+    @classmethod
+    def of(cls, moments: dict[str, Moments], digest: str, **more: Tensor) -> _Piece:
+        tensors = {f"mean{name}": one.mean for name, one in moments.items()}
+        tensors |= {f"scatter{name}": one.scatter for name, one in moments.items()}
+        return cls({name: one.rows for name, one in moments.items()}, {**tensors, **more}, digest)
+
+    def moments(self, name: str) -> Moments:
+        return Moments(self.rows[name], self.tensors[f"mean{name}"], self.tensors[f"scatter{name}"])
+
+    def save(self, path: Path) -> None:
+        facts = {"format": _FORMAT, "format_version": FORMAT_VERSION, "rows": self.rows, "source_digest": self.digest}
+        write(path, self.tensors, facts)
+
+    def like_me(self, path: Path) -> _Piece:
+        """That of another part of the same work."""
+        facts = read_metadata(path, _FORMAT)
+        rows: Any = facts.get("rows")
+        good = isinstance(rows, dict) and all(isinstance(one, int) and one > 0 for one in rows.values())
+        if not good or facts.get("source_digest") != self.digest:
+            raise TransportError(
+                f"{path} holds moments of another table", expected=f"rows of the table {self.digest}",
+                got=facts.get("source_digest"), fix="remove it, and run that part again",
+            )  # fmt: skip
+        names = {f"{kind}{name}" for kind in ("mean", "scatter") for name in rows}
+        more = {name for name in self.tensors if not name.startswith(("mean", "scatter"))}
+        return _Piece(rows, read_tensors(path, names | more), self.digest)
+
+
+def _shared(
+    path: Path, part: tuple[int, int], mine: _Piece, reduce: Callable[[list[_Piece]], _Transport]
+) -> _Transport | None:
+    """Leave a part's piece beside `path`; the transport, written, if all are there."""
+    number, of = part
+    files = [path.with_name(f"{path.name}.part-{one}-of-{of}") for one in range(1, of + 1)]
+    mine.save(files[number - 1])
     # One at a time, so that the last part's reduction is not made twice, nor missed by two that end together.
     with locked(path.parent, wait=None, what="a transport", name=f".{path.name}.lock", about=path):
-        files = [_file(path, one, of) for one in range(1, of + 1)]
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             log.info(f"rela_zoo: part {number} of {of} is done; {len(missing)} are missing, such as {missing[0]}")
             return None
-        whole = _read(files[0], table.digest)
-        for file in files[1:]:
-            whole = merge_moments(whole, _read(file, table.digest))
-        transport = transport_from_moments(whole, max_dim, **fit_facts(table))
+        transport = reduce([mine.like_me(file) for file in files])
         transport.save(path)
         for file in files:
             file.unlink(missing_ok=True)
     return transport
-
-
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _file(path: Path, number: int, of: int) -> Path:
-    return path.with_name(f"{path.name}.part-{number}-of-{of}")
-
-
-def _keep(moments: Moments, path: Path, digest: str) -> None:
-    facts = {"format": _FORMAT, "format_version": FORMAT_VERSION, "rows": moments.rows, "source_digest": digest}
-    write(path, {"mean": moments.mean, "scatter": moments.scatter}, facts)
-
-
-def _read(path: Path, digest: str) -> Moments:
-    facts = read_metadata(path, _FORMAT)
-    if facts.get("source_digest") != digest or not isinstance(facts.get("rows"), int):
-        raise TransportError(
-            f"{path} holds moments of another table", expected=f"rows of the table {digest}",
-            got=facts.get("source_digest"), fix="remove it, and run that part again",
-        )  # fmt: skip
-    tensors = read_tensors(path, {"mean", "scatter"})
-    return Moments(facts["rows"], tensors["mean"], tensors["scatter"])

@@ -17,7 +17,7 @@ from rela_zoo.embeddings import EmbeddingTable, write_rows
 from rela_zoo.errors import TransportError
 from rela_zoo.transport import PriorTransport, TargetTransport, chain, fit_both_ways, fit_prior_transport
 from rela_zoo.transport._moments import chunk_moments
-from rela_zoo.transport._pair_fit import _CHOOSE, _HELD_OUT, _part
+from rela_zoo.transport._pair_gather import CHOOSE, HELD_OUT, role_of
 from rela_zoo.transport._pair_maps import RidgePath, procrustes_map, r_squared, split_moments, whitened_map
 
 
@@ -109,9 +109,9 @@ def test_a_fit_of_two_tables_joins_by_id_and_holds_samples_out(tmp_path: Path) -
     order = np.random.default_rng(0).permutation(600)[:550].tolist()
     source, target = _table(tmp_path, x, "a"), _table(tmp_path, y, "b", order)
     transport = fit_prior_transport(source, target, chunk=37)
-    parts = np.array([_part(f"class/{i:05d}.png") for i in range(600)])
+    parts = np.array([role_of(f"class/{i:05d}.png") for i in range(600)])
     both = np.isin(np.arange(600), order)
-    fit, held = both & (parts != _HELD_OUT), both & (parts == _HELD_OUT)
+    fit, held = both & (parts != HELD_OUT), both & (parts == HELD_OUT)
     assert transport.rows_fitted == fit.sum()
     assert transport.quality is not None
     assert transport.quality.rows_held_out == held.sum()
@@ -129,8 +129,8 @@ def test_the_strength_is_that_which_the_choosing_part_likes_best(tmp_path: Path)
     # Few rows of many noisy features: without a penalty the fit is poor.
     x, y = _spaces(260, dims=(120, 5), noise=2.0)
     transport = fit_prior_transport(_table(tmp_path, x, "a"), _table(tmp_path, y, "b"))
-    parts = np.array([_part(f"class/{i:05d}.png") for i in range(260)])
-    fit, choose = (parts != _HELD_OUT) & (parts != _CHOOSE), parts == _CHOOSE
+    parts = np.array([role_of(f"class/{i:05d}.png") for i in range(260)])
+    fit, choose = (parts != HELD_OUT) & (parts != CHOOSE), parts == CHOOSE
     mean = float(torch.linalg.eigvalsh(_pair(x[fit], y[fit]).xx).mean())
     scores = {}
     for half in range(-16, 5):
@@ -145,7 +145,7 @@ def test_the_strength_is_that_which_the_choosing_part_likes_best(tmp_path: Path)
 def test_cosine_and_retrieval_are_counts_over_the_held_out_rows(tmp_path: Path) -> None:
     x, y, _ = _spaces(900, noise=0.8)
     transport = fit_prior_transport(_table(tmp_path, x, "a"), _table(tmp_path, y, "b"))
-    held = [i for i in range(900) if _part(f"class/{i:05d}.png") == _HELD_OUT]
+    held = [i for i in range(900) if role_of(f"class/{i:05d}.png") == HELD_OUT]
     mapped, true = transport(x[held]).double().numpy(), y[held].float().double().numpy()
     mapped, true = mapped - true.mean(0), true - true.mean(0)
     cosines, first, five = [], 0, 0
@@ -177,7 +177,7 @@ def test_a_chain_is_judged_like_a_direct_fit(tmp_path: Path) -> None:
     first, second, direct = fit_prior_transport(a, b), fit_prior_transport(b, c), fit_prior_transport(a, c)
     through = chain(first, second, a, c)
     torch.testing.assert_close(through(x), second(first(x)), atol=1e-4, rtol=1e-4)
-    held = np.array([_part(f"class/{i:05d}.png") == _HELD_OUT for i in range(800)])
+    held = np.array([role_of(f"class/{i:05d}.png") == HELD_OUT for i in range(800)])
     slow = r2_score(z[held].numpy(), through(x[held]).numpy(), multioutput="variance_weighted")
     assert through.quality is not None
     assert direct.quality is not None
