@@ -12,7 +12,16 @@ from rela_zoo.data._folders import FileSource, relative_ids
 from rela_zoo.data._open import image_source
 from rela_zoo.data._parquet import ParquetSource
 from rela_zoo.data._patterns import is_there
-from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique, content_digest, encode_ids, pixel_digest
+from rela_zoo.data._source import (
+    ImageSource,
+    LeftOut,
+    Stamps,
+    check_unique,
+    content_digest,
+    encoded_ids,
+    ids_sha256,
+    pixel_digest,
+)
 from rela_zoo.data._undecodable import readable, undecodable, without
 
 __all__ = [
@@ -26,7 +35,8 @@ __all__ = [
     "check_unique",
     "content_digest",
     "decode",
-    "encode_ids",
+    "encoded_ids",
+    "ids_sha256",
     "image_source",
     "is_there",
     "pixel_digest",

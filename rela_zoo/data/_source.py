@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _PROBES = 16
+_BLOCK = 1 << 16  # ids encoded at once
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,9 @@ class ImageSource(ABC):
         """
         ids = self.ids
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        digest = hashlib.sha256(encode_ids([ids[i] for i in order]))
+        digest = hashlib.sha256()
+        for piece in encoded_ids(ids[i] for i in order):
+            digest.update(piece)
         for position in sorted({round(p) for p in np.linspace(0, len(order) - 1, _PROBES)}) if order else []:
             try:
                 raw = self.raw(order[position])
@@ -146,11 +151,20 @@ def content_digest(raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=8).digest()
 
 
-def encode_ids(ids: Sequence[str]) -> bytes:
-    """The canonical bytes of an id list: each id as an ASCII JSON string, a newline after each."""
-    from json.encoder import encode_basestring_ascii as quote
+def encoded_ids(ids: Iterable[str]) -> Iterator[bytes]:
+    """The canonical bytes of an id list, in pieces: each id as an ASCII JSON string, a newline after each."""
+    left = iter(ids)
+    while block := list(islice(left, _BLOCK)):
+        # Line breaks within an id are escaped, so these are only those between two of them.
+        yield json.dumps(block, separators=("\n", ":"))[1:-1].encode("ascii") + b"\n"
 
-    return "".join([f"{quote(one)}\n" for one in ids]).encode("ascii")
+
+def ids_sha256(ids: Iterable[str]) -> str:
+    """sha256, hex, of the canonical bytes of an id list."""
+    digest = hashlib.sha256()
+    for piece in encoded_ids(ids):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def check_unique(ids: Sequence[str], where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -12,7 +11,7 @@ import torch
 from rela_zoo._io.lock import locked
 from rela_zoo._io.log import logger
 from rela_zoo._io.memory import keep_freed_memory
-from rela_zoo.data import ImageSource, Stamps, encode_ids, image_source
+from rela_zoo.data import ImageSource, Stamps, ids_sha256, image_source
 from rela_zoo.embeddings._format import (
     FORMAT,
     FORMAT_VERSION,
@@ -206,10 +205,10 @@ def _plan(
     prior: Prior, source: ImageSource, dtype: Literal["float16", "float32"], shard_rows: int, precision: str
 ) -> EmbedPlan:
     ids = source.ids
-    longest = max(ids, key=len)
-    if len(longest) * 12 + 3 > MAX_ID_BYTES:  # twelve characters is the longest escape of one
+    longest = max(map(len, ids))
+    if longest * 12 + 3 > MAX_ID_BYTES:  # twelve characters is the longest escape of one
         raise EmbeddingsError(
-            "a sample id is too long", expected=f"at most {MAX_ID_BYTES // 12 - 1} characters", got=len(longest)
+            "a sample id is too long", expected=f"at most {MAX_ID_BYTES // 12 - 1} characters", got=longest
         )  # fmt: skip
     identity = prior.identity()
     if precision != "32":
@@ -225,7 +224,7 @@ def _plan(
         dim=prior.dim,
         source=SourceRecord(
             rows=len(ids),
-            ids_sha256=hashlib.sha256(encode_ids(ids)).hexdigest(),
+            ids_sha256=ids_sha256(ids),
             probe=source.probe(),
             shard_rows=shard_rows,
         ),
@@ -293,7 +292,8 @@ def conclude(
     if stamps is not None:
         write_record(out, source.ids, stamps, [digests.get(i) or digest_of(source, i) for i in range(total)])
     missing = {position for shard in whole for position in shard.skipped}
-    finish(out, plan, source.ids, whole, sample_records(source, [i for i in range(total) if i not in missing]))
+    kept = [i for i in range(total) if i not in missing] if missing else range(total)
+    finish(out, plan, source.ids, whole, sample_records(source, kept))
 
 
 def was_skipped(first: str, count: int, out: Path) -> EmbeddingsError:

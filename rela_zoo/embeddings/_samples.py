@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rela_zoo.embeddings._table import EmbeddingTable
 
 _SAMPLES = 64
+_MOST_SORTED = 1 << 24
 _NAMES_PIXELS = re.compile(r"\d+:[0-9a-f]{16}")
 
 
@@ -53,14 +54,17 @@ class PicturesCheck(NamedTuple):
 
 
 def sample_records(source: ImageSource, kept: Sequence[int]) -> dict[str, SampleRecord] | None:
-    """Digests of up to 64 pictures, evenly spread in the order of ids; None where the ids name the pixels.
+    """Digests of up to 64 pictures, evenly spread; None where the ids name the pixels.
+
+    Spread in the order of ids, so that the order of the source plays no part; or, of more than sixteen million, in that
+    of the source: to sort them would take more memory than all the rest.
 
     Args:
         source: the images.
         kept: positions that have a row.
     """
     ids = source.ids
-    order = sorted(kept, key=ids.__getitem__)
+    order = sorted(kept, key=ids.__getitem__) if len(kept) <= _MOST_SORTED else kept
     picks = [order[int(i)] for i in np.unique(np.linspace(0, len(order) - 1, _SAMPLES).round())] if order else []
     if all(_NAMES_PIXELS.fullmatch(ids[i]) for i in picks):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from rela_zoo._io.digest import file_sha256
-from rela_zoo._io.files import atomic_write
+from rela_zoo._io.files import atomic_path
 from rela_zoo._io.lock import LOCK, locked
 from rela_zoo._version import __version__
-from rela_zoo.data import encode_ids
+from rela_zoo.data import encoded_ids
 from rela_zoo.embeddings._format import (
     FORMAT_VERSION,
     IDS,
@@ -85,7 +85,7 @@ def begin(folder: Path, plan: EmbedPlan, *, alone: bool = True) -> Index | None:
             got=", ".join(foreign[:3]),
             fix="give another folder",
         )
-    _write(folder / PARTIAL, pretty_json(plan.model_dump()))
+    _write(folder / PARTIAL, [pretty_json(plan.model_dump())])
     return None
 
 
@@ -213,7 +213,7 @@ def write_shard(folder: Path, plan: EmbedPlan, number: int, rows: np.ndarray, sk
     digest = hashlib.sha256(header)
     digest.update(body)
     path = folder / shard_name(number)
-    _write(path, header, body)
+    _write(path, [header, body])
     size = len(header) + len(body)
     return FinishedShard(
         ShardRecord(file=path.name, rows=len(rows), bytes=size, sha256=digest.hexdigest()), tuple(skipped)
@@ -230,30 +230,44 @@ def finish(
     """Write the ids and, last, the index: from then on the folder is an artefact."""
     skipped = [position for shard in shards for position in shard.skipped]
     left_out = set(skipped)
-    kept = [one for position, one in enumerate(ids) if position not in left_out] if skipped else ids
-    encoded = encode_ids(kept)
-    _write(folder / IDS, encoded)
+    listed = _write_ids(folder, (one for position, one in enumerate(ids) if position not in left_out))
     index = Index(
         **plan.model_dump(exclude={"source"}),
         source=plan.source,
         made_by=f"rela-zoo {__version__}",
-        rows=len(kept),
-        ids=FileRecord(file=IDS, bytes=len(encoded), sha256=hashlib.sha256(encoded).hexdigest()),
+        rows=len(ids) - len(skipped),
+        ids=listed,
         shards=tuple(shard.record for shard in shards),
         skipped=tuple(ids[position] for position in skipped),
         digest="0" * 64,
         samples=dict(samples) if samples else None,
     )
     index = index.model_copy(update={"digest": index.content_digest()})
-    _write(folder / INDEX, pretty_json(index.model_dump(mode="json", exclude=None if samples else {"samples"})))
+    _write(folder / INDEX, [pretty_json(index.model_dump(mode="json", exclude=None if samples else {"samples"}))])
     (folder / PARTIAL).unlink(missing_ok=True)
     for leftover in folder.glob(f"{DIGESTS}*"):
         leftover.unlink(missing_ok=True)
 
 
-def _write(path: Path, *pieces: bytes | memoryview) -> None:
+def _write_ids(folder: Path, ids: Iterable[str]) -> FileRecord:
+    """Write the id list, piece by piece."""
+    digest, size = hashlib.sha256(), 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal size
+        for piece in encoded_ids(ids):
+            digest.update(piece)
+            size += len(piece)
+            yield piece
+
+    _write(folder / IDS, pieces())
+    return FileRecord(file=IDS, bytes=size, sha256=digest.hexdigest())
+
+
+def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     try:
-        atomic_write(path, *pieces, suffix=_TEMPORARY)
+        with atomic_path(path, suffix=_TEMPORARY) as temporary, temporary.open("wb") as file:
+            file.writelines(pieces)
     except OSError as error:
         raise EmbeddingsError(
             f"{path} can't be written", expected="a folder with room for it", got=error,

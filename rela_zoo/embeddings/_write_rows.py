@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rela_zoo.data import encode_ids
+from rela_zoo.data import ids_sha256
 from rela_zoo.embeddings._format import (
     FORMAT,
     FORMAT_VERSION,
@@ -63,7 +62,7 @@ def write_rows(
     if (folder / INDEX).exists():
         raise EmbeddingsError(f"{folder} holds embeddings already", expected="a new folder", fix="give another path")
     shard_rows = shard_rows or default_shard_rows(len(ids))
-    ids_digest = hashlib.sha256(encode_ids(ids)).hexdigest()
+    ids_digest = ids_sha256(ids)
     asked: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

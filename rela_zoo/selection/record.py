@@ -7,7 +7,6 @@ from), `weight` (float32, 1 without weights).
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -62,13 +61,13 @@ class SubsetWriter:
         self, folder: str | Path, ids: Sequence[str], subset: Subset, source: ImageSource | None = None
     ) -> None:
         self.folder, self._ids = Path(folder).expanduser(), ids
-        from rela_zoo.data import encode_ids
+        from rela_zoo.data import ids_sha256
 
         info = {
             "format": FORMAT,
             "version": VERSION,
             "n": subset.n,
-            "ids_sha256": hashlib.sha256(encode_ids(ids)).hexdigest(),
+            "ids_sha256": ids_sha256(ids),
             "ratio": subset.ratio,
             "seed": subset.seed,
             "selection": subset.described,

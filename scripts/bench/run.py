@@ -31,6 +31,7 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
     "pairs": (["--rows", "400000"], ["--rows", "3000"]),
     "draw": ([], ["--rows", "2000"]),
     "selection": (["--rows", "200000"], ["--rows", "3000"]),
+    "scale": (["--rows", "10000000"], ["--rows", "20000", "--parts", "2", "--dim", "16"]),
 }  # fmt: skip
 _ON_DEVICE = ("embed", "precision")
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rela_zoo.data import encode_ids
+from rela_zoo.data import encoded_ids, ids_sha256
 from rela_zoo.embeddings import _format, embed, open_embeddings
 from rela_zoo.embeddings._format import read_index, read_shard_header, shard_header
 from rela_zoo.errors import EmbeddingsError
@@ -89,8 +89,11 @@ def test_the_safetensors_library_reads_a_shard(artefact: Path) -> None:
 
 def test_ids_of_any_characters_survive() -> None:
     ids = ["a/b.png", 'quo"te', "back\\slash", "new\nline", "ünï", "日本", "\udcff-not-utf8", "\U0001f600", "\u2028"]
-    lines = encode_ids(ids).splitlines()
-    assert [json.loads(line) for line in lines] == ids
+    ids += ['ends like a list", ', "", '", "'] + [f"{i}" for i in range(70_000)]  # more than are encoded at once
+    encoded = b"".join(encoded_ids(ids))
+    assert [json.loads(line) for line in encoded.splitlines()] == ids
+    assert encoded.endswith(b"\n")
+    assert ids_sha256(iter(ids)) == hashlib.sha256(encoded).hexdigest()
 
 
 @pytest.mark.parametrize(
