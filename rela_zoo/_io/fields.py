@@ -8,12 +8,12 @@ is no answer. Validators raise `Problems` to say more than one thing, or somethi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from rela_zoo._io.text import did_you_mean, listed
 from rela_zoo.errors import Problem
 
 
@@ -94,18 +94,6 @@ def one_of(names: Callable[[], Iterable[str]]) -> BeforeValidator:
 
 
 # ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def did_you_mean(value: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The name most like `value`, or None if none is."""
-    near = get_close_matches(str(value), list(known), n=1, cutoff=cutoff)
-    return near[0] if near else None
-
-
-def listed(names: Iterable[str]) -> str:
-    """`a, b or c`."""
-    *most, last = names
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def choose(value: object, known: list[str]) -> str:

@@ -1,8 +1,10 @@
-"""Text for people: numbers of bytes, and what others wrote."""
+"""Text for people: numbers of bytes, lists, near names, and what others wrote."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def format_bytes(count: int) -> str:
@@ -42,3 +44,15 @@ def without_password(address: str) -> str:
         'https://***@hub.example/api'
     """
     return re.sub(r"(?<=://)[^/@\s]*@", "***@", address)
+
+
+def did_you_mean(value: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name most like `value`, or None if none is."""
+    near = get_close_matches(str(value), list(known), n=1, cutoff=cutoff)
+    return near[0] if near else None
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last

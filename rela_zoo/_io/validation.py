@@ -10,7 +10,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_ori
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from rela_zoo._io.fields import Fix, Problems, Section, choose, did_you_mean, listed
+from rela_zoo._io.fields import Fix, Problems, Section, choose
+from rela_zoo._io.text import did_you_mean, listed
 from rela_zoo.errors import Problem
 
 Model = TypeVar("Model", bound=BaseModel)

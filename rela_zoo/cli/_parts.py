@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rela_zoo._io.install import install_command
 from rela_zoo._io.ranks import part_of_environment
 from rela_zoo.errors import RelaZooError
@@ -75,6 +73,8 @@ def submit_parts(command: Sequence[str], parts: int, cluster: str, options: Sequ
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:
+    import yaml
+
     found = {}
     for word in words:
         key, equals, value = word.partition("=")

@@ -12,7 +12,6 @@ import typer
 from rela_zoo._io.text import format_bytes, format_duration
 from rela_zoo.cli._images import SkipUndecodable, open_images
 from rela_zoo.cli._measured import measured_facts, print_measured
-from rela_zoo.registry import prior_spec
 
 if TYPE_CHECKING:
     from rela_zoo.analysis.recommend import Assessment
@@ -50,6 +49,7 @@ def recommend_command(
 ) -> None:
     """Rank priors for a data set before any training, and say what embedding all of it would cost."""
     from rela_zoo.analysis.recommend import recommend
+    from rela_zoo.registry import prior_spec
 
     source = open_images(dataset, skip_undecodable)
     found = recommend(source, priors or None, sample=sample, labelled=labels, seed=seed, progress=True)

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich import box
@@ -15,24 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from rela_zoo._io import paths
-from rela_zoo._io.fields import did_you_mean
-from rela_zoo._io.text import format_bytes
+from rela_zoo._io.text import did_you_mean, format_bytes
 from rela_zoo.cli._complete import priors
 from rela_zoo.cli._measured import measured_facts, measured_rows
 from rela_zoo.errors import RelaZooError
-from rela_zoo.prior import readiness
-from rela_zoo.registry import (
-    Artefacts,
-    Licence,
-    Pin,
-    PriorSpec,
-    Source,
-    bibtex,
-    list_priors,
-    packaged_priors,
-    prior_spec,
-    read_folder,
-)
+
+if TYPE_CHECKING:
+    from rela_zoo.registry import Artefacts, PriorSpec
 
 _PIN_COLOURS = {"confirmed": "green", "third-party": "yellow", "none": "red"}
 
@@ -62,6 +51,9 @@ def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the priors known by name, and which of them are ready here and now."""
+    from rela_zoo.prior import readiness
+    from rela_zoo.registry import Licence, Pin, Source, list_priors
+
     for option, given, known in (("source", source, get_args(Source)), ("licence", licence, get_args(Licence)),
                                  ("pin", pin, get_args(Pin))):  # fmt: skip
         for one in given or ():
@@ -160,6 +152,8 @@ def show_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show everything known about one prior."""
+    from rela_zoo.registry import bibtex, prior_spec
+
     if name.startswith(("hf:", "https:")):
         from rela_zoo.hub import at_commit
 
@@ -202,6 +196,8 @@ def validate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check registry entries; lists every problem and exits 1 if there is one."""
+    from rela_zoo.registry import read_folder
+
     if folder is not None and not folder.is_dir():
         raise RelaZooError("there is no such folder", expected="a folder of YAML entries", got=str(folder))
     folders = [folder] if folder is not None else [paths.packaged_registry(), paths.user_registry()]
@@ -243,6 +239,8 @@ def _console(*, wide: bool = True) -> Console:
 
 
 def _clashes_with_packaged(specs: list[PriorSpec], folder: Path) -> list[tuple[Path, str, str]]:
+    from rela_zoo.registry import packaged_priors
+
     taken = {name: spec.id for spec in packaged_priors() for name in (spec.id, *spec.aliases)}
     return [
         (folder / f"{spec.id}.yaml", "id" if name == spec.id else "aliases", f"{name!r} names a packaged prior")
@@ -279,6 +277,8 @@ def _as_dict(spec: PriorSpec) -> dict[str, Any]:
 
 def _rows(spec: PriorSpec) -> list[tuple[str, str]]:
     """What `show` prints, as (label, text); absent facts are left out, except those whose absence matters."""
+    from rela_zoo.prior import readiness
+
     rows = [
         ("name", spec.id),
         ("also", ", ".join(spec.aliases)),

@@ -34,28 +34,59 @@ class EntryError(RegistryError):
         )
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, and anchors (an entry needs none, and they can blow up)."""
+class _Strict:
+    """Refuses duplicate keys, and aliases (an entry needs none, and they can blow up)."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "expected no YAML aliases (`*name`)", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self: Any, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        return super().construct_mapping(node, deep=deep)  # type: ignore[misc]
+
+
+class _StrictLoader(_Strict, yaml.SafeLoader):
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "expected no YAML aliases (`*name`)", mark)
+        return super().compose_node(parent, index)
+
+
+# libyaml's, ten times as fast; where yaml was built without it there is the other one alone.
+_FAST: Any = None
+if hasattr(yaml, "CSafeLoader"):
+
+    class _FastLoader(_Strict, yaml.CSafeLoader):
+        pass
+
+    _FAST = _FastLoader
+_DEEPEST = 50  # mappings and lists within each other, where C code follows them
 
 
 def parse_yaml(text: str) -> Any:
     """YAML → plain Python; raises `yaml.YAMLError` for duplicate keys, aliases, tags and syntax errors."""
+    try:
+        if _FAST is not None and _is_flat(text):
+            return yaml.load(text, Loader=_FAST)  # a SafeLoader
+    except yaml.YAMLError:
+        pass  # the other loader says what is wrong, always in the same words
     return yaml.load(text, Loader=_StrictLoader)
+
+
+def _is_flat(text: str) -> bool:
+    """Whether there are no aliases in it, and nothing deeply nested."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+            return False
+    return True
 
 
 def read_entry(path: Path, *, hub: tuple[str, str] | None = None) -> PriorSpec:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationInfo, field_validator
 
-from rela_zoo._io.fields import Fix, PathText, Problems, Section, Whole, listed, one_of
+from rela_zoo._io.fields import Fix, PathText, Problems, Section, Whole, one_of
+from rela_zoo._io.text import listed
 from rela_zoo._io.validation import placed, validate, within
 from rela_zoo.errors import Problem
 

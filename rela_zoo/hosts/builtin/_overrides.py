@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rela_zoo._io.fields import did_you_mean
+from rela_zoo._io.text import did_you_mean
 from rela_zoo.errors import RelaZooError
 
 if TYPE_CHECKING:

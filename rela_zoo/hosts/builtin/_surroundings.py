@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from rela_zoo._io.fields import choose, listed
+from rela_zoo._io.fields import choose
+from rela_zoo._io.text import listed
 from rela_zoo.errors import Problem
 
 # What the host sets itself, so that a configuration's own says nothing here.

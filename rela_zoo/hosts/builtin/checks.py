@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from rela_zoo._io.fields import did_you_mean
 from rela_zoo._io.log import logger
+from rela_zoo._io.text import did_you_mean
 from rela_zoo._io.validation import placed, validate
 from rela_zoo.data import ParquetSource, undecodable
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset

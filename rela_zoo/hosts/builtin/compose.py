@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rela_zoo._io.fields import did_you_mean
 from rela_zoo._io.paths import packaged_configs
+from rela_zoo._io.text import did_you_mean
 from rela_zoo.errors import ConfigError, RelaZooError
 from rela_zoo.hosts.builtin._overrides import nearest_key, quote_paths, refuse_sweep, without_prior
 

@@ -1,7 +1,7 @@
 """Families of prior architectures, a file each; other packages add theirs by entry points `rela_zoo.priors`."""
 
-from rela_zoo._io.fields import did_you_mean, listed
 from rela_zoo._io.plugins import Plugins
+from rela_zoo._io.text import did_you_mean, listed
 from rela_zoo._io.validation import placed
 from rela_zoo.errors import RegistryError
 from rela_zoo.prior.families._base import Family

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rela_zoo._io.fields import did_you_mean, listed
+from rela_zoo._io.text import did_you_mean, listed
 from rela_zoo._io.validation import validate
 from rela_zoo.errors import PluginError, Problem
 from rela_zoo.selection.policies._base import Policy
