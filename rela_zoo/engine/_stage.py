@@ -11,6 +11,7 @@ from torch import Tensor
 from rela_zoo._io import ranks
 from rela_zoo._io.log import logger
 from rela_zoo.engine._shape import RunShape
+from rela_zoo.engine._surpass import Judge, SurpassHandover
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, Handover, PlateauHandover
 from rela_zoo.engine.sampler import SubsetSampler
@@ -40,8 +41,12 @@ def _refuse_open_end(config: RelaConfig, run: RunShape) -> None:
         )
 
 
-def _handover_rule(config: RelaConfig, run: RunShape, sampler: SubsetSampler, total: int | None) -> Handover:
+def _handover_rule(
+    config: RelaConfig, run: RunShape, sampler: SubsetSampler, total: int | None, judge: Judge | None
+) -> Handover:
     """The rule of the configuration, sized by the steps that this run will really make."""
+    if judge is not None:
+        return SurpassHandover(judge)
     if config.handover == "adaptive":
         if config.accelerates and not run.trial and total is not None:
             _doubt_adaptive(total)
@@ -123,6 +128,7 @@ class StageControl:
         config: of the run.
         sampler: to be told from which batch on the method's own stage runs.
         run: its lengths.
+        judge: of the student, for `rela.handover=surpass` alone.
 
     Attributes:
         total: optimiser steps of the whole training; None for an open end.
@@ -135,13 +141,13 @@ class StageControl:
         ConfigError: something of the configuration ends with the training, and nobody knows when that is.
     """
 
-    def __init__(self, config: RelaConfig, sampler: SubsetSampler, run: RunShape) -> None:
+    def __init__(self, config: RelaConfig, sampler: SubsetSampler, run: RunShape, judge: Judge | None = None) -> None:
         self._config, self._sampler, self._run = config, sampler, run
         self.in_flight = 1
         self.total = run.total_steps(sampler)
         if self.total is None:
             _refuse_open_end(config, run)
-        self.rule = _handover_rule(config, run, sampler, self.total)
+        self.rule = _handover_rule(config, run, sampler, self.total, judge)
         self._pending: list[Tensor] = []
         self._counted_steps = 0
         self.epoch = 0
@@ -202,6 +208,8 @@ class StageControl:
 
     def end_epoch(self, epoch: int) -> None:
         """Decide, and let the next epoch's draw know this one's losses. A second call changes nothing."""
+        if isinstance(self.rule, SurpassHandover) and self._own_from_batch is None and epoch == self.epoch:
+            self.rule.look()
         if self._own_from_batch is not None or self.rule.handed_over:
             self._begin_own(0)
         running = self._sampler.subset.losses
@@ -233,7 +241,10 @@ class StageControl:
         return max(0.0, 1.0 - made / whole)
 
     def predicted(self) -> str:
-        """Between which steps the adaptive rule will fire, for the user; empty for other rules."""
+        """When the rule will fire, for the user, as far as that is known; empty where the rule says it."""
+        if isinstance(self.rule, SurpassHandover):
+            judge = self.rule.judge
+            return f" (20-NN accuracy of the prior: {judge.wanted:.1%}, on {judge.images} training images)"
         if not isinstance(self.rule, AdaptiveHandover):
             return ""
         total = self.total

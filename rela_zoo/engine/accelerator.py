@@ -21,6 +21,7 @@ from rela_zoo.engine._plan import RelaPlan, plan_rela
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
 from rela_zoo.engine._stage import StageControl, refuse_too_short
+from rela_zoo.engine._surpass import judge_of
 from rela_zoo.engine._views import ViewShape, accelerated_views
 from rela_zoo.engine.alignment import Alignment
 from rela_zoo.engine.config import RelaConfig
@@ -123,7 +124,8 @@ class Accelerator:
         if self.config.has_targets:
             self._alignment = Alignment(self.config, self.targets, features_dim, self.seed, self.device)
         self.sampler: SubsetSampler = run.sampler(subset)
-        self._stage = StageControl(self.config, self.sampler, run)
+        judge = judge_of(self.config, student, source, self.targets, self.seed, self.device)
+        self._stage = StageControl(self.config, self.sampler, run, judge)
         self._steps = 0
 
     @property

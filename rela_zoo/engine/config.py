@@ -49,8 +49,8 @@ class RelaConfig(Section):
     ] = None
     head: Literal["frozen", "trained", "mlp"] = "trained"
     handover: Annotated[
-        Literal["adaptive", "plateau"] | Annotated[float, Field(ge=0, le=1)],
-        Field(description="'adaptive', 'plateau' or a fraction of max_epochs in [0, 1]"),
+        Literal["adaptive", "plateau", "surpass"] | Annotated[float, Field(ge=0, le=1)],
+        Field(description="'adaptive', 'plateau', 'surpass' or a fraction of max_epochs in [0, 1]"),
     ] = "adaptive"
     handover_at: Literal["epoch", "step"] = "epoch"
     rewarm: bool = False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         reference_preprocessing,
     )
     from rela_zoo.prior._same import Identity, check_same_prior, identity_differences, identity_digest
-    from rela_zoo.prior._student import untrained_prior
+    from rela_zoo.prior._student import square_transform, untrained_prior
     from rela_zoo.prior._weights import (
         UnpinnedWeightsWarning,
         find_weights,
@@ -55,6 +55,7 @@ _EXPORTS = {
     "RELA_REFERENCE": "_preprocessing",
     "UPSTREAM": "_preprocessing",
     "reference_preprocessing": "_preprocessing",
+    "square_transform": "_student",
     "untrained_prior": "_student",
     "UnpinnedWeightsWarning": "_weights",
     "find_weights": "_weights",
@@ -89,6 +90,7 @@ __all__ = [
     "read_weights",
     "readiness",
     "reference_preprocessing",
+    "square_transform",
     "state_digest",
     "timm_preprocessing",
     "untrained_prior",

@@ -26,13 +26,7 @@ def untrained_prior(network: nn.Module, size: int, mean: Sequence[float], std: S
     """
     copied = copy.deepcopy(network).to("cpu").float().eval()
     digest = state_digest(copied.state_dict())
-    preprocessing = Preprocessing(
-        input_size=size,
-        resize=size,
-        interpolation="bilinear",
-        mean=(float(mean[0]), float(mean[1]), float(mean[2])),
-        std=(float(std[0]), float(std[1]), float(std[2])),
-    )
+    transform = square_transform(size, mean, std)
     spec = PriorSpec(
         id="self",
         title="The student as it is initialised",
@@ -41,6 +35,19 @@ def untrained_prior(network: nn.Module, size: int, mean: Sequence[float], std: S
         architecture="student:untrained",
         licence="not-applicable",
         dim=feature_dim(copied, size),
-        preprocessing=preprocessing,
+        preprocessing=transform.preprocessing,
     )
-    return Prior(within_float16(copied, size), spec, ImageTransform(preprocessing), UPSTREAM, None, digest)
+    return Prior(within_float16(copied, size), spec, transform, UPSTREAM, None, digest)
+
+
+def square_transform(size: int, mean: Sequence[float], std: Sequence[float]) -> ImageTransform:
+    """How a student's images are prepared where nothing is random: the shorter side to `size`, and the centre."""
+    return ImageTransform(
+        Preprocessing(
+            input_size=size,
+            resize=size,
+            interpolation="bilinear",
+            mean=(float(mean[0]), float(mean[1]), float(mean[2])),
+            std=(float(std[0]), float(std[1]), float(std[2])),
+        )
+    )

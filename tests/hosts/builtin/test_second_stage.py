@@ -71,6 +71,39 @@ def test_other_targets_and_handovers(long: dict[str, Any], more: dict[str, Any])
     assert all(math.isfinite(value) for row in result.history for value in row.values())
 
 
+def test_a_handover_by_what_the_student_knows(
+    long: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking changes nothing; the handover comes after the epoch in which the prior is surpassed, also resumed."""
+    from rela_zoo.engine._surpass import Judge
+
+    def run(handover: Any, wanted: float, name: str, **more: Any) -> TrainResult:
+        real = Judge.student
+
+        def seen(self: Judge) -> float:
+            self.wanted = wanted
+            real(self)
+            return 0.5 if self._network.training else 0.0
+
+        changed = copy.deepcopy({**long, "rela": {**RELA, "handover": handover}, **more})
+        changed["checkpoint"]["dir"] = str(tmp_path / name)
+        with monkeypatch.context() as patch:
+            patch.setattr(Judge, "student", seen)
+            patch.setattr("rela_zoo.engine._surpass._LEAST", 4)
+            return train(changed)
+
+    never, plain = run("surpass", 2.0, "never"), run(1.0, 2.0, "plain")
+    assert ["train_rela_loss" in row for row in never.history] == [True] * 4
+    assert flat(kept(never)["state_dict"]) == flat(kept(plain)["state_dict"])
+    at_once = run("surpass", 0.4, "at once")
+    assert ["train_rela_loss" in row for row in at_once.history] == [True, False, False, False]
+    for epoch in (0, 1):
+        start = str(at_once.folder / f"test-ep={epoch}.ckpt")
+        resumed = run("surpass", 0.4, f"from {epoch}", resume_from_checkpoint=start)
+        for part in ("state_dict", "optimizer_states", "rela"):
+            assert flat(kept(at_once)[part]) == flat(kept(resumed)[part]), part
+
+
 @pytest.mark.parametrize("mix", [0.0, 0.5])
 def test_supervised_training_is_accelerated_too(long: dict[str, Any], mix: float) -> None:
     result = train({**long, "method": "supervised", "method_kwargs": {}, "rela": {**RELA, "mix": mix}})
