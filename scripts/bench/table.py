@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 _HEAD = """# Benchmarks
 
 Every figure is a ratio against a named alternative, on the same work, by turns in the same run; written by
-`scripts/bench/table.py` from [these results](../scripts/bench/results). `python scripts/bench/run.py --out DIR` runs all
-of it in half an hour on two cores. **No GPU has been measured**: `--device cuda` runs the same there.
+`scripts/bench/table.py` from [these results](../scripts/bench/results). `python scripts/bench/run.py --out DIR` runs it
+all in half an hour on two cores. **No GPU has been measured**: `--device cuda` runs the same there.
 
 """
 
