@@ -15,19 +15,31 @@ from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RelaZooError
 from rela_zoo.hub._newest import at_commit
 from rela_zoo.registry import PriorSpec, prior_spec
-from rela_zoo.remote import fetch_file, fetch_manifest, parse_address, signer_of
+from rela_zoo.remote import (
+    cached_file,
+    fetch_file,
+    fetch_manifest,
+    list_once,
+    mirror_address,
+    parse_address,
+    signer_of,
+)
 from rela_zoo.remote import require_signature as _require_signature
 
 if TYPE_CHECKING:
-    from rela_zoo.embeddings import EmbeddingTable
+    from rela_zoo._io.progress import Progress
+    from rela_zoo.embeddings import EmbeddingTable, FileRecord
     from rela_zoo.registry import Artefacts, HubFolder
 
 log = logger(__name__)
 
 What = Literal["embeddings", "transport", "weights"]
 Kind = Literal[What, "between"]
+_INDEX = "index.json"
 _MAX_JSON_BYTES = 64 * 1024 * 1024
-_WORKERS = 4
+_WORKERS = 8  # as many as the Hub's own client
+# Files from which on a list of all of them is cheaper than a question about each.
+_WORTH_A_LIST = 3
 
 
 @dataclass(frozen=True)
@@ -62,12 +74,14 @@ class Pulled:
     Attributes:
         spec: the prior's entry.
         dataset: name of the data set, or None.
-        embeddings: folder for `open_embeddings`; None if not asked for, or if only some shards were.
+        embeddings: folder for `open_embeddings`; None if not asked for.
         transport: file for `TargetTransport.load`, or None.
         weights: weight file, or None.
         artefacts: what these are, for a lock file.
         bytes: size of all files.
         name: what a run writes as `rela.prior`: an address at its commit, or a name.
+        shards: numbers of the shards that were fetched, where these are not all: the folder is opened by
+            `open_embeddings(folder, partial=True)`. None for all.
     """
 
     spec: PriorSpec
@@ -78,6 +92,15 @@ class Pulled:
     artefacts: tuple[Artefact, ...]
     bytes: int
     name: str = ""
+    shards: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Which rows are wanted: shards by number, or samples by id; all where neither is said."""
+
+    shards: Sequence[int] | None = None
+    ids: Sequence[str] | None = None
 
 
 def pull(
@@ -86,6 +109,7 @@ def pull(
     *,
     what: Iterable[What] = ("embeddings", "transport"),
     shards: Sequence[int] | None = None,
+    ids: Sequence[str] | None = None,
     workers: int = _WORKERS,
     progress: bool | Literal["always"] = True,
     require_signature: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
@@ -102,6 +126,7 @@ def pull(
         what: what to fetch, of `embeddings`, `transport`, `weights`; a transport that was not published is left out;
             where nothing is published but weights are asked for, only these are fetched.
         shards: only these shards of the embeddings, by number; None fetches all.
+        ids: only the shards that hold these samples, such as those of ImageNet-100 out of ImageNet.
         workers: downloads at once.
         progress: as for `embed`.
         require_signature: public keys `rela-ed25519:…`, or files of them: every repository must be signed by one of
@@ -110,6 +135,7 @@ def pull(
     Raises:
         SignatureError: a repository is not signed by whom is trusted.
         HubError: nothing was published, or it is out of reach, refused, or damaged.
+        EmbeddingsError: some of `ids` have no row there.
         WeightsError: the weights can't be had.
         RegistryError: no such prior.
 
@@ -119,15 +145,17 @@ def pull(
         >>> open_embeddings(pulled.embeddings).shape
         (240, 64)
     """
+    if shards is not None and ids is not None:
+        raise ValueError("expected shards or ids, got both")
     with nullcontext() if require_signature is None else _require_signature(require_signature):
-        return _pull(prior, dataset, set(what), shards, workers, progress)
+        return _pull(prior, dataset, set(what), _Rows(shards, ids), workers, progress)
 
 
 def _pull(
     prior: str | os.PathLike[str] | PriorSpec,
     dataset: str | None,
     wanted: set[What],
-    shards: Sequence[int] | None,
+    rows: _Rows,
     workers: int,
     progress: bool | Literal["always"],
 ) -> Pulled:
@@ -139,14 +167,13 @@ def _pull(
     if "weights" in wanted and dataset is None and not published_of:
         wanted = {"weights"}
     artefacts: list[Artefact] = []
-    embeddings = transport = weights = None
+    embeddings = transport = weights = shards = None
     size = 0
     name = dataset
     if wanted & {"embeddings", "transport"}:
         name, published = _published(spec, published_of, dataset)
         if "embeddings" in wanted and published.embeddings is not None:
-            folder, size = _pull_embeddings(published.embeddings, shards, workers, progress)
-            embeddings = folder if shards is None else None
+            embeddings, size, shards = _pull_embeddings(published.embeddings, rows, workers, progress)
             artefacts.append(_artefact("embeddings", published.embeddings, "dataset"))
         if "transport" in wanted and published.transport is not None:
             transport = _pull_file(published.transport)
@@ -160,7 +187,7 @@ def _pull(
         weights = found.path
         size += weights.stat().st_size
         artefacts.append(weights_artefact(spec, found.revision, digest))
-    return Pulled(spec, name, embeddings, transport, weights, tuple(artefacts), size, address)
+    return Pulled(spec, name, embeddings, transport, weights, tuple(artefacts), size, address, shards)
 
 
 def weights_artefact(spec: PriorSpec, revision: str | None, sha256: str) -> Artefact:
@@ -188,17 +215,25 @@ def pull_ids(place: HubFolder) -> EmbeddingTable:
     return table
 
 
-def open_address(address: str, *, progress: bool | Literal["always"] = True) -> tuple[EmbeddingTable, Artefact]:
+def open_address(
+    address: str, *, ids: Sequence[str] | None = None, progress: bool | Literal["always"] = True
+) -> tuple[EmbeddingTable, Artefact]:
     """Embeddings by address: `hf://org/name@<commit>/folder` of a data set repository, vouched for by its manifest.
+
+    Args:
+        address: of the embeddings.
+        ids: as for `pull`.
+        progress: as for `pull`.
 
     Raises:
         HubError: as `pull`; or the repository has no manifest at this commit.
+        EmbeddingsError: some of `ids` have no row there.
     """
     from rela_zoo.embeddings import open_embeddings
 
     whole = _vouched_for(address)
-    folder, _ = _pull_embeddings(whole, None, _WORKERS, progress)
-    return open_embeddings(folder), _artefact("embeddings", whole, "dataset")
+    folder, _, shards = _pull_embeddings(whole, _Rows(ids=ids), _WORKERS, progress)
+    return open_embeddings(folder, partial=shards is not None), _artefact("embeddings", whole, "dataset")
 
 
 def pull_index(address: str) -> Path:
@@ -216,7 +251,7 @@ def _vouched_for(address: str) -> HubFolder:
 
     place = parse_address(address)
     manifest = fetch_manifest(place.repo, place.revision, "dataset")
-    record = manifest.record(_join(place.path, "index.json"), place.repo)
+    record = manifest.record(_join(place.path, _INDEX), place.repo)
     return HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
 
 
@@ -324,7 +359,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _fetch_index(place: HubFolder) -> Path:
-    index = _join(place.path, "index.json")
+    index = _join(place.path, _INDEX)
     return fetch_file(place.repo, index, place.revision, "dataset", sha256=_pinned(place), limit=_MAX_JSON_BYTES).parent
 
 
@@ -333,37 +368,66 @@ def _pull_file(place: HubFolder) -> Path:
 
 
 def _pull_embeddings(
-    place: HubFolder, shards: Sequence[int] | None, workers: int, progress: bool | Literal["always"]
-) -> tuple[Path, int]:
-    """Folder in the cache, and bytes."""
+    place: HubFolder, rows: _Rows, workers: int, progress: bool | Literal["always"]
+) -> tuple[Path, int, tuple[int, ...] | None]:
+    """Folder in the cache, bytes, and numbers of the shards if these are not all."""
     from rela_zoo._io.progress import Progress
     from rela_zoo.embeddings import read_index
 
     folder = _fetch_index(place)
     info = read_index(folder)
-    if shards is not None and (wrong := [one for one in shards if not 0 <= one < len(info.shards)]):
+    numbers = range(len(info.shards)) if rows.shards is None else sorted(set(rows.shards))
+    if wrong := [one for one in numbers if not 0 <= one < len(info.shards)]:
         raise HubError("there is no such shard", expected=f"0 to {len(info.shards) - 1}", got=wrong, fix="correct it")
-    chosen = info.shards if shards is None else [info.shards[one] for one in shards]
-    records = [(info.ids.file, info.ids.sha256, info.ids.bytes), *((one.file, one.sha256, one.bytes) for one in chosen)]
+    if rows.ids is not None:
+        table = pull_ids(place)
+        numbers = table.shards_of(table.positions(rows.ids))
+    records: list[FileRecord] = [info.ids, *(info.shards[one] for one in numbers)]
+    paths = {one.file: _join(place.path, one.file) for one in records}
+    absent = [one for one in paths.values() if cached_file(place.repo, one, place.revision, "dataset") is None]
+    if len(absent) >= _WORTH_A_LIST and mirror_address() is None:
+        list_once(place.repo, place.revision, "dataset", _join(place.path, _INDEX))
 
-    def fetch(record: tuple[str, str, int]) -> int:
-        fetch_file(
-            place.repo, _join(place.path, record[0]), place.revision, "dataset", sha256=record[1], limit=record[2]
-        )
-        return record[2]
-
-    total = sum(size for _, _, size in records)
+    total = sum(one.bytes for one in records)
     with (
         Progress(f"fetching {place.repo}", total, unit="bytes", show=progress) as bar,
         ThreadPoolExecutor(max(1, workers)) as pool,
     ):
+
+        def fetch(one: FileRecord) -> None:
+            told = _Told(bar, one.bytes)
+            fetch_file(
+                place.repo, paths[one.file], place.revision, "dataset",
+                sha256=one.sha256, limit=one.bytes, on_bytes=told.add,
+            )  # fmt: skip
+            told.finish()
+
         # Each in a copy of this thread's context: signatures are asked for in the others, too.
-        waiting = [pool.submit(copy_context().run, fetch, record) for record in records]
+        waiting = [pool.submit(copy_context().run, fetch, one) for one in records]
         try:
             for done in as_completed(waiting):
-                bar.advance(done.result())
+                done.result()
         except BaseException:
             # A refusal or Ctrl-C: files under way are finished, others not begun.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return folder, total
+    return folder, total, None if len(numbers) == len(info.shards) else tuple(numbers)
+
+
+class _Told:
+    """What a bar has been told of one file: never more than its bytes, however often it is fetched."""
+
+    def __init__(self, bar: Progress, size: int) -> None:
+        self._bar, self._size = bar, size
+        self._seen = self._told = 0
+
+    def add(self, count: int) -> None:
+        self._seen += count
+        self._tell(min(max(self._seen, self._told), self._size))
+
+    def finish(self) -> None:
+        self._tell(self._size)
+
+    def _tell(self, now: int) -> None:
+        self._bar.advance(now - self._told)
+        self._told = now
