@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch.utils.data import Subset
 
 import rela_zoo
 from rela_zoo.data import image_source
@@ -91,6 +92,67 @@ def test_only_the_shards_of_some_samples(zoo):
     assert whole.shards is None
     assert whole.artefacts == pulled.artefacts
     assert open_embeddings(whole.embeddings, verify="full").digest == table.digest
+
+
+@pytest.mark.parametrize("form", ["data", "txt", "jsonl", "parquet"])
+def test_the_command_fetches_the_shards_of_data_or_of_a_list(zoo, tmp_path, form):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from typer.testing import CliRunner
+
+    from rela_zoo.cli import app
+
+    folder = zoo.images / "train"
+    ids = [one for one in image_source(str(folder)).ids if one.startswith("0/")]  # rows 0 to 11
+    listed = tmp_path / f"some.{form}"
+    if form == "data":
+        for one in set(image_source(str(folder)).ids) - set(ids):
+            (folder / one).unlink()
+        (folder / "1").rmdir()
+        option = ["--data", str(folder)]
+    else:
+        option = ["--ids", str(listed)]
+        if form == "parquet":
+            pq.write_table(pa.table({"id": ids, "weight": [1.0] * len(ids)}), listed)
+        else:
+            listed.write_text("".join(f"{json.dumps(one) if form == 'jsonl' else one}\n" for one in ids))
+    done = CliRunner().invoke(app, ["pull", zoo.name, *option, "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["shards"] == [0, 1]
+    assert not zoo.hub.calls("shard-00002")
+    listed.write_text("3\n")
+    if form == "jsonl":
+        with pytest.raises(RelaZooError, match="holds no sample ids"):
+            CliRunner().invoke(app, ["pull", zoo.name, *option], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_training_fetches_its_shards_alone_where_a_transport_of_all_rows_is_there(zoo, fitted):
+    for one in (zoo.images / "train" / "1").iterdir():
+        one.unlink()  # what is left are rows 0 to 11
+    (zoo.images / "train" / "1").rmdir()
+    name = zoo.name
+    if not fitted:
+        del zoo.entry["artefacts"]["toy"]["transport"]
+        zoo.hub.store.add("org/home-made", {"prior.yaml": yaml.safe_dump(zoo.entry).encode()})
+        name = f"hf://org/home-made@{zoo.commit_of('org/home-made', 'model')}"
+    result = _train(zoo, name, batch_size=4)
+    assert len(zoo.hub.calls("shard-0000[01]")) == 2
+    assert bool(zoo.hub.calls("shard-00002")) is not fitted, "a transport is fitted on all rows or on none"
+    lock = json.loads((result.folder / "rela.lock").read_text())
+    assert lock["artefacts"][0]["sha256"] == zoo.entry["artefacts"]["toy"]["embeddings"]["sha256"]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_embeddings_by_address_come_in_part_where_the_transport_is_given(zoo, given):
+    from rela_zoo.engine import plan_rela
+    from rela_zoo.engine.targets import resolve_targets
+
+    moved = pull(zoo.name, what=("transport",)).transport
+    source = image_source(Subset(image_source(str(zoo.images / "train")), range(12)))
+    rela = {"prior": zoo.name, "embeddings": zoo.address, "verify": 0, "transport": str(moved) if given else None}
+    targets = resolve_targets(plan_rela(rela).only, source, device=torch.device("cpu"))
+    assert targets.rows(torch.arange(12)).shape == (12, DIM)
+    assert bool(zoo.hub.calls("shard-00002")) is not given
 
 
 def test_requests_do_not_grow(zoo):
@@ -295,7 +357,7 @@ def test_an_address_needs_a_manifest(zoo):
         open_address(f"hf://org/half@{zoo.commit_of('org/half', 'dataset')}/toy")
 
 
-def _train(zoo, prior: str | None, epochs: int = 1):
+def _train(zoo, prior: str | None, epochs: int = 1, batch_size: int = 8):
     from omegaconf import OmegaConf
 
     from rela_zoo.hosts.builtin.compose import compose
@@ -304,8 +366,8 @@ def _train(zoo, prior: str | None, epochs: int = 1):
     overrides = [
         "rela=default", "rela.prior=null" if prior is None else f"rela.prior='{prior}'", "rela.data_ratio=0.5",
         f"max_epochs={epochs}", "rela.handover=1.0",
-        "optimizer.batch_size=8", f"data.train_path='{zoo.images / 'train'}'", f"checkpoint.dir='{zoo.work}'",
-        "auto_resume.enabled=false",
+        f"optimizer.batch_size={batch_size}", f"data.train_path='{zoo.images / 'train'}'",
+        f"checkpoint.dir='{zoo.work}'", "auto_resume.enabled=false",
     ]  # fmt: skip
     return train(OmegaConf.to_container(compose("demo", None, overrides), resolve=True))
 
