@@ -18,7 +18,7 @@ from rela_zoo.data._npy import SUFFIX as NPY_SUFFIX
 from rela_zoo.data._npy import NpySource
 from rela_zoo.data._objects import FORMS, from_object
 from rela_zoo.data._parquet import ParquetSource
-from rela_zoo.data._patterns import address_of, matches
+from rela_zoo.data._patterns import address_of, matches, url_of
 from rela_zoo.data._source import ImageSource, LeftOut
 from rela_zoo.data._splits import (
     NAMES,
@@ -46,7 +46,8 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
             tar, to a folder with such files in it or anywhere below, or a pattern for them (`DIR/train-*.parquet`,
             `DIR/{000..123}.tar`); to an h5 file of class groups, a `.npy` file, the folder of CIFAR as torchvision
             unpacks it, or what the `datasets` library saves or keeps. An address, `hf://datasets/org/name@COMMIT`,
-            perhaps with a path behind it.
+            perhaps with a path behind it; or one of tars that are read where they lie, `https://…/{000..123}.tar`,
+            `s3://…`, or whatever else fsspec reads.
             A data set object: of the `datasets` library; with `samples` (ImageFolder), with `images` and `root`, or
             with `data` (CIFAR10, STL10, MNIST), read now, not later; or any with a length and items (image, label) by
             number. A `torch.utils.data.Subset` or `ConcatDataset` of such; a uint8 array (N, H, W, 3), (N, 3, H, W) or
@@ -89,7 +90,10 @@ def open_path(data: str | Path, wanted: Sequence[str] | None, *, insist: bool) -
         from rela_zoo.data._hub import hub_source
 
         return hub_source(address, wanted, insist)
-    path = Path(data).expanduser()
+    url = url_of(str(data))
+    if url is not None and "://" in url:
+        return _at_address(url)
+    path = Path(url or data).expanduser()
     if not path.exists():
         if found := matches(path):
             return _of_pattern(path, found)
@@ -116,6 +120,20 @@ def _of_file(path: Path) -> ImageSource:
         f"{path} is of no known form", expected=FORMS, got=f"a file ending in {suffix}",
         fix="name the folder that it lies in, or write it in one of these forms",
     )  # fmt: skip
+
+
+def _at_address(address: str) -> TarSource:
+    """Tars where they lie, read by range."""
+    from rela_zoo.data._addresses import files_at, shown
+
+    files = files_at(address)
+    others = [one for one in files if not one.partition("?")[0].lower().endswith(".tar")]
+    if others:
+        raise EmbeddingsError(
+            f"{shown(address)} can't be read from where it lies", expected="WebDataset tars: ADDRESS/{000..123}.tar",
+            got=shown(others[0]), fix="name its tars, or download it",
+        )  # fmt: skip
+    return TarSource(files)
 
 
 def _of_pattern(pattern: Path, found: Sequence[Path]) -> ImageSource:

@@ -1,20 +1,24 @@
-"""WebDataset tars: one sample a key, its image read from where it lies in the tar; nothing is extracted."""
+"""WebDataset tars, here or at addresses: an image is read from where it lies in its tar; nothing is extracted."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tarfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rela_zoo._io import paths
 from rela_zoo._io.files import atomic_write
+from rela_zoo._io.progress import Progress
+from rela_zoo.data._addresses import RemoteFile, shown
 from rela_zoo.data._listing import EXTENSIONS
 from rela_zoo.data._source import ImageSource, LeftOut, Stamps, check_unique
 from rela_zoo.data._stamps import file_stamps
@@ -25,6 +29,9 @@ _LABEL = "cls"
 _LONGEST_LABEL = 32
 _BLOCK = tarfile.BLOCKSIZE
 _FORMAT = 1
+# Of tars elsewhere: how many are looked through at once, and what is fetched ahead where images are asked for in order.
+_THREADS = 8
+_AHEAD_IMAGES, _AHEAD_BYTES = 32, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -44,24 +51,34 @@ class _Index:
     without: list[str]
 
 
+class _Ahead(NamedTuple):
+    """The image that was asked for last, and what was fetched of which tar, from which byte on."""
+
+    image: int
+    tar: int
+    offset: int
+    data: bytes
+
+
 class TarSource(ImageSource):
     """The images of one or more tars in WebDataset's layout; an id is the sample's key.
 
     A key is the path of a file up to the first dot of its name; the files of a sample lie one after the other. Labels
     are the numbers in `.cls` files, −1 for samples without one. What lies where in a tar is read once, and kept in the
-    cache of this package until the tar changes.
+    cache of this package until the tar changes. Of a tar at an address nothing else is kept: images are read by range.
 
     Args:
-        files: the tars, in order.
+        files: the tars, in order; paths, or addresses for fsspec.
         left_out: what else lies beside them.
 
     Raises:
         EmbeddingsError: a tar is damaged or compressed, has no images, a key twice, or a key with several images.
     """
 
-    def __init__(self, files: Sequence[Path], left_out: tuple[LeftOut, ...] = ()) -> None:
+    def __init__(self, files: Sequence[Path | str], left_out: tuple[LeftOut, ...] = ()) -> None:
         self._files = [str(one) for one in files]
-        indexes = [_index(path) for path in self._files]
+        self._ahead: _Ahead | None = None
+        indexes = _indexes(self._files)
         self._ids = [key for one in indexes for key in one.keys]
         self._places = np.concatenate([one.places for one in indexes])
         self._tar = np.repeat(np.arange(len(indexes)), [len(one.keys) for one in indexes])
@@ -87,6 +104,8 @@ class TarSource(ImageSource):
     def raw(self, index: int) -> bytes:
         path = self._files[self._tar[index]]
         offset, size = (int(one) for one in self._places[index])
+        if _is_address(path):
+            return self._remote(index, path, offset, size)
         try:
             with open(path, "rb") as file:
                 file.seek(offset)
@@ -100,14 +119,46 @@ class TarSource(ImageSource):
             raise _damaged(path, f"{len(found)} of the {size} bytes of {self._ids[index]!r}")
         return found
 
+    def _remote(self, index: int, path: str, offset: int, size: int) -> bytes:
+        """An image of a tar elsewhere; of images asked for one after the other many come at once."""
+        before, tar = self._ahead, int(self._tar[index])
+        if before is not None and before.tar == tar and offset >= before.offset:
+            found = before.data[offset - before.offset : offset - before.offset + size]
+            if len(found) == size:
+                self._ahead = before._replace(image=index)
+                return found
+        stop = offset + size
+        if before is not None and index == before.image + 1:
+            for one in range(index + 1, min(index + _AHEAD_IMAGES, len(self))):
+                end = int(self._places[one].sum())
+                if self._tar[one] != tar or not stop <= end <= offset + _AHEAD_BYTES:
+                    break
+                stop = end
+        found = RemoteFile(path).read(offset, stop - offset)
+        if len(found) != stop - offset:
+            raise _damaged(
+                shown(path), f"{len(found)} bytes where there were {stop - offset}: it was exchanged, or cut"
+            )
+        self._ahead = _Ahead(index, tar, offset, found)
+        return found[:size]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ahead": None}
+
     def stamps(self) -> Stamps:
-        return Stamps(file_stamps(self._files), one_each=False)
+        if not any(map(_is_address, self._files)):
+            return Stamps(file_stamps(self._files), one_each=False)
+        # In place of a time the digest of what the server says of the version.
+        facts = [RemoteFile(one).facts() for one in self._files]
+        marks = [int.from_bytes(hashlib.sha256(mark.encode()).digest()[:7], "big") for _, mark in facts]
+        values = [(size, mark) for (size, _), mark in zip(facts, marks, strict=True)]
+        return Stamps(np.array(values, np.int64), one_each=False)
 
     def describe(self) -> str:
         return f"tar {self._name()} ({len(self)} images)"
 
     def _name(self) -> str:
-        return self._files[0] + (f" and {len(self._files) - 1} more" if len(self._files) > 1 else "")
+        return shown(self._files[0]) + (f" and {len(self._files) - 1} more" if len(self._files) > 1 else "")
 
 
 def _damaged(path: str, got: str) -> EmbeddingsError:
@@ -116,13 +167,37 @@ def _damaged(path: str, got: str) -> EmbeddingsError:
     )
 
 
+def _is_address(path: str) -> bool:
+    return "://" in path
+
+
+def _indexes(files: Sequence[str]) -> list[_Index]:
+    """What the tars hold. Those elsewhere are looked through several at a time."""
+    if not any(map(_is_address, files)):
+        return [_index(path) for path in files]
+    found = []
+    with Progress("looking through tars", len(files), unit="tars") as bar, ThreadPoolExecutor(_THREADS) as pool:
+        for one in pool.map(_index, files):
+            found.append(one)
+            bar.advance(1)
+    return found
+
+
 def _index(path: str) -> _Index:
     """What a tar holds, from the cache if it has not changed since."""
+    if _is_address(path):
+        size, mark = RemoteFile(path).facts()
+        stamp = f"{_FORMAT} {path} {size} {mark}"
+        return _kept(stamp, path) if mark else _read_index(path)
     try:
         state = os.stat(path)
     except OSError as error:
         raise _damaged(path, error.strerror or str(error)) from error
-    stamp = f"{_FORMAT} {os.path.realpath(path)} {state.st_size} {state.st_mtime_ns}"
+    return _kept(f"{_FORMAT} {os.path.realpath(path)} {state.st_size} {state.st_mtime_ns}", path)
+
+
+def _kept(stamp: str, path: str) -> _Index:
+    """The index of a tar in this state, from the cache, or written there."""
     note = paths.artefact_cache() / "tars" / f"{hashlib.sha256(_encoded(stamp)).hexdigest()[:32]}.npz"
     # A damaged note, on which zipfile and NumPy raise almost anything, is written anew.
     with suppress(Exception), np.load(note, allow_pickle=False) as kept:
@@ -172,10 +247,11 @@ def _read_index(path: str) -> _Index:
             places.append(image)
             labels.append(label)
 
-    with open(path, "rb") as raw:
+    with _opened(path) as raw:
+        path = shown(path)
         _refuse_compressed(path, raw.read(6))
+        size = raw.seek(0, os.SEEK_END)
         raw.seek(0)
-        size = os.fstat(raw.fileno()).st_size
         try:
             with tarfile.open(fileobj=raw, mode="r:") as tar:
                 for member in tar:
@@ -211,6 +287,16 @@ def _read_index(path: str) -> _Index:
         if len(mark) < _BLOCK or any(mark):
             raise _damaged(path, f"neither a header nor the mark of the end at byte {end:,}")
     return _Index(keys, np.array(places, np.int64).reshape(-1, 2), np.array(labels, np.int64), without)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    if _is_address(path):
+        with RemoteFile(path).open() as file:
+            yield file
+    else:
+        with open(path, "rb") as file:
+            yield file
 
 
 def _split(name: str) -> tuple[str | None, str]:
