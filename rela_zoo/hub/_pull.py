@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
-from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,32 +12,24 @@ from typing import TYPE_CHECKING, Literal
 from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RelaZooError
 from rela_zoo.hub._newest import at_commit
+from rela_zoo.hub._rows import WORKERS, Rows, fetch_index, join, pinned, pull_rows
 from rela_zoo.registry import PriorSpec, prior_spec
 from rela_zoo.remote import (
-    cached_file,
     fetch_file,
     fetch_manifest,
-    list_once,
-    mirror_address,
     parse_address,
     signer_of,
 )
 from rela_zoo.remote import require_signature as _require_signature
 
 if TYPE_CHECKING:
-    from rela_zoo._io.progress import Progress
-    from rela_zoo.embeddings import EmbeddingTable, FileRecord
+    from rela_zoo.embeddings import EmbeddingTable
     from rela_zoo.registry import Artefacts, HubFolder
 
 log = logger(__name__)
 
 What = Literal["embeddings", "transport", "weights"]
 Kind = Literal[What, "between"]
-_INDEX = "index.json"
-_MAX_JSON_BYTES = 64 * 1024 * 1024
-_WORKERS = 8  # as many as the Hub's own client
-# Files from which on a list of all of them is cheaper than a question about each.
-_WORTH_A_LIST = 3
 
 
 @dataclass(frozen=True)
@@ -95,14 +85,6 @@ class Pulled:
     shards: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Which rows are wanted: shards by number, or samples by id; all where neither is said."""
-
-    shards: Sequence[int] | None = None
-    ids: Sequence[str] | None = None
-
-
 def pull(
     prior: str | os.PathLike[str] | PriorSpec,
     dataset: str | None = None,
@@ -110,7 +92,7 @@ def pull(
     what: Iterable[What] = ("embeddings", "transport"),
     shards: Sequence[int] | None = None,
     ids: Sequence[str] | None = None,
-    workers: int = _WORKERS,
+    workers: int = WORKERS,
     progress: bool | Literal["always"] = True,
     require_signature: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
 ) -> Pulled:
@@ -148,14 +130,14 @@ def pull(
     if shards is not None and ids is not None:
         raise ValueError("expected shards or ids, got both")
     with nullcontext() if require_signature is None else _require_signature(require_signature):
-        return _pull(prior, dataset, set(what), _Rows(shards, ids), workers, progress)
+        return _pull(prior, dataset, set(what), Rows(shards, ids), workers, progress)
 
 
 def _pull(
     prior: str | os.PathLike[str] | PriorSpec,
     dataset: str | None,
     wanted: set[What],
-    rows: _Rows,
+    rows: Rows,
     workers: int,
     progress: bool | Literal["always"],
 ) -> Pulled:
@@ -173,7 +155,7 @@ def _pull(
     if wanted & {"embeddings", "transport"}:
         name, published = _published(spec, published_of, dataset)
         if "embeddings" in wanted and published.embeddings is not None:
-            embeddings, size, shards = _pull_embeddings(published.embeddings, rows, workers, progress)
+            embeddings, size, shards = pull_rows(published.embeddings, rows, workers, progress)
             artefacts.append(_artefact("embeddings", published.embeddings, "dataset"))
         if "transport" in wanted and published.transport is not None:
             transport = _pull_file(published.transport)
@@ -197,24 +179,6 @@ def weights_artefact(spec: PriorSpec, revision: str | None, sha256: str) -> Arte
     return Artefact("weights", spec.repo, kind, revision, spec.file or spec.id, sha256, signer)
 
 
-def pull_ids(place: HubFolder) -> EmbeddingTable:
-    """Index and sample ids of published embeddings, without their rows: enough to see whether they fit some data.
-
-    Returns:
-        A table whose rows can't be read yet.
-
-    Raises:
-        HubError: out of reach, refused or damaged.
-        EmbeddingsError: malformed, or of a newer format.
-    """
-    from rela_zoo.embeddings import open_ids
-
-    table = open_ids(_fetch_index(place))
-    ids = table.info.ids
-    fetch_file(place.repo, _join(place.path, ids.file), place.revision, "dataset", sha256=ids.sha256)
-    return table
-
-
 def open_address(
     address: str, *, ids: Sequence[str] | None = None, progress: bool | Literal["always"] = True
 ) -> tuple[EmbeddingTable, Artefact]:
@@ -232,7 +196,7 @@ def open_address(
     from rela_zoo.embeddings import open_embeddings
 
     whole = _vouched_for(address)
-    folder, _, shards = _pull_embeddings(whole, _Rows(ids=ids), _WORKERS, progress)
+    folder, _, shards = pull_rows(whole, Rows(ids=ids), WORKERS, progress)
     return open_embeddings(folder, partial=shards is not None), _artefact("embeddings", whole, "dataset")
 
 
@@ -242,7 +206,7 @@ def pull_index(address: str) -> Path:
     Raises:
         HubError: as `open_address`.
     """
-    return _fetch_index(_vouched_for(address))
+    return fetch_index(_vouched_for(address))
 
 
 def _vouched_for(address: str) -> HubFolder:
@@ -251,7 +215,7 @@ def _vouched_for(address: str) -> HubFolder:
 
     place = parse_address(address)
     manifest = fetch_manifest(place.repo, place.revision, "dataset")
-    record = manifest.record(_join(place.path, _INDEX), place.repo)
+    record = manifest.record(join(place.path, "index.json"), place.repo)
     return HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
 
 
@@ -340,94 +304,8 @@ def _of_rows(found: Mapping[str, Artefacts]) -> dict[str, Artefacts]:
 def _artefact(kind: Kind, place: HubFolder, repo_type: str) -> Artefact:
     repo_type = place.kind or repo_type
     signer = signer_of(place.repo, place.revision, repo_type)
-    return Artefact(kind, place.repo, repo_type, place.revision, place.path, _pinned(place), signer)
-
-
-def _pinned(place: HubFolder) -> str:
-    if place.sha256 is None:
-        raise HubError(
-            f"the entry does not say which bytes {place.path or 'the index'} of {place.repo} must be",
-            expected="a sha256 beside repo, revision and path",
-            got="none",
-            fix="add it to the entry, or use an address hf://… of a repository with a manifest",
-        )
-    return place.sha256
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
-def _fetch_index(place: HubFolder) -> Path:
-    index = _join(place.path, _INDEX)
-    return fetch_file(place.repo, index, place.revision, "dataset", sha256=_pinned(place), limit=_MAX_JSON_BYTES).parent
+    return Artefact(kind, place.repo, repo_type, place.revision, place.path, pinned(place), signer)
 
 
 def _pull_file(place: HubFolder) -> Path:
-    return fetch_file(place.repo, place.path, place.revision, place.kind or "model", sha256=_pinned(place))
-
-
-def _pull_embeddings(
-    place: HubFolder, rows: _Rows, workers: int, progress: bool | Literal["always"]
-) -> tuple[Path, int, tuple[int, ...] | None]:
-    """Folder in the cache, bytes, and numbers of the shards if these are not all."""
-    from rela_zoo._io.progress import Progress
-    from rela_zoo.embeddings import read_index
-
-    folder = _fetch_index(place)
-    info = read_index(folder)
-    numbers = range(len(info.shards)) if rows.shards is None else sorted(set(rows.shards))
-    if wrong := [one for one in numbers if not 0 <= one < len(info.shards)]:
-        raise HubError("there is no such shard", expected=f"0 to {len(info.shards) - 1}", got=wrong, fix="correct it")
-    if rows.ids is not None:
-        table = pull_ids(place)
-        numbers = table.shards_of(table.positions(rows.ids))
-    records: list[FileRecord] = [info.ids, *(info.shards[one] for one in numbers)]
-    paths = {one.file: _join(place.path, one.file) for one in records}
-    absent = [one for one in paths.values() if cached_file(place.repo, one, place.revision, "dataset") is None]
-    if len(absent) >= _WORTH_A_LIST and mirror_address() is None:
-        list_once(place.repo, place.revision, "dataset", _join(place.path, _INDEX))
-
-    total = sum(one.bytes for one in records)
-    with (
-        Progress(f"fetching {place.repo}", total, unit="bytes", show=progress) as bar,
-        ThreadPoolExecutor(max(1, workers)) as pool,
-    ):
-
-        def fetch(one: FileRecord) -> None:
-            told = _Told(bar, one.bytes)
-            fetch_file(
-                place.repo, paths[one.file], place.revision, "dataset",
-                sha256=one.sha256, limit=one.bytes, on_bytes=told.add,
-            )  # fmt: skip
-            told.finish()
-
-        # Each in a copy of this thread's context: signatures are asked for in the others, too.
-        waiting = [pool.submit(copy_context().run, fetch, one) for one in records]
-        try:
-            for done in as_completed(waiting):
-                done.result()
-        except BaseException:
-            # A refusal or Ctrl-C: files under way are finished, others not begun.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return folder, total, None if len(numbers) == len(info.shards) else tuple(numbers)
-
-
-class _Told:
-    """What a bar has been told of one file: never more than its bytes, however often it is fetched."""
-
-    def __init__(self, bar: Progress, size: int) -> None:
-        self._bar, self._size = bar, size
-        self._seen = self._told = 0
-
-    def add(self, count: int) -> None:
-        self._seen += count
-        self._tell(min(max(self._seen, self._told), self._size))
-
-    def finish(self) -> None:
-        self._tell(self._size)
-
-    def _tell(self, now: int) -> None:
-        self._bar.advance(now - self._told)
-        self._told = now
+    return fetch_file(place.repo, place.path, place.revision, place.kind or "model", sha256=pinned(place))
