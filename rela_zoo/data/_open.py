@@ -13,6 +13,8 @@ from rela_zoo.data._cifar import FOLDERS, cifar_source
 from rela_zoo.data._folders import folder_source
 from rela_zoo.data._h5 import SUFFIXES as H5_SUFFIXES
 from rela_zoo.data._h5 import H5Source
+from rela_zoo.data._lance import SUFFIX as LANCE_SUFFIX
+from rela_zoo.data._lance import LanceSource
 from rela_zoo.data._listing import Listing, is_hidden, list_folder
 from rela_zoo.data._npy import SUFFIX as NPY_SUFFIX
 from rela_zoo.data._npy import NpySource
@@ -44,10 +46,10 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
         data: an `ImageSource`, or a data set over one.
             A path: to an image folder (class folders or flat); to a parquet file in the Hub's layout or a WebDataset
             tar, to a folder with such files in it or anywhere below, or a pattern for them (`DIR/train-*.parquet`,
-            `DIR/{000..123}.tar`); to an h5 file of class groups, a `.npy` file, the folder of CIFAR as torchvision
-            unpacks it, or what the `datasets` library saves or keeps. An address, `hf://datasets/org/name@COMMIT`,
-            perhaps with a path behind it; or one of tars that are read where they lie, `https://…/{000..123}.tar`,
-            `s3://…`, or whatever else fsspec reads.
+            `DIR/{000..123}.tar`); to an h5 file of class groups, a `.npy` file, a Lance data set (`NAME.lance`), the
+            folder of CIFAR as torchvision unpacks it, or what the `datasets` library saves or keeps. An address,
+            `hf://datasets/org/name@COMMIT`, perhaps with a path behind it; or one of tars that are read where they lie,
+            `https://…/{000..123}.tar`, `s3://…`, or whatever else fsspec reads.
             A data set object: of the `datasets` library; with `samples` (ImageFolder), with `images` and `root`, or
             with `data` (CIFAR10, STL10, MNIST), read now, not later; or any with a length and items (image, label) by
             number. A `torch.utils.data.Subset` or `ConcatDataset` of such; a uint8 array (N, H, W, 3), (N, 3, H, W) or
@@ -151,6 +153,8 @@ def _of_pattern(pattern: Path, found: Sequence[Path]) -> ImageSource:
 
 
 def _of_folder(path: Path, wanted: Sequence[str] | None, insist: bool) -> ImageSource:
+    if path.suffix == LANCE_SUFFIX and (path / "_versions").is_dir():
+        return LanceSource(path)
     if wanted is not None and insist and (below := _split_folder(path, wanted[0])) is not None:
         return open_path(below, None, insist=True)
     direct = [one.name for one in path.glob("*.parquet") if one.is_file() and not is_hidden(one.name)]
