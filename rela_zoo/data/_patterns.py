@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from rela_zoo.errors import EmbeddingsError
@@ -30,8 +31,11 @@ def url_of(text: str) -> str | None:
         ('s3://bucket/a.tar', '/data/a.tar', None)
     """
     match = _URL.match(text)
-    if match is None or Path(text).exists():
+    if match is None:
         return None
+    with suppress(OSError):  # a signed address is longer than any file's name
+        if Path(text).exists():
+            return None
     rest, scheme = text[match.end() :], match[1].lower()
     return f"/{rest}" if scheme == "file" else f"{scheme}://{rest}"
 
