@@ -183,11 +183,9 @@ def _download(
         lambda: hf_hub_download(
             repo, path, revision=revision, repo_type=kind, local_files_only=not download, tqdm_class=bar
         ),
-        what,
-        repo=repo,
-        revision=revision,
-        kind=kind,
-    )
+        what, repo=repo, revision=revision, kind=kind,
+        attempts=2,  # the client itself asks six times about a file, for half a minute, and goes on with a cut one
+    )  # fmt: skip
     return Path(fetched)
 
 
