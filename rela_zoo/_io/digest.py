@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-_PIECE = 4 << 20
+_PIECE = 1 << 20
 
 
 def file_sha256(path: Path) -> str:
@@ -14,10 +14,10 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: it can't be read.
     """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
+    digest, piece = hashlib.sha256(), memoryview(bytearray(_PIECE))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(piece):
+            digest.update(piece[:count])
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def atomic_write(path: Path, *pieces: bytes | memoryview, suffix: str | None = None) -> None:
+def atomic_write(path: Path, *pieces: bytes | memoryview, suffix: str | None = None, lasting: bool = True) -> None:
     """Write a file under another name, flush it to disk, then rename it: at no moment is half a file in its place.
 
     Args:
@@ -17,6 +17,7 @@ def atomic_write(path: Path, *pieces: bytes | memoryview, suffix: str | None = N
         pieces: the content.
         suffix: of the other name; by default one of this call alone. A fixed one lets the next run clear away what a
             killed run has left, where only one process writes.
+        lasting: whether it must outlive a power cut. Flushing waits for whatever else is on its way to the disk.
 
     Raises:
         OSError: it can't be written; nothing is left behind.
@@ -29,18 +30,18 @@ def atomic_write(path: Path, *pieces: bytes | memoryview, suffix: str | None = N
         >>> path.read_text()
         'all or nothing'
     """
-    with atomic_path(path, suffix=suffix) as temporary, temporary.open("wb") as file:
+    with atomic_path(path, suffix=suffix, lasting=lasting) as temporary, temporary.open("wb") as file:
         for piece in pieces:
             file.write(piece)
 
 
 @contextmanager
-def atomic_path(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
+def atomic_path(path: Path, *, suffix: str | None = None, lasting: bool = True) -> Iterator[Path]:
     """A path beside `path` for whatever writes to paths only; moved to `path` at the end, removed after an error.
 
     Args:
         path: in a folder that exists.
-        suffix: as for `atomic_write`.
+        suffix, lasting: as for `atomic_write`.
 
     Raises:
         OSError: it can't be flushed or moved; nothing is left behind.
@@ -58,13 +59,15 @@ def atomic_path(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
     temporary = temporary_path(path, suffix)
     try:
         yield temporary
-        _flush(temporary)
+        if lasting:
+            _flush(temporary)
         os.replace(temporary, path)
     except BaseException:  # Ctrl-C, too
         with suppress(OSError):
             temporary.unlink()
         raise
-    _flush_folder(path.parent)
+    if lasting:
+        _flush_folder(path.parent)
 
 
 def temporary_path(path: Path, suffix: str | None = None) -> Path:

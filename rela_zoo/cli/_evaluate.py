@@ -14,7 +14,7 @@ import typer
 
 from rela_zoo._io.files import atomic_write
 from rela_zoo._version import __version__
-from rela_zoo.cli._images import SkipUndecodable
+from rela_zoo.cli._images import SkipUndecodable, Split
 from rela_zoo.errors import RelaZooError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rela_zoo.analysis.evaluate import Evaluation
+    from rela_zoo.data import ImageSource
     from rela_zoo.data.held_out import LabelledImages
 
 _ENTRIES = (".yaml", ".yml")
@@ -38,6 +39,8 @@ def evaluate_command(
     network: Annotated[str, typer.Argument(metavar="CKPT", help="A .ckpt file of a run, or a prior's name.")],
     data: Annotated[str, typer.Argument(help="Labelled images to learn from: a folder, parquet files, tars, ….")],
     val: Annotated[str | None, typer.Option(help="Labelled images to judge by, of the same classes.")] = None,
+    split: Split = None,
+    val_split: Annotated[str | None, typer.Option(help="Split to judge by: of --val, else of DATA.")] = None,
     val_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Without --val: this part of each class of DATA is held out.")
     ] = 0.2,
@@ -77,7 +80,15 @@ def evaluate_command(
     from rela_zoo.data.views import RandomPart
 
     started = time.monotonic()
-    train, held_out = _parts(data, val, val_fraction, seed, skip_undecodable)
+    val = data if val is None and val_split is not None else val
+    if split is not None and val == data and val_split == split:
+        raise RelaZooError(
+            "the network would be judged by the images that it learns from", expected="another split, or other data",
+            got=f"{split} of {data} for both", fix="name another split by --val-split",
+        )  # fmt: skip
+    train, held_out = _parts(
+        (data, split), None if val is None else (val, val_split), val_fraction, seed, skip_undecodable
+    )
     smallest = min(Counter(map(int, train.labels)).values())
     if per_class is not None and per_class > smallest:
         raise RelaZooError(
@@ -143,15 +154,19 @@ class _Subject:
 
 
 def _parts(
-    data: str, val: str | None, val_fraction: float, seed: int, skip: bool
+    data: tuple[str, str | None], val: tuple[str, str | None] | None, val_fraction: float, seed: int, skip: bool
 ) -> tuple[LabelledImages, LabelledImages]:
-    from rela_zoo.data import readable
+    """The images to learn from and to judge by, each of a path and the split that was asked for."""
+    from rela_zoo.data import image_source, readable
     from rela_zoo.data.datasets import open_images
     from rela_zoo.data.held_out import labelled_parts
 
-    on_error: Any = "skip" if skip else "raise"
-    train = readable(open_images(data, "train"), on_error)
-    other = None if val is None else readable(open_images(val, "val"), on_error)
+    def part(path: str, split: str | None, usual: str) -> ImageSource:
+        found = open_images(path, usual) if split is None else image_source(path, split=split)
+        return readable(found, "skip" if skip else "raise")
+
+    train = part(*data, "train")
+    other = None if val is None else part(*val, "val")
     return labelled_parts(train, other, val_fraction=val_fraction, seed=seed)
 
 

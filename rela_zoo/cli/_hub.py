@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,8 @@ import typer
 from rela_zoo._io.log import speak
 from rela_zoo._io.text import format_bytes
 from rela_zoo.cli._complete import priors
+from rela_zoo.cli._images import Split, open_images
+from rela_zoo.errors import RelaZooError
 
 if TYPE_CHECKING:
     from rela_zoo.hub import Artefact
@@ -43,6 +45,18 @@ def pull_command(
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="The prior's weights too.")] = False,
     shard: Annotated[list[int] | None, typer.Option(help="Only this shard of the embeddings; may be repeated.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Only the shards that hold these images: a folder, parquet files, tars, …, as for `embed`."),
+    ] = None,
+    split: Split = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only the shards that hold these samples: a text file with an id a line, .jsonl, or .parquet with a "
+            "column id."
+        ),
+    ] = None,
     mirror: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +71,7 @@ def pull_command(
             help="Refuse what is not signed by this public key, or one of a file; may be repeated.",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Downloads at once.")] = 8,
     as_json: AsJson = False,
 ) -> None:
     """Fetch published embeddings and transport of a prior into the Hub's cache, checked by hash.
@@ -68,8 +82,45 @@ def pull_command(
 
     if mirror is not None:
         os.environ[MIRROR_VARIABLE] = mirror
+    samples = _samples(shard, data, split, ids)
     with require_signature(signature) if signature else nullcontext():
-        _pull(prior, dataset, to, weights, shard, workers, as_json)
+        _pull(prior, dataset, to, weights, shard, samples, workers, as_json)
+
+
+def _samples(shard: list[int] | None, data: str | None, split: str | None, ids: Path | None) -> Sequence[str] | None:
+    """Ids of the samples whose shards are wanted; None for all."""
+    if sum(one is not None for one in (shard or None, data, ids)) > 1:
+        raise typer.BadParameter("expected one of --shard, --data and --ids")
+    if data is not None:
+        return open_images(data, False, split).ids
+    return None if ids is None else _read_ids(ids.expanduser())
+
+
+def _read_ids(path: Path) -> list[str]:
+    """The ids in a file, each once.
+
+    Raises:
+        RelaZooError: it can't be read, or holds something else.
+    """
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            found = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+        else:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            found = [json.loads(one) if path.suffix == ".jsonl" else one for one in lines if one.strip()]
+            found = [one.get("id") if isinstance(one, dict) else one for one in found]
+    except (OSError, ValueError) as error:  # pyarrow's errors are either
+        got: object = f"{type(error).__name__}: {error}"
+    else:
+        if found and all(isinstance(one, str) for one in found):
+            return list(dict.fromkeys(found))
+        got = "no ids" if not found else f"{next(one for one in found if not isinstance(one, str))!r}"
+    raise RelaZooError(
+        f"{path} holds no sample ids", expected="an id a line, JSON strings in .jsonl, or .parquet with a column id",
+        got=got, fix="`ids.jsonl` of the embeddings shows what ids look like",
+    )  # fmt: skip
 
 
 def _pull(
@@ -78,26 +129,28 @@ def _pull(
     to: str | None,
     weights: bool,
     shard: list[int] | None,
+    samples: Sequence[str] | None,
     workers: int,
     as_json: bool,
 ) -> None:
     from rela_zoo.hub import pull
 
     if to is not None:
-        if weights or shard:
-            raise typer.BadParameter("expected no --weights and no --shard beside it", param_hint="--to")
+        if weights or shard or samples:
+            raise typer.BadParameter("expected no --weights, --shard, --data or --ids beside it", param_hint="--to")
         _pull_between(prior, to, dataset, as_json)
         return
     what: Any = ("embeddings", "transport", "weights") if weights else ("embeddings", "transport")
     if not as_json:
         speak("stdout")
-    pulled = pull(prior, dataset, what=what, shards=shard or None, workers=workers, progress=not as_json)
+    pulled = pull(prior, dataset, what=what, shards=shard or None, ids=samples, workers=workers, progress=not as_json)
     facts = {
         "prior": pulled.spec.id,
         "name": pulled.name,
         "dataset": pulled.dataset,
         "bytes": pulled.bytes,
         "embeddings": str(pulled.embeddings) if pulled.embeddings else None,
+        "shards": pulled.shards,
         "transport": str(pulled.transport) if pulled.transport else None,
         "weights": str(pulled.weights) if pulled.weights else None,
         "artefacts": [asdict(one) for one in pulled.artefacts],
@@ -108,6 +161,8 @@ def _pull(
     for key in ("embeddings", "transport", "weights"):
         if facts[key]:
             typer.echo(f"{key:10} {facts[key]}")
+    if pulled.shards is not None:
+        typer.echo(f"only the shards {', '.join(map(str, pulled.shards))}: open_embeddings(…, partial=True)")
     typer.echo(f"to train with it: rela.prior={pulled.name}")
     typer.echo(f"{format_bytes(pulled.bytes)} of {pulled.spec.id}, every file checked by sha256")
     _signed_by(pulled.artefacts)

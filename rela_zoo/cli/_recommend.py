@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rela_zoo._io.text import format_bytes, format_duration
-from rela_zoo.cli._images import SkipUndecodable, open_images
+from rela_zoo.cli._images import SkipUndecodable, Split, open_images
 from rela_zoo.cli._measured import measured_facts, print_measured
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def recommend_command(
     sample: Annotated[int, typer.Option(min=100, help="Images to judge by.")] = 1000,
     config: Annotated[Path | None, typer.Option(help="Write a configuration with the best prior here, *.yaml.")] = None,
     seed: Annotated[int, typer.Option(help="Of the augmented views.")] = 0,
+    split: Split = None,
     skip_undecodable: SkipUndecodable = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -51,7 +52,9 @@ def recommend_command(
     from rela_zoo.analysis.recommend import recommend
     from rela_zoo.registry import prior_spec
 
-    source = open_images(dataset, skip_undecodable)
+    if config is not None and split not in (None, "train"):
+        raise typer.BadParameter("expected train, or none: a training takes the split train", param_hint="--split")
+    source = open_images(dataset, skip_undecodable, split)
     found = recommend(source, priors or None, sample=sample, labelled=labels, seed=seed, progress=True)
     if config is not None:
         config.parent.mkdir(parents=True, exist_ok=True)

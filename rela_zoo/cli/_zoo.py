@@ -54,6 +54,10 @@ def build_command(
     ] = False,
     work: Annotated[Path | None, typer.Option(help="With hf://org: the folder in which it is built.")] = None,
     publish: Annotated[bool, typer.Option(help="Write the published form, too; to hf://org that is the point.")] = True,
+    sign: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="KEYFILE", help="Sign what is published by this key of `rela-zoo keygen`."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where priors run. Default: a GPU if there is one.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say cells, time and bytes; make nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending to hf://org.")] = False,
@@ -63,6 +67,13 @@ def build_command(
     from rela_zoo.analysis import zoo
 
     names, sets = _listed(priors or []), _listed(datasets)
+    if sign:
+        from rela_zoo.remote import read_key
+
+        if not publish:
+            raise typer.BadParameter("expected --publish: only what is published is signed", param_hint="--sign")
+        for file in sign:
+            read_key(file)  # a key that can't be read is said before the work, not after it
     speak("stderr")
     place, org, to = _place(out, work)
     with TemporaryDirectory() as nowhere:
@@ -86,7 +97,7 @@ def build_command(
     if to is None and not yes and not (sys.stdin.isatty() and typer.confirm(f"send it to {org} on the Hub?")):
         typer.echo(f"nothing was sent; the same command with --yes sends it to {org}", err=True)
         return
-    done = zoo.publish_zoo(planned, results, org=org, to=to)
+    done = zoo.publish_zoo(planned, results, org=org, to=to, sign=sign or ())
     for name, why in done.left_out.items():
         typer.echo(f"not published: {name}: {why}", err=True)
     if done.index is not None:

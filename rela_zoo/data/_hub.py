@@ -19,7 +19,15 @@ from rela_zoo.data._source import ImageSource, LeftOut
 from rela_zoo.data._splits import NAMES, by_split_name, split_source
 from rela_zoo.data._tars import TarSource
 from rela_zoo.errors import EmbeddingsError
-from rela_zoo.remote import contents, fetch_unsigned, is_commit, resolve_commit
+from rela_zoo.remote import (
+    cached_file,
+    contents,
+    fetch_unsigned,
+    is_commit,
+    is_offline,
+    mirror_address,
+    resolve_commit,
+)
 
 log = logger(__name__)
 
@@ -34,7 +42,7 @@ def hub_source(address: str, wanted: Sequence[str] | None, insist: bool) -> Imag
     """The images of a data set on the Hub: its parquet files, else its tars, else its pictures.
 
     Only the files of the split that is taken are fetched, each at the commit and checked by its hash; ids are those of
-    the same files in a folder.
+    the same files in a folder. Tars that are named themselves are not fetched, but read by range at the commit.
 
     Args:
         address: with a folder, a file or a pattern of the repository behind it, if not all of it is meant.
@@ -70,6 +78,8 @@ def hub_source(address: str, wanted: Sequence[str] | None, insist: bool) -> Imag
         picked = [one.as_posix() for one in chosen]
         if not names[0].lower().endswith(EXTENSIONS):
             _check_one(name, picked)
+        if path.lower().endswith(".tar") and _lie_elsewhere(repo, commit, picked):
+            return TarSource([f"hf://datasets/{repo}@{commit}/{one}" for one in picked], left_out)
         fetched = _fetched(repo, commit, picked)
         if picked[0].endswith(".parquet"):
             return ParquetSource(fetched, left_out)
@@ -79,6 +89,13 @@ def hub_source(address: str, wanted: Sequence[str] | None, insist: bool) -> Imag
 
     chosen = {split: [Path(one) for one in found] for split, found in by_split.items()}
     return split_source(name, chosen, wanted, insist, make)
+
+
+def _lie_elsewhere(repo: str, commit: str, names: Sequence[str]) -> bool:
+    """Whether files have to be asked for, and can be."""
+    if is_offline() or mirror_address() is not None:
+        return False
+    return any(cached_file(repo, one, commit, "dataset") is None for one in names)
 
 
 def _below(files: Sequence[str], path: str) -> list[str]:

@@ -13,12 +13,14 @@ from rela_zoo.data._cifar import FOLDERS, cifar_source
 from rela_zoo.data._folders import folder_source
 from rela_zoo.data._h5 import SUFFIXES as H5_SUFFIXES
 from rela_zoo.data._h5 import H5Source
+from rela_zoo.data._lance import SUFFIX as LANCE_SUFFIX
+from rela_zoo.data._lance import LanceSource
 from rela_zoo.data._listing import Listing, is_hidden, list_folder
 from rela_zoo.data._npy import SUFFIX as NPY_SUFFIX
 from rela_zoo.data._npy import NpySource
 from rela_zoo.data._objects import FORMS, from_object
 from rela_zoo.data._parquet import ParquetSource
-from rela_zoo.data._patterns import address_of, matches
+from rela_zoo.data._patterns import address_of, matches, url_of
 from rela_zoo.data._source import ImageSource, LeftOut
 from rela_zoo.data._splits import (
     NAMES,
@@ -44,9 +46,10 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
         data: an `ImageSource`, or a data set over one.
             A path: to an image folder (class folders or flat); to a parquet file in the Hub's layout or a WebDataset
             tar, to a folder with such files in it or anywhere below, or a pattern for them (`DIR/train-*.parquet`,
-            `DIR/{000..123}.tar`); to an h5 file of class groups, a `.npy` file, the folder of CIFAR as torchvision
-            unpacks it, or what the `datasets` library saves or keeps. An address, `hf://datasets/org/name@COMMIT`,
-            perhaps with a path behind it.
+            `DIR/{000..123}.tar`); to an h5 file of class groups, a `.npy` file, a Lance data set (`NAME.lance`), the
+            folder of CIFAR as torchvision unpacks it, or what the `datasets` library saves or keeps. An address,
+            `hf://datasets/org/name@COMMIT`, perhaps with a path behind it; or one of tars that are read where they lie,
+            `https://…/{000..123}.tar`, `s3://…`, or whatever else fsspec reads.
             A data set object: of the `datasets` library; with `samples` (ImageFolder), with `images` and `root`, or
             with `data` (CIFAR10, STL10, MNIST), read now, not later; or any with a length and items (image, label) by
             number. A `torch.utils.data.Subset` or `ConcatDataset` of such; a uint8 array (N, H, W, 3), (N, 3, H, W) or
@@ -89,7 +92,10 @@ def open_path(data: str | Path, wanted: Sequence[str] | None, *, insist: bool) -
         from rela_zoo.data._hub import hub_source
 
         return hub_source(address, wanted, insist)
-    path = Path(data).expanduser()
+    url = url_of(str(data))
+    if url is not None and "://" in url:
+        return _at_address(url)
+    path = Path(url or data).expanduser()
     if not path.exists():
         if found := matches(path):
             return _of_pattern(path, found)
@@ -118,6 +124,20 @@ def _of_file(path: Path) -> ImageSource:
     )  # fmt: skip
 
 
+def _at_address(address: str) -> TarSource:
+    """Tars where they lie, read by range."""
+    from rela_zoo.data._addresses import files_at, shown
+
+    files = files_at(address)
+    others = [one for one in files if not one.partition("?")[0].lower().endswith(".tar")]
+    if others:
+        raise EmbeddingsError(
+            f"{shown(address)} can't be read from where it lies", expected="WebDataset tars: ADDRESS/{000..123}.tar",
+            got=shown(others[0]), fix="name its tars, or download it",
+        )  # fmt: skip
+    return TarSource(files)
+
+
 def _of_pattern(pattern: Path, found: Sequence[Path]) -> ImageSource:
     """The files that a pattern stands for, all of one kind."""
     kinds = {one.suffix.lower() for one in found}
@@ -133,6 +153,8 @@ def _of_pattern(pattern: Path, found: Sequence[Path]) -> ImageSource:
 
 
 def _of_folder(path: Path, wanted: Sequence[str] | None, insist: bool) -> ImageSource:
+    if path.suffix == LANCE_SUFFIX and (path / "_versions").is_dir():
+        return LanceSource(path)
     if wanted is not None and insist and (below := _split_folder(path, wanted[0])) is not None:
         return open_path(below, None, insist=True)
     direct = [one.name for one in path.glob("*.parquet") if one.is_file() and not is_hidden(one.name)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from rela_zoo.errors import EmbeddingsError
 
 # A path that went through `Path` has lost a slash.
 _ADDRESS = re.compile(r"hf:/{1,2}(?=datasets/)")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,3}(?=[^/])")  # one letter is a drive of Windows
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST = 100_000
@@ -21,6 +23,23 @@ def address_of(text: str) -> str | None:
     return f"hf://{text[match.end() :]}" if match else None
 
 
+def url_of(text: str) -> str | None:
+    """`https://…`, `s3://…` or another address as it was written, of `file://…` the path; None for a path.
+
+    Examples:
+        >>> url_of("s3:/bucket/a.tar"), url_of("file:///data/a.tar"), url_of("data/a.tar")
+        ('s3://bucket/a.tar', '/data/a.tar', None)
+    """
+    match = _URL.match(text)
+    if match is None:
+        return None
+    with suppress(OSError):  # a signed address is longer than any file's name
+        if Path(text).exists():
+            return None
+    rest, scheme = text[match.end() :], match[1].lower()
+    return f"/{rest}" if scheme == "file" else f"{scheme}://{rest}"
+
+
 def is_there(data: str | Path) -> bool:
     """Whether there is something at a path, pattern or address; of an address it is only seen when it is opened.
 
@@ -29,8 +48,11 @@ def is_there(data: str | Path) -> bool:
         (True, True, True, False)
     """
     text = str(data)
-    path = Path(text).expanduser()
-    return address_of(text) is not None or path.exists() or bool(matches(path))
+    url = url_of(text)
+    if address_of(text) is not None or (url is not None and "://" in url):
+        return True
+    path = Path(url or text).expanduser()
+    return path.exists() or bool(matches(path))
 
 
 def matches(pattern: Path) -> list[Path]:

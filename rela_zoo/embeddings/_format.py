@@ -215,7 +215,10 @@ def read_shard_header(path: Path, rows: int | None, dim: int, dtype: str) -> tup
     except HeaderError as error:
         raise EmbeddingsError(error.what, expected=error.expected, got=error.got, fix=fix) from error
     except FileNotFoundError:
-        raise EmbeddingsError(f"the shard {path} is missing", expected="every shard of the index", fix=fix) from None
+        raise EmbeddingsError(
+            f"the shard {path} is missing", expected="every shard of the index", got="no such file",
+            fix=f"{fix}; if only some shards were pulled, open them with partial=True",
+        ) from None  # fmt: skip
     try:
         tensor, metadata = header.tensors["rows"], json.loads(header.metadata["rela_zoo"])
         found_rows, found_dim = (int(one) for one in tensor["shape"])

@@ -13,13 +13,17 @@ from rela_zoo.embeddings._table import EmbeddingTable
 from rela_zoo.errors import EmbeddingsError
 
 
-def open_embeddings(path: str | Path, *, verify: Literal["size", "full"] = "size") -> EmbeddingTable:
+def open_embeddings(
+    path: str | Path, *, verify: Literal["size", "full"] = "size", partial: bool = False
+) -> EmbeddingTable:
     """Open an embedding artefact.
 
     Args:
         path: the folder.
         verify: `size` checks the index, its digest, and size and header of every shard, and reads no row; `full`
             reads everything once and checks every sha256, the ids, and that all values are finite.
+        partial: whether shards may be missing, as of what `pull` has fetched for some samples. Their rows are refused
+            when they are asked for; what is there is checked all the same.
 
     Returns:
         The table.
@@ -38,8 +42,12 @@ def open_embeddings(path: str | Path, *, verify: Literal["size", "full"] = "size
     folder = Path(path).expanduser()
     info = read_index(folder)
     _check_size(folder / info.ids.file, info.ids.bytes)
-    plan_digest, offsets = info.plan_digest(), []
+    plan_digest = info.plan_digest()
+    offsets: list[int | None] = []
     for shard in info.shards:
+        if partial and not (folder / shard.file).exists():
+            offsets.append(None)
+            continue
         offset, _, metadata = read_shard_header(folder / shard.file, shard.rows, info.dim, info.dtype)
         _check_size(folder / shard.file, shard.bytes)
         if metadata.get("plan") != plan_digest:
@@ -67,7 +75,7 @@ def open_ids(path: str | Path) -> EmbeddingTable:
     """
     folder = Path(path).expanduser()
     info = read_index(folder)
-    return EmbeddingTable(folder, info, [0] * len(info.shards))
+    return EmbeddingTable(folder, info, [None] * len(info.shards))
 
 
 def refuse_other_content(table: EmbeddingTable) -> None:
@@ -99,8 +107,9 @@ def refuse_other_content(table: EmbeddingTable) -> None:
 
 
 def _verify_content(table: EmbeddingTable) -> None:
-    """Every byte once: sha256 of the shards and the ids, unique ids, finite values."""
-    for shard in table.info.shards:
+    """Every byte that is here once: sha256 of the shards and the ids, unique ids, finite values."""
+    here = [one for number, one in enumerate(table.info.shards) if number not in table.missing]
+    for shard in here:
         path = table.path / shard.file
         found = file_sha256(path)
         if found != shard.sha256:
@@ -111,8 +120,12 @@ def _verify_content(table: EmbeddingTable) -> None:
                 fix=FIX,
             )
     check_unique(list(table.ids), str(table.path))
-    for _ in table.iter_rows():
-        pass
+    first = 0
+    for number, shard in enumerate(table.info.shards):
+        if number not in table.missing:
+            for _ in table.iter_rows(start=first, stop=first + shard.rows):
+                pass
+        first += shard.rows
 
 
 def _check_size(path: Path, expected: int) -> None:

@@ -35,13 +35,16 @@ def _open_maps() -> int:
 class EmbeddingTable:
     """Embeddings of a data set by one prior: N rows of D values, each known by its sample id.
 
-    Made by `open_embeddings` and `embed`. Rows are read when asked for; opening reads none.
+    Made by `open_embeddings` and `embed`. Rows are read when asked for; opening reads none. Of a table that was opened
+    as a part, some shards are not on this machine: its ids, shape and digest are those of the whole, and rows of a
+    shard that is not here are refused.
 
     Attributes:
         path: the folder.
         info: the parsed index: prior, preprocessing, layer, dtype, hashes, what was left out.
         ids: N sample ids in row order; read and checked on first use.
         digest: sha256, hex, of the content: ids, rows, prior, dtype.
+        missing: numbers of the shards that are not here.
 
     Examples:
         >>> from rela_zoo import open_embeddings
@@ -51,10 +54,11 @@ class EmbeddingTable:
         (torch.Size([2, 64]), torch.float16)
     """
 
-    def __init__(self, path: Path, info: Index, offsets: Sequence[int]) -> None:
+    def __init__(self, path: Path, info: Index, offsets: Sequence[int | None]) -> None:
         self.path, self.info = path, info
         self.ids: Sequence[str] = LazyIds(path / info.ids.file, info)
         self._offsets = list(offsets)
+        self.missing = tuple(number for number, offset in enumerate(offsets) if offset is None)
         self._starts = np.cumsum([0, *(shard.rows for shard in info.shards)], dtype=np.int64)
         self._reset()
 
@@ -94,7 +98,18 @@ class EmbeddingTable:
         return self.info.rows
 
     def __repr__(self) -> str:
-        return f"EmbeddingTable({str(self.path)!r}, shape={self.shape}, dtype={self.info.dtype})"
+        count = len(self._offsets)
+        here = f", {count - len(self.missing)} of {count} shards here" if self.missing else ""
+        return f"EmbeddingTable({str(self.path)!r}, shape={self.shape}, dtype={self.info.dtype}{here})"
+
+    def shards_of(self, indices: Sequence[int] | np.ndarray | Tensor) -> list[int]:
+        """Numbers of the shards that hold these rows, in order, each once.
+
+        Raises:
+            EmbeddingsError: an index out of range or not an integer.
+        """
+        wanted = _as_indices(indices, len(self))
+        return np.unique(np.searchsorted(self._starts, wanted, side="right") - 1).tolist()
 
     def rows(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
         """Rows by number, in the order asked for.
@@ -106,7 +121,8 @@ class EmbeddingTable:
             (B, D) in the stored dtype, on the CPU, a copy of its own.
 
         Raises:
-            EmbeddingsError: an index out of range or not an integer, or a row with NaN or infinity.
+            EmbeddingsError: an index out of range or not an integer, a row with NaN or infinity, or one of a shard that
+                is not here.
         """
         return self._gather(indices, lambda number, places: self._map(number)[places])
 
@@ -147,7 +163,7 @@ class EmbeddingTable:
             (chunk, D) in the stored dtype.
 
         Raises:
-            EmbeddingsError: a row with NaN or infinity, or a shard that became shorter.
+            EmbeddingsError: a row with NaN or infinity, or a shard that became shorter or is not here.
         """
         if chunk < 1:
             raise ValueError(f"expected a chunk of at least 1 row, got {chunk}")
@@ -166,9 +182,9 @@ class EmbeddingTable:
 
     def _read_into(self, out: np.ndarray, number: int, first: int) -> None:
         """Fill `out` (n, D) with the rows of a shard from place `first` on, by a plain read."""
-        path = self.path / self.info.shards[number].file
+        path, offset = self.path / self.info.shards[number].file, self._offset(number)
         with path.open("rb") as file:
-            file.seek(self._offsets[number] + first * out.itemsize * self.info.dim)
+            file.seek(offset + first * out.itemsize * self.info.dim)
             piece = out.data.cast("B")
             if file.readinto(piece) != len(piece):
                 raise EmbeddingsError(f"{path} became shorter while it was read", fix=FIX)
@@ -214,15 +230,29 @@ class EmbeddingTable:
             self._maps.move_to_end(number)
             return self._maps[number]
 
+    def _offset(self, number: int) -> int:
+        """Where the rows of a shard begin in its file, in bytes; refused if the file is not here."""
+        offset = self._offsets[number]
+        if offset is None:
+            first, last = int(self._starts[number]), int(self._starts[number + 1]) - 1
+            count = len(self._offsets)
+            raise EmbeddingsError(
+                f"rows {first:,} to {last:,} of {self.path} are not on this machine",
+                expected=f"rows of the {count - len(self.missing)} shards of {count} that are here",
+                got=f"a row of {self.info.shards[number].file}",
+                fix="fetch all (`rela-zoo pull PRIOR --dataset NAME`), or those of your samples (--data, --ids), "
+                "and open the table again",
+            )
+        return offset
+
     def _open_map(self, number: int) -> np.ndarray:
+        offset = self._offset(number)
         with (self.path / self.info.shards[number].file).open("rb") as file:
             pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mmap, "MADV_RANDOM"):
             # Else each first touch of a row reads its whole neighbourhood: ten times slower on a cold cache.
             pages.madvise(mmap.MADV_RANDOM)
-        flat = np.frombuffer(
-            pages, row_dtype(self.info.dtype), self.info.shards[number].rows * self.info.dim, self._offsets[number]
-        )
+        flat = np.frombuffer(pages, row_dtype(self.info.dtype), self.info.shards[number].rows * self.info.dim, offset)
         return flat.reshape(-1, self.info.dim)
 
     def _checked(self, rows: np.ndarray, numbers: Sequence[int] | np.ndarray) -> Tensor:

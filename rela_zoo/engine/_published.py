@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rela_zoo.embeddings import EmbeddingTable
     from rela_zoo.hub import Artefact
     from rela_zoo.registry import PriorSpec
+    from rela_zoo.transport import TargetTransport
 
 log = logger(__name__)
 
@@ -32,15 +33,16 @@ class Published:
 def find_published(plan: PriorPlan, source: ImageSource) -> Published | None:
     """Pull embeddings of exactly these samples, if somebody published them for this prior.
 
-    Index and ids are fetched first; rows only of a data set that has every sample of `source`. Without a network the
-    cache is used; where that has nothing, this says so and finds none.
+    Index and ids are fetched first; rows only of a data set that has every sample of `source`, and of these only the
+    shards that hold the samples, unless a transport has to be fitted, which takes all rows. Without a network the cache
+    is used; where that has nothing, this says so and finds none.
 
     Args:
         plan: of the prior.
         source: the training data.
     """
     from rela_zoo.embeddings import open_embeddings
-    from rela_zoo.hub import published_artefacts, pull
+    from rela_zoo.hub import published_artefacts, pull, pull_ids
 
     spec = plan.spec
     # What the first process chooses is used by all: each asking for itself, they could choose differently.
@@ -50,18 +52,33 @@ def find_published(plan: PriorPlan, source: ImageSource) -> Published | None:
     published = spec.artefacts.get(name) or published_artefacts(spec, plan.config.preprocessing)[name]
     held = published.embeddings
     assert held is not None
+    entry = spec.model_copy(update={"artefacts": {name: published}})
     try:
-        pulled = pull(spec.model_copy(update={"artefacts": {name: published}}), name)
+        moved = pull(entry, name, what=("transport",))
+        fitted = plan.transport is not None or load_fitted(moved.transport, pull_ids(held)) is not None
+        pulled = pull(entry, name, what=("embeddings",), ids=source.ids if fitted else None)
     except HubError as error:
         if ranks.world_size() > 1:
             raise  # the other ranks may have them: a job whose ranks use different rows is worse than none
         log.info(_unused(spec, name, error))
         return None
     assert pulled.embeddings is not None
-    log.info(f"rela_zoo: embeddings of {name} by {spec.id}, published in {held.repo}")
-    which = {one.kind: one for one in pulled.artefacts}
-    transport = (pulled.transport, which["transport"]) if pulled.transport else None
-    return Published(open_embeddings(pulled.embeddings), which["embeddings"], transport)
+    table = open_embeddings(pulled.embeddings, partial=pulled.shards is not None)
+    some = "" if pulled.shards is None else f" ({len(pulled.shards)} of {len(table.info.shards)} shards)"
+    log.info(f"rela_zoo: embeddings of {name} by {spec.id}, published in {held.repo}{some}")
+    transport = (moved.transport, moved.artefacts[0]) if moved.transport else None
+    return Published(table, pulled.artefacts[0], transport)
+
+
+def load_fitted(path: Path | None, table: EmbeddingTable) -> TargetTransport | None:
+    """A published transport, if it was fitted on these rows; none of which is read."""
+    from rela_zoo.transport import TargetTransport
+
+    if path is None:
+        return None
+    transport = TargetTransport.load(path)
+    same = transport.dim == table.shape[1] and transport.stats.source_digest == table.digest
+    return transport if same else None
 
 
 def _choose(plan: PriorPlan, source: ImageSource) -> str | None:
@@ -140,13 +157,16 @@ def _fetch_for_prior(plan: PriorPlan, data: str | None, on_error: Literal["raise
     config, spec = plan.config, plan.spec
     lines: list[str] = []
     fits = False
+    here = data if data is not None and is_there(data) else None
     if plan.embeddings is not None:
         fits = True
         if plan.embeddings.startswith("hf://"):
-            table, _ = open_address(plan.embeddings)
+            some = here is not None and plan.transport is not None
+            ids = readable(image_source(here), on_error).ids if some else None
+            table, _ = open_address(plan.embeddings, ids=ids)
             lines.append(f"embeddings {table.path}")
-    elif data is not None and is_there(data):
-        fits = find_published(plan, readable(image_source(data), on_error)) is not None
+    elif here is not None:
+        fits = find_published(plan, readable(image_source(here), on_error)) is not None
     else:
         for name in sorted(published_artefacts(spec, config.preprocessing)):
             pulled = pull(spec, name)

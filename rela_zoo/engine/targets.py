@@ -18,7 +18,7 @@ from rela_zoo._io.log import logger
 from rela_zoo._io.once import made_once
 from rela_zoo._io.paths import artefact_cache
 from rela_zoo.engine._plan import PriorPlan, RelaPlan
-from rela_zoo.engine._published import Published, find_published
+from rela_zoo.engine._published import Published, find_published, load_fitted
 from rela_zoo.engine._verify import verify_rows
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.errors import ConfigError, EmbeddingsError, Problem, RelaZooError
@@ -141,7 +141,8 @@ def resolve_targets(
 
     fresh, published, used = False, None, []
     if plan.embeddings is not None and plan.embeddings.startswith("hf://"):
-        table, rows = open_address(plan.embeddings)
+        # A transport that has to be fitted takes all rows; else those of the samples do.
+        table, rows = open_address(plan.embeddings, ids=source.ids if plan.transport is not None else None)
     elif plan.embeddings is None and (published := find_published(plan, source)) is not None:
         table, rows = published.table, published.rows
     else:
@@ -296,9 +297,9 @@ def _transport(
         return transport, [artefact]
     if published is not None and published.transport is not None:
         place, artefact = published.transport
-        transport = TargetTransport.load(place)
-        if transport.dim == table.shape[1] and transport.stats.source_digest == table.digest:
-            return transport, [artefact]
+        fitted = load_fitted(place, table)
+        if fitted is not None:
+            return fitted, [artefact]
         log.info("rela_zoo: the published transport was fitted on other rows; it is fitted anew")
     return _fitted(table), []
 

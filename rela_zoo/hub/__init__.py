@@ -17,11 +17,11 @@ from rela_zoo.hub._pull import (
     open_address,
     published_artefacts,
     pull,
-    pull_ids,
     pull_index,
     pull_transport_address,
     weights_artefact,
 )
+from rela_zoo.hub._rows import pull_ids
 from rela_zoo.hub._search import Found, search
 
 __all__ = [

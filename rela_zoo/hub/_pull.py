@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
-from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +12,14 @@ from typing import TYPE_CHECKING, Literal
 from rela_zoo._io.log import logger
 from rela_zoo.errors import HubError, RelaZooError
 from rela_zoo.hub._newest import at_commit
+from rela_zoo.hub._rows import WORKERS, Rows, fetch_index, join, pinned, pull_rows
 from rela_zoo.registry import PriorSpec, prior_spec
-from rela_zoo.remote import fetch_file, fetch_manifest, parse_address, signer_of
+from rela_zoo.remote import (
+    fetch_file,
+    fetch_manifest,
+    parse_address,
+    signer_of,
+)
 from rela_zoo.remote import require_signature as _require_signature
 
 if TYPE_CHECKING:
@@ -26,8 +30,6 @@ log = logger(__name__)
 
 What = Literal["embeddings", "transport", "weights"]
 Kind = Literal[What, "between"]
-_MAX_JSON_BYTES = 64 * 1024 * 1024
-_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class Pulled:
     Attributes:
         spec: the prior's entry.
         dataset: name of the data set, or None.
-        embeddings: folder for `open_embeddings`; None if not asked for, or if only some shards were.
+        embeddings: folder for `open_embeddings`; None if not asked for.
         transport: file for `TargetTransport.load`, or None.
         weights: weight file, or None.
         artefacts: what these are, for a lock file.
         bytes: size of all files.
         name: what a run writes as `rela.prior`: an address at its commit, or a name.
+        shards: numbers of the shards that were fetched, where these are not all: the folder is opened by
+            `open_embeddings(folder, partial=True)`. None for all.
     """
 
     spec: PriorSpec
@@ -78,6 +82,7 @@ class Pulled:
     artefacts: tuple[Artefact, ...]
     bytes: int
     name: str = ""
+    shards: tuple[int, ...] | None = None
 
 
 def pull(
@@ -86,7 +91,8 @@ def pull(
     *,
     what: Iterable[What] = ("embeddings", "transport"),
     shards: Sequence[int] | None = None,
-    workers: int = _WORKERS,
+    ids: Sequence[str] | None = None,
+    workers: int = WORKERS,
     progress: bool | Literal["always"] = True,
     require_signature: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
 ) -> Pulled:
@@ -102,6 +108,7 @@ def pull(
         what: what to fetch, of `embeddings`, `transport`, `weights`; a transport that was not published is left out;
             where nothing is published but weights are asked for, only these are fetched.
         shards: only these shards of the embeddings, by number; None fetches all.
+        ids: only the shards that hold these samples, such as those of ImageNet-100 out of ImageNet.
         workers: downloads at once.
         progress: as for `embed`.
         require_signature: public keys `rela-ed25519:…`, or files of them: every repository must be signed by one of
@@ -110,6 +117,7 @@ def pull(
     Raises:
         SignatureError: a repository is not signed by whom is trusted.
         HubError: nothing was published, or it is out of reach, refused, or damaged.
+        EmbeddingsError: some of `ids` have no row there.
         WeightsError: the weights can't be had.
         RegistryError: no such prior.
 
@@ -119,15 +127,17 @@ def pull(
         >>> open_embeddings(pulled.embeddings).shape
         (240, 64)
     """
+    if shards is not None and ids is not None:
+        raise ValueError("expected shards or ids, got both")
     with nullcontext() if require_signature is None else _require_signature(require_signature):
-        return _pull(prior, dataset, set(what), shards, workers, progress)
+        return _pull(prior, dataset, set(what), Rows(shards, ids), workers, progress)
 
 
 def _pull(
     prior: str | os.PathLike[str] | PriorSpec,
     dataset: str | None,
     wanted: set[What],
-    shards: Sequence[int] | None,
+    rows: Rows,
     workers: int,
     progress: bool | Literal["always"],
 ) -> Pulled:
@@ -139,14 +149,13 @@ def _pull(
     if "weights" in wanted and dataset is None and not published_of:
         wanted = {"weights"}
     artefacts: list[Artefact] = []
-    embeddings = transport = weights = None
+    embeddings = transport = weights = shards = None
     size = 0
     name = dataset
     if wanted & {"embeddings", "transport"}:
         name, published = _published(spec, published_of, dataset)
         if "embeddings" in wanted and published.embeddings is not None:
-            folder, size = _pull_embeddings(published.embeddings, shards, workers, progress)
-            embeddings = folder if shards is None else None
+            embeddings, size, shards = pull_rows(published.embeddings, rows, workers, progress)
             artefacts.append(_artefact("embeddings", published.embeddings, "dataset"))
         if "transport" in wanted and published.transport is not None:
             transport = _pull_file(published.transport)
@@ -160,7 +169,7 @@ def _pull(
         weights = found.path
         size += weights.stat().st_size
         artefacts.append(weights_artefact(spec, found.revision, digest))
-    return Pulled(spec, name, embeddings, transport, weights, tuple(artefacts), size, address)
+    return Pulled(spec, name, embeddings, transport, weights, tuple(artefacts), size, address, shards)
 
 
 def weights_artefact(spec: PriorSpec, revision: str | None, sha256: str) -> Artefact:
@@ -170,35 +179,25 @@ def weights_artefact(spec: PriorSpec, revision: str | None, sha256: str) -> Arte
     return Artefact("weights", spec.repo, kind, revision, spec.file or spec.id, sha256, signer)
 
 
-def pull_ids(place: HubFolder) -> EmbeddingTable:
-    """Index and sample ids of published embeddings, without their rows: enough to see whether they fit some data.
-
-    Returns:
-        A table whose rows can't be read yet.
-
-    Raises:
-        HubError: out of reach, refused or damaged.
-        EmbeddingsError: malformed, or of a newer format.
-    """
-    from rela_zoo.embeddings import open_ids
-
-    table = open_ids(_fetch_index(place))
-    ids = table.info.ids
-    fetch_file(place.repo, _join(place.path, ids.file), place.revision, "dataset", sha256=ids.sha256)
-    return table
-
-
-def open_address(address: str, *, progress: bool | Literal["always"] = True) -> tuple[EmbeddingTable, Artefact]:
+def open_address(
+    address: str, *, ids: Sequence[str] | None = None, progress: bool | Literal["always"] = True
+) -> tuple[EmbeddingTable, Artefact]:
     """Embeddings by address: `hf://org/name@<commit>/folder` of a data set repository, vouched for by its manifest.
+
+    Args:
+        address: of the embeddings.
+        ids: as for `pull`.
+        progress: as for `pull`.
 
     Raises:
         HubError: as `pull`; or the repository has no manifest at this commit.
+        EmbeddingsError: some of `ids` have no row there.
     """
     from rela_zoo.embeddings import open_embeddings
 
     whole = _vouched_for(address)
-    folder, _ = _pull_embeddings(whole, None, _WORKERS, progress)
-    return open_embeddings(folder), _artefact("embeddings", whole, "dataset")
+    folder, _, shards = pull_rows(whole, Rows(ids=ids), WORKERS, progress)
+    return open_embeddings(folder, partial=shards is not None), _artefact("embeddings", whole, "dataset")
 
 
 def pull_index(address: str) -> Path:
@@ -207,7 +206,7 @@ def pull_index(address: str) -> Path:
     Raises:
         HubError: as `open_address`.
     """
-    return _fetch_index(_vouched_for(address))
+    return fetch_index(_vouched_for(address))
 
 
 def _vouched_for(address: str) -> HubFolder:
@@ -216,7 +215,7 @@ def _vouched_for(address: str) -> HubFolder:
 
     place = parse_address(address)
     manifest = fetch_manifest(place.repo, place.revision, "dataset")
-    record = manifest.record(_join(place.path, "index.json"), place.repo)
+    record = manifest.record(join(place.path, "index.json"), place.repo)
     return HubFolder(repo=place.repo, revision=place.revision, path=place.path, sha256=record.sha256)
 
 
@@ -305,65 +304,8 @@ def _of_rows(found: Mapping[str, Artefacts]) -> dict[str, Artefacts]:
 def _artefact(kind: Kind, place: HubFolder, repo_type: str) -> Artefact:
     repo_type = place.kind or repo_type
     signer = signer_of(place.repo, place.revision, repo_type)
-    return Artefact(kind, place.repo, repo_type, place.revision, place.path, _pinned(place), signer)
-
-
-def _pinned(place: HubFolder) -> str:
-    if place.sha256 is None:
-        raise HubError(
-            f"the entry does not say which bytes {place.path or 'the index'} of {place.repo} must be",
-            expected="a sha256 beside repo, revision and path",
-            got="none",
-            fix="add it to the entry, or use an address hf://… of a repository with a manifest",
-        )
-    return place.sha256
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
-def _fetch_index(place: HubFolder) -> Path:
-    index = _join(place.path, "index.json")
-    return fetch_file(place.repo, index, place.revision, "dataset", sha256=_pinned(place), limit=_MAX_JSON_BYTES).parent
+    return Artefact(kind, place.repo, repo_type, place.revision, place.path, pinned(place), signer)
 
 
 def _pull_file(place: HubFolder) -> Path:
-    return fetch_file(place.repo, place.path, place.revision, place.kind or "model", sha256=_pinned(place))
-
-
-def _pull_embeddings(
-    place: HubFolder, shards: Sequence[int] | None, workers: int, progress: bool | Literal["always"]
-) -> tuple[Path, int]:
-    """Folder in the cache, and bytes."""
-    from rela_zoo._io.progress import Progress
-    from rela_zoo.embeddings import read_index
-
-    folder = _fetch_index(place)
-    info = read_index(folder)
-    if shards is not None and (wrong := [one for one in shards if not 0 <= one < len(info.shards)]):
-        raise HubError("there is no such shard", expected=f"0 to {len(info.shards) - 1}", got=wrong, fix="correct it")
-    chosen = info.shards if shards is None else [info.shards[one] for one in shards]
-    records = [(info.ids.file, info.ids.sha256, info.ids.bytes), *((one.file, one.sha256, one.bytes) for one in chosen)]
-
-    def fetch(record: tuple[str, str, int]) -> int:
-        fetch_file(
-            place.repo, _join(place.path, record[0]), place.revision, "dataset", sha256=record[1], limit=record[2]
-        )
-        return record[2]
-
-    total = sum(size for _, _, size in records)
-    with (
-        Progress(f"fetching {place.repo}", total, unit="bytes", show=progress) as bar,
-        ThreadPoolExecutor(max(1, workers)) as pool,
-    ):
-        # Each in a copy of this thread's context: signatures are asked for in the others, too.
-        waiting = [pool.submit(copy_context().run, fetch, record) for record in records]
-        try:
-            for done in as_completed(waiting):
-                bar.advance(done.result())
-        except BaseException:
-            # A refusal or Ctrl-C: files under way are finished, others not begun.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return folder, total
+    return fetch_file(place.repo, place.path, place.revision, place.kind or "model", sha256=pinned(place))

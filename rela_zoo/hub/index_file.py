@@ -267,7 +267,7 @@ def _wrong_artefacts(raw: Any) -> str:
 
 def _check_identity(identity: str, dataset: str, artefacts: Artefacts) -> None:
     """The rows must be by the prior under whose identity they are listed."""
-    from rela_zoo.hub._pull import pull_ids
+    from rela_zoo.hub._rows import pull_ids
     from rela_zoo.prior import identity_digest
 
     if artefacts.embeddings is None:

@@ -7,6 +7,7 @@ from rela_zoo.remote._cached import cached_file
 from rela_zoo.remote._client import client, translated, with_retries
 from rela_zoo.remote._commits import Contents, contents, is_commit, resolve_commit
 from rela_zoo.remote._fetch import Kind, RemoteFile, fetch_unsigned, is_offline, parse_address
+from rela_zoo.remote._listed import list_once
 from rela_zoo.remote._manifest import MANIFEST, Manifest, ManifestEntry, safe_path
 from rela_zoo.remote._mirror import MIRROR_VARIABLE, mirror_address, mirror_commit, mirrored_path, read_reference
 from rela_zoo.remote._signature import (
@@ -42,6 +43,7 @@ __all__ = [
     "fetch_unsigned",
     "is_commit",
     "is_offline",
+    "list_once",
     "mirror_address",
     "mirror_commit",
     "mirrored_path",

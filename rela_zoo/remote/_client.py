@@ -70,20 +70,26 @@ def with_retries(
     repo: str | None = None,
     revision: str | None = None,
     kind: str = "model",
+    attempts: int = _ATTEMPTS,
 ) -> Result:
     """The result of `call`, tried again with growing pauses where the error may pass.
 
     Waits as long as the server asks to, at most a minute, else 1, 2, 4 s.
 
+    Args:
+        call: without arguments.
+        what, repo, revision, kind: as for `translated`.
+        attempts: most calls.
+
     Raises:
         HubError: as `translated`.
     """
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(attempts):
         try:
             with translated(what, repo=repo, revision=revision, kind=kind):
                 return call()
         except HubError as error:
-            if not error.transient or attempt == _ATTEMPTS - 1:
+            if not error.transient or attempt == attempts - 1:
                 raise
             _sleep(min(error.retry_after if error.retry_after is not None else 2.0**attempt, _LONGEST_WAIT))
     raise AssertionError("unreachable")

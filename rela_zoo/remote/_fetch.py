@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from rela_zoo._io.digest import file_sha256
 from rela_zoo._io.files import atomic_write
 from rela_zoo.errors import HubError
 from rela_zoo.remote._client import with_retries
+from rela_zoo.remote._counter import counter
 from rela_zoo.remote._manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
 from rela_zoo.remote._mirror import MIRROR_VARIABLE, forget_copy, mirrored_file
 
@@ -67,6 +69,7 @@ def fetch_unsigned(
     sha256: str | None = None,
     limit: int | None = None,
     download: bool = True,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Path:
     """A file in the Hub's cache on this machine, or of the mirror that `RELA_ZOO_MIRROR` names.
 
@@ -82,8 +85,10 @@ def fetch_unsigned(
         revision: full commit; None takes the newest, which is asked for.
         kind: of the repository.
         sha256: of the file, hex; None checks it against the digest that the Hub announced when it was fetched.
-        limit: largest size in bytes that is downloaded; asked for before the download.
+        limit: largest size in bytes that is downloaded; a larger file is refused before its first byte.
         download: whether the network may be asked.
+        on_bytes: told of bytes of a download as they come, perhaps in another thread, and again of those of a second
+            try; of nothing where the file is here. The client then draws no bar of its own.
 
     Raises:
         HubError: out of reach, refused, too large, or with another hash even when fetched again.
@@ -95,7 +100,7 @@ def fetch_unsigned(
     got = ""
     download = download and not is_offline()
     for _ in range(2 if download else 1):
-        found = _download(repo, path, revision, kind, limit, download)
+        found = _download(repo, path, revision, kind, limit, download, on_bytes)
         if found.is_symlink() and not _in_cache(found):
             raise HubError(
                 f"{found} is a link that leads out of the Hub's cache",
@@ -153,25 +158,34 @@ def _announced(repo: str, path: str, revision: str, kind: Kind, download: bool) 
     return None if record is None else record.sha256
 
 
-def _download(repo: str, path: str, revision: str | None, kind: Kind, limit: int | None, download: bool) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+def _download(
+    repo: str,
+    path: str,
+    revision: str | None,
+    kind: Kind,
+    limit: int | None,
+    download: bool,
+    on_bytes: Callable[[int], None] | None,
+) -> Path:
+    """By as few requests as the client makes: one for the facts of a file, one for the file."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     what = f"{path} of {repo} at {revision[:12] if revision else 'its head'} can't be fetched"
     cached = try_to_load_from_cache(repo, path, revision=revision, repo_type=kind)
     if revision is not None and isinstance(cached, str) and Path(cached).exists():
         return Path(cached)
-    if limit is not None and download:
-        url = hf_hub_url(repo, path, revision=revision, repo_type=kind)
-        facts = with_retries(lambda: get_hf_file_metadata(url), what, repo=repo, revision=revision, kind=kind)
-        if facts.size is not None and facts.size > limit:
-            raise _too_large(repo, path, facts.size, limit)
-    fetched = with_retries(
-        lambda: hf_hub_download(repo, path, revision=revision, repo_type=kind, local_files_only=not download),
-        what,
-        repo=repo,
-        revision=revision,
-        kind=kind,
+    bar = (
+        None
+        if limit is None and on_bytes is None
+        else counter(on_bytes, limit, lambda size, most: _too_large(repo, path, size, most))
     )
+    fetched = with_retries(
+        lambda: hf_hub_download(
+            repo, path, revision=revision, repo_type=kind, local_files_only=not download, tqdm_class=bar
+        ),
+        what, repo=repo, revision=revision, kind=kind,
+        attempts=2,  # the client itself asks six times about a file, for half a minute, and goes on with a cut one
+    )  # fmt: skip
     return Path(fetched)
 
 
@@ -190,12 +204,16 @@ def _cache_root() -> Path:
 
 def _in_cache(path: Path) -> bool:
     """Whether a file lies in the Hub's cache: no other is ever deleted, and no link to another is read."""
-    roots = {_cache_root()}
+    root, real = _cache_root(), path.resolve().parents
+    if root in real:
+        return True
     # A repository's folder, or its blobs, may be a link to another disk, made by whoever owns the cache.
-    for folder in path.parents:
-        if folder.name == "snapshots" and folder.parent.parent.resolve() == _cache_root():
-            roots |= {folder.parent.resolve(), (folder.parent / "blobs").resolve()}
-    return not roots.isdisjoint(path.resolve().parents)
+    return any(
+        folder.name == "snapshots"
+        and folder.parent.parent.resolve() == root
+        and not {folder.parent.resolve(), (folder.parent / "blobs").resolve()}.isdisjoint(real)
+        for folder in path.parents
+    )
 
 
 def _intact(path: Path) -> bool:
@@ -225,5 +243,5 @@ def _matches(path: Path, sha256: str) -> bool:
         return False
     with suppress(OSError):  # a home that can't be written costs time, nothing else
         note.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(note, stamp.encode("ascii"))
+        atomic_write(note, stamp.encode("ascii"), lasting=False)
     return True

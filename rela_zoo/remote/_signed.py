@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from rela_zoo.errors import HubError, SignatureError
@@ -26,11 +27,12 @@ def fetch_file(
     sha256: str | None = None,
     limit: int | None = None,
     download: bool = True,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Path:
     """`fetch_unsigned`, and where signatures are asked for (`RELA_ZOO_TRUSTED`) none but a file that is signed for.
 
     Args:
-        repo, path, revision, kind, sha256, limit, download: as for `fetch_unsigned`.
+        repo, path, revision, kind, sha256, limit, download, on_bytes: as for `fetch_unsigned`.
 
     Raises:
         SignatureError: the repository is not signed by whom is trusted, or its manifest says otherwise of this file;
@@ -52,7 +54,7 @@ def fetch_file(
                 got=f"sha256 {record.sha256}, signed by {signer}", fix="ask for what is signed, or tell its owner",
             )  # fmt: skip
         sha256 = record.sha256
-    return fetch_unsigned(repo, path, revision, kind, sha256=sha256, limit=limit, download=download)
+    return fetch_unsigned(repo, path, revision, kind, sha256=sha256, limit=limit, download=download, on_bytes=on_bytes)
 
 
 def fetch_manifest(repo: str, revision: str, kind: Kind) -> Manifest:

@@ -29,6 +29,7 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
     "step": ([], ["--steps", "2", "--rounds", "1"]),
     "embeddings": (["--rows", "400000"], ["--rows", "3000", "--fit-rows", "2000"]),
     "pairs": (["--rows", "400000"], ["--rows", "3000"]),
+    "pull": ([], ["--rows", "3000", "--repeats", "1"]),
     "draw": ([], ["--rows", "2000"]),
     "selection": (["--rows", "200000"], ["--rows", "3000"]),
     "scale": (["--rows", "10000000"], ["--rows", "20000", "--parts", "2", "--dim", "16"]),

@@ -17,7 +17,7 @@ from rela_zoo.cli import app
 from rela_zoo.data import image_source
 from rela_zoo.data.datasets import open_dataset
 from rela_zoo.embeddings import open_embeddings
-from rela_zoo.errors import ConfigError
+from rela_zoo.errors import ConfigError, EmbeddingsError, RelaZooError
 
 runner = CliRunner()
 
@@ -53,6 +53,33 @@ def test_embed(tars: Path, tmp_path: Path, data: str, options: list[str], first:
     done = runner.invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert open_embeddings(out).ids[0] == first
+
+
+def test_evaluate_by_splits(tars: Path) -> None:
+    command = ["evaluate", "cifar10-resnet20", str(tars), "--json", "--k", "1"]
+    done = runner.invoke(app, [*command, "--split", "train", "--val-split", "val"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["data"]
+    assert (found["train_images"], found["held_out_images"]) == (8, 4)
+    done = runner.invoke(app, [*command, "--split", "val", "--val", str(tars), "--val-split", "train"])
+    assert json.loads(done.stdout)["data"]["train_images"] == 4
+    with pytest.raises(RelaZooError, match="judged by the images that it learns from"):
+        runner.invoke(app, [*command, "--split", "val", "--val-split", "val"], catch_exceptions=False)
+    with pytest.raises(EmbeddingsError, match="dev"):
+        runner.invoke(app, [*command, "--split", "dev"], catch_exceptions=False)
+
+
+def test_recommend_for_a_split(tars: Path, tmp_path: Path, make_pictures: Any) -> None:
+    for split, count in (("train", 101), ("val", 100)):
+        write_tar(tmp_path / "many" / f"{split}-0.tar", make_pictures(count, size=8), 1000)
+    command = ["recommend", "cifar10-resnet20", "--dataset", str(tmp_path / "many"), "--json"]
+    for split, count in (("train", 101), ("val", 100)):
+        done = runner.invoke(app, [*command, "--split", split], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)[0]["embed_bytes"] == count * 64 * 2
+    done = runner.invoke(app, [*command, "--split", "val", "--config", str(tmp_path / "x.yaml")])
+    assert done.exit_code == 2
+    assert not (tmp_path / "x.yaml").exists()
 
 
 def test_subset_of_a_split(tars: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from rela_zoo.embeddings import Index, embed, open_embeddings
+from rela_zoo.embeddings import Index, embed, open_embeddings, open_ids
 from rela_zoo.embeddings._format import EmbedPlan, pretty_json, shard_header, shard_name
 from rela_zoo.errors import EmbeddingsError
 
@@ -45,6 +45,55 @@ def rewrite(folder: Path, number: int, rows: np.ndarray, dim: int | None = None)
     (folder / "index.json").write_bytes(
         pretty_json(parsed.model_copy(update={"digest": parsed.content_digest()}).model_dump(mode="json"))
     )
+
+
+class TestPart:
+    """A table of which shard 1 (rows 16 to 31 of 50) is not here."""
+
+    @pytest.fixture
+    def part(self, folder: Path) -> Path:
+        (folder / shard_name(1)).rename(folder.parent / "elsewhere")
+        return folder
+
+    def test_it_is_opened_only_on_purpose(self, part: Path) -> None:
+        with pytest.raises(EmbeddingsError, match=r"(?s)shard-00001.*is missing.*partial=True"):
+            open_embeddings(part)
+        assert open_embeddings(part, partial=True).missing == (1,)
+
+    def test_rows_that_are_here_are_read_and_others_refused(self, part: Path, expected: np.ndarray) -> None:
+        table = pickle.loads(pickle.dumps(open_embeddings(part, partial=True)))
+        assert table.shape == (ROWS, 4)
+        assert len(table.ids) == ROWS
+        assert repr(table).endswith("3 of 4 shards here)")
+        picks = [49, 0, 15, 32]
+        assert table.shards_of(picks) == [0, 2, 3]
+        for read in (table.rows, table.rows_once):
+            np.testing.assert_allclose(read(picks).numpy(), expected[picks], rtol=1e-3)
+            with pytest.raises(EmbeddingsError, match=r"rows 16 to 31 of .* are not on this machine"):
+                read([0, 16])
+        assert len(torch.cat(list(table.iter_rows(7, start=32)))) == 18
+        with pytest.raises(EmbeddingsError, match="not on this machine"):
+            list(table.iter_rows(7))
+
+    def test_what_is_here_is_verified(self, part: Path) -> None:
+        whole = open_embeddings(part, verify="full", partial=True)
+        assert whole.digest == whole.info.content_digest()
+        path = part / shard_name(2)
+        data = bytearray(path.read_bytes())
+        data[-2] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(EmbeddingsError, match=r"(?s)shard-00002.*damaged"):
+            open_embeddings(part, verify="full", partial=True)
+
+    def test_the_rest_may_come_later(self, part: Path) -> None:
+        (part.parent / "elsewhere").rename(part / shard_name(1))
+        assert open_embeddings(part, verify="full").missing == ()
+
+    def test_ids_alone_give_no_rows(self, folder: Path) -> None:
+        table = open_ids(folder)
+        assert table.missing == (0, 1, 2, 3)
+        with pytest.raises(EmbeddingsError, match="not on this machine"):
+            table.rows([0])
 
 
 class TestReading:

@@ -10,15 +10,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch.utils.data import Subset
 
 import rela_zoo
+from rela_zoo.data import image_source
 from rela_zoo.embeddings import open_embeddings
-from rela_zoo.errors import HubError, RegistryError, RelaZooError, UnknownPriorError
+from rela_zoo.errors import EmbeddingsError, HubError, RegistryError, RelaZooError, UnknownPriorError
 from rela_zoo.hub import pull, search
 from rela_zoo.registry import prior_spec
 from rela_zoo.remote import MANIFEST
@@ -59,11 +62,164 @@ def test_weights_alone_of_a_prior_without_artefacts():
 
 def test_only_the_shards_that_are_wanted(zoo):
     pulled = pull(zoo.name, what=("embeddings",), shards=[1])
-    assert pulled.embeddings is None
+    assert pulled.shards == (1,)
     assert zoo.hub.calls("shard-00001")
     assert not zoo.hub.calls("shard-0000[02]")
+    with pytest.raises(EmbeddingsError, match="partial=True"):
+        open_embeddings(pulled.embeddings)
+    assert open_embeddings(pulled.embeddings, partial=True).missing == (0, 2)
     with pytest.raises(HubError, match="no such shard"):
         pull(zoo.name, shards=[3])
+
+
+def test_only_the_shards_of_some_samples(zoo):
+    ids = list(image_source(str(zoo.images / "train")).ids)
+    wanted = [ids[20], ids[1], ids[2]]
+    pulled = pull(zoo.name, ids=wanted)
+    assert pulled.shards == (0, 2)
+    assert not zoo.hub.calls("shard-00001")
+    table = open_embeddings(pulled.embeddings, verify="full", partial=True)
+    torch.testing.assert_close(table.rows(table.positions(wanted)), zoo.rows[[20, 1, 2]].half())
+    with pytest.raises(EmbeddingsError, match=r"(?s)rows 8 to 15 .* not on this machine.*2 shards of 3.*rela-zoo pull"):
+        table.rows([9])
+    with pytest.raises(EmbeddingsError, match=r"1 of 2 samples have no row"):
+        pull(zoo.name, ids=[ids[0], "elsewhere.png"])
+    before = len(zoo.hub.requests)
+    whole = pull(zoo.name)
+    assert {path for _, path in zoo.hub.requests[before:] if "/resolve/" in path} == {
+        path for _, path in zoo.hub.calls("shard-00001")
+    }, "only what was missing"
+    assert whole.shards is None
+    assert whole.artefacts == pulled.artefacts
+    assert open_embeddings(whole.embeddings, verify="full").digest == table.digest
+
+
+@pytest.mark.parametrize("form", ["data", "txt", "jsonl", "parquet"])
+def test_the_command_fetches_the_shards_of_data_or_of_a_list(zoo, tmp_path, form):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from typer.testing import CliRunner
+
+    from rela_zoo.cli import app
+
+    folder = zoo.images / "train"
+    ids = [one for one in image_source(str(folder)).ids if one.startswith("0/")]  # rows 0 to 11
+    listed = tmp_path / f"some.{form}"
+    if form == "data":
+        for one in set(image_source(str(folder)).ids) - set(ids):
+            (folder / one).unlink()
+        (folder / "1").rmdir()
+        option = ["--data", str(folder)]
+    else:
+        option = ["--ids", str(listed)]
+        if form == "parquet":
+            pq.write_table(pa.table({"id": ids, "weight": [1.0] * len(ids)}), listed)
+        else:
+            listed.write_text("".join(f"{json.dumps(one) if form == 'jsonl' else one}\n" for one in ids))
+    done = CliRunner().invoke(app, ["pull", zoo.name, *option, "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["shards"] == [0, 1]
+    assert not zoo.hub.calls("shard-00002")
+    listed.write_text("3\n")
+    if form == "jsonl":
+        with pytest.raises(RelaZooError, match="holds no sample ids"):
+            CliRunner().invoke(app, ["pull", zoo.name, *option], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_training_fetches_its_shards_alone_where_a_transport_of_all_rows_is_there(zoo, fitted):
+    for one in (zoo.images / "train" / "1").iterdir():
+        one.unlink()  # what is left are rows 0 to 11
+    (zoo.images / "train" / "1").rmdir()
+    name = zoo.name
+    if not fitted:
+        del zoo.entry["artefacts"]["toy"]["transport"]
+        zoo.hub.store.add("org/home-made", {"prior.yaml": yaml.safe_dump(zoo.entry).encode()})
+        name = f"hf://org/home-made@{zoo.commit_of('org/home-made', 'model')}"
+    result = _train(zoo, name, batch_size=4)
+    assert len(zoo.hub.calls("shard-0000[01]")) == 2
+    assert bool(zoo.hub.calls("shard-00002")) is not fitted, "a transport is fitted on all rows or on none"
+    lock = json.loads((result.folder / "rela.lock").read_text())
+    assert lock["artefacts"][0]["sha256"] == zoo.entry["artefacts"]["toy"]["embeddings"]["sha256"]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_embeddings_by_address_come_in_part_where_the_transport_is_given(zoo, given):
+    from rela_zoo.engine import plan_rela
+    from rela_zoo.engine.targets import resolve_targets
+
+    moved = pull(zoo.name, what=("transport",)).transport
+    source = image_source(Subset(image_source(str(zoo.images / "train")), range(12)))
+    rela = {"prior": zoo.name, "embeddings": zoo.address, "verify": 0, "transport": str(moved) if given else None}
+    targets = resolve_targets(plan_rela(rela).only, source, device=torch.device("cpu"))
+    assert targets.rows(torch.arange(12)).shape == (12, DIM)
+    assert bool(zoo.hub.calls("shard-00002")) is not given
+
+
+def test_requests_do_not_grow(zoo):
+    """Two a file, as the client itself makes: what is it, and the file. Of large files the second is to the CDN."""
+    from huggingface_hub import snapshot_download
+
+    before = len(zoo.hub.requests)
+    pull(zoo.name)
+    ours = Counter(path for _, path in zoo.hub.requests[before:])
+    files = ["prior.yaml", "transports/toy", "index.json", "ids.jsonl", "shard-00000", "shard-00001", "shard-00002"]
+    assert sum(ours.values()) == 2 * len(files)
+    before = len(zoo.hub.requests)
+    snapshot_download("org/home-made-embeddings", repo_type="dataset", allow_patterns="toy/*", cache_dir=zoo.work)
+    theirs = Counter(path for _, path in zoo.hub.requests[before:] if "/api/" not in path)
+    assert theirs <= ours, "not one more than the client makes for the same files"
+
+
+def test_a_list_of_a_repository_spares_questions_about_files_in_xet_storage(zoo, monkeypatch):
+    """The client asks nothing of what it has listed. The transfer, which needs the Hub's servers, is replaced."""
+    from huggingface_hub import constants, file_download
+
+    def transfer(*, incomplete_path, xet_file_data, tqdm_class, expected_size, **_):
+        blobs = zoo.hub.store.repos["dataset", "org/home-made-embeddings"].head.files.values()
+        data = next(one.data for one in blobs if one.sha256 == xet_file_data.file_hash)
+        incomplete_path.write_bytes(data)
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(file_download, "xet_get", transfer)
+    zoo.hub.xet = True
+    assert open_embeddings(pull(zoo.name).embeddings, verify="full").shape == (ROWS, DIM)
+    assert len(zoo.hub.calls("/tree/")) == 1
+    assert not zoo.hub.calls("shard-"), "neither asked about nor fetched past the storage"
+
+
+def test_one_bar_counts_the_bytes_of_all_files(zoo, monkeypatch):
+    from rela_zoo._io import progress
+
+    made = []
+
+    class Bar(progress.Progress):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.steps = []
+            made.append(self)
+
+        def advance(self, count):
+            self.steps.append(count)
+            super().advance(count)
+
+    monkeypatch.setattr(progress, "Progress", Bar)
+    zoo.hub.fail("/cdn/", flip=900, times=1)  # one file comes twice and counts once
+    pulled = pull(zoo.name, what=("embeddings",))
+    (bar,) = made
+    files = [one for one in pulled.embeddings.iterdir() if one.name != "index.json"]
+    assert sum(bar.steps) == bar._total == sum(one.stat().st_size for one in files)
+    assert min(bar.steps) >= 0
+
+
+def test_a_larger_file_than_was_announced_is_refused_before_its_first_byte(zoo):
+    from rela_zoo.remote import fetch_file
+
+    repo, revision = "org/home-made-embeddings", zoo.commit_of("org/home-made-embeddings", "dataset")
+    for path in ("toy/index.json", "toy/shard-00000.safetensors"):
+        with pytest.raises(HubError, match=r"(?s)is too large.*at most 99 bytes"):
+            fetch_file(repo, path, revision, "dataset", limit=99)
+    kept = (zoo.work.parent / "hf" / "hub" / f"datasets--{repo.replace('/', '--')}" / "blobs").glob("*")
+    assert list(kept) == [], "nothing of it is kept"
 
 
 def test_offline_says_what_to_fetch_and_asks_nobody(zoo, monkeypatch):
@@ -201,7 +357,7 @@ def test_an_address_needs_a_manifest(zoo):
         open_address(f"hf://org/half@{zoo.commit_of('org/half', 'dataset')}/toy")
 
 
-def _train(zoo, prior: str | None, epochs: int = 1):
+def _train(zoo, prior: str | None, epochs: int = 1, batch_size: int = 8):
     from omegaconf import OmegaConf
 
     from rela_zoo.hosts.builtin.compose import compose
@@ -210,8 +366,8 @@ def _train(zoo, prior: str | None, epochs: int = 1):
     overrides = [
         "rela=default", "rela.prior=null" if prior is None else f"rela.prior='{prior}'", "rela.data_ratio=0.5",
         f"max_epochs={epochs}", "rela.handover=1.0",
-        "optimizer.batch_size=8", f"data.train_path='{zoo.images / 'train'}'", f"checkpoint.dir='{zoo.work}'",
-        "auto_resume.enabled=false",
+        f"optimizer.batch_size={batch_size}", f"data.train_path='{zoo.images / 'train'}'",
+        f"checkpoint.dir='{zoo.work}'", "auto_resume.enabled=false",
     ]  # fmt: skip
     return train(OmegaConf.to_container(compose("demo", None, overrides), resolve=True))
 

@@ -185,10 +185,12 @@ def listing(request: Request, kind: str) -> Response:
     return _json(found[: int((request.query.get("limit") or ["1000"])[0])])
 
 
-def _entry(path: str, blob: Blob) -> dict[str, Any]:
+def _entry(path: str, blob: Blob, xet: bool = False) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": "file", "path": path, "size": len(blob.data), "oid": blob.oid}
     if blob.large:
         entry["lfs"] = {"oid": blob.sha256, "size": len(blob.data), "pointerSize": 130}
+        if xet:
+            entry["xetHash"] = blob.sha256
     return entry
 
 
@@ -207,7 +209,7 @@ def tree(request: Request, kind: str, repo: str, revision: str, below: str) -> R
             if recursive or depth == 1:
                 folders.add(prefix + "/".join(parents[:depth]))
         if recursive or not parents:
-            entries.append(_entry(path, blob))
+            entries.append(_entry(path, blob, request.hub.xet))
     made = [
         {"type": "directory", "path": one, "oid": hashlib.sha1(one.encode()).hexdigest()} for one in sorted(folders)
     ]

@@ -52,7 +52,10 @@ class HubServer:
         store: the repositories and the tokens.
         faults: the switches.
         requests: (method, path) of every request to either port, in order.
+        xet: whether lists of files say that large ones are in the Hub's Xet storage, which is not here.
     """
+
+    xet = False
 
     def __init__(self, store: Store | None = None) -> None:
         self.store, self.faults = store or Store(), Faults()

@@ -22,8 +22,11 @@ ROWS, DIM, SHARD = 24, 64, 8
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Pauses between attempts are noted, not waited for."""
+    """Pauses between attempts are noted, not waited for; those of the client itself are left out."""
+    from huggingface_hub.utils import _http
+
     waits: list[float] = []
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr("rela_zoo.remote._client._sleep", waits.append)
     return waits
 

@@ -54,6 +54,7 @@ def publish_zoo(
     *,
     org: str,
     to: Path | None = None,
+    sign: Sequence[Path] = (),
     confirm: Callable[[Plan], bool] | None = None,
 ) -> Published:
     """Publish embeddings, target transports and transports to other priors of every finished cell, and the index.
@@ -65,10 +66,12 @@ def publish_zoo(
         results: of it.
         org: whose repositories: `org/<prior>`, and `org/registry` for the index.
         to: a folder, instead of the Hub.
+        sign: files with private keys, as for `publish`; the index only leads to what is signed, and is not.
         confirm: sees the plan of each prior; False stops.
 
     Raises:
         HubError: the Hub refuses or is out of reach.
+        SignatureError: a key can't be read, or what would be kept was not signed by it.
         EmbeddingsError, TransportError: something made is damaged.
     """
     found = Published()
@@ -86,6 +89,7 @@ def publish_zoo(
                 transports=_transports(zoo, prior, cells),
                 measured=[] if packaged else _measured(prior, results),
                 to=to,
+                sign=sign,
                 confirm=confirm,
             )
         except (RegistryError, WeightsError) as error:

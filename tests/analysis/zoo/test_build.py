@@ -276,6 +276,26 @@ def test_the_command_builds_publishes_and_is_found(small: Any, monkeypatch: pyte
     assert again.stdout.strip().split("RELA_ZOO_INDEX=")[1] == place, "nothing changed"
 
 
+def test_what_it_publishes_is_signed(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rela_zoo.errors import RelaZooError
+    from rela_zoo.hub import open_address
+    from rela_zoo.remote import create_key, require_signature
+
+    key = create_key(tmp_path / "key")
+    arguments = ["zoo", "build", "--priors", "cifar10-resnet20", "--datasets", small.split, "--out", str(small.out)]
+    with pytest.raises(RelaZooError, match="nowhere"):
+        CliRunner().invoke(app, [*arguments, "--sign", str(tmp_path / "nowhere")], catch_exceptions=False)
+    assert not small.out.exists(), "before any work"
+    done = CliRunner().invoke(app, [*arguments, "--sign", str(tmp_path / "key")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    monkeypatch.setenv("RELA_ZOO_MIRROR", str(small.out))
+    rows = small.out / "datasets" / "zoo" / "cifar10-resnet20"
+    commit = (rows / "refs" / "main").read_text()
+    with require_signature(key.identity):
+        _, artefact = open_address(f"hf://zoo/cifar10-resnet20@{commit}/split")
+    assert artefact.signed_by == key.identity
+
+
 def test_it_is_published_on_the_hub_when_that_is_said(small: Any, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_writer")
     monkeypatch.setenv("RELA_ZOO_HOME", str(small.root / "home"))
