@@ -12,6 +12,7 @@ from rela_zoo.engine.accelerator import Accelerator, Step
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, PlateauHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
+from rela_zoo.engine.surpass import SurpassHandover
 from rela_zoo.engine.targets import Student, Targets, left_out_of, resolve_targets
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Step",
     "Student",
     "SubsetSampler",
+    "SurpassHandover",
     "Targets",
     "ViewShape",
     "fetch_for_run",

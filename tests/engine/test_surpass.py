@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rela_zoo import Accelerator, RunShape
 from rela_zoo.data import ImageSource
 from rela_zoo.engine import Student
-from rela_zoo.engine._surpass import Judge, SurpassHandover
+from rela_zoo.engine.surpass import Judge, SurpassHandover
 from rela_zoo.errors import ConfigError
 
 N, SIZE = 200, 8

@@ -75,7 +75,7 @@ def test_a_handover_by_what_the_student_knows(
     long: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looking changes nothing; the handover comes after the epoch in which the prior is surpassed, also resumed."""
-    from rela_zoo.engine._surpass import Judge
+    from rela_zoo.engine.surpass import Judge
 
     def run(handover: Any, wanted: float, name: str, **more: Any) -> TrainResult:
         real = Judge.student
@@ -89,7 +89,7 @@ def test_a_handover_by_what_the_student_knows(
         changed["checkpoint"]["dir"] = str(tmp_path / name)
         with monkeypatch.context() as patch:
             patch.setattr(Judge, "student", seen)
-            patch.setattr("rela_zoo.engine._surpass._LEAST", 4)
+            patch.setattr("rela_zoo.engine.surpass._LEAST", 4)
             return train(changed)
 
     never, plain = run("surpass", 2.0, "never"), run(1.0, 2.0, "plain")
