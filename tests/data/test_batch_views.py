@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from rela_zoo.data.batch_views import BatchViews, random_boxes, resample
+from rela_zoo.data.batch_views import BatchViews, random_boxes, resample, resample_each
 from rela_zoo.data.views import RELA_VIEW, build_view
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -63,12 +63,27 @@ def test_crops_are_those_of_pillow(size: int) -> None:
         torch.testing.assert_close(mine, theirs, atol=2.1 / 255, rtol=0)
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 60), (61, 33), (20, 90)])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 60), (61, 33), (20, 90), (90, 70), (4000, 3)])
 def test_without_chance_it_is_the_pipelines_resize_and_centre_crop(height: int, width: int) -> None:
     picture = smooth(height, width)
     (ours,) = views([STILL], statistics=PLAIN)(torch.from_numpy(picture).permute(2, 0, 1)[None], torch.arange(1), 0)
     theirs = build_view(STILL, *PLAIN)(Image.fromarray(picture))
     torch.testing.assert_close(ours[0], theirs, atol=2.1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("size", [100, 60, 150])
+def test_crops_of_large_images_are_those_of_pillow(size: int) -> None:
+    """Cut out one by one; the centre, too, which is not the whole of what is resized."""
+    picture = smooth(120, 90)
+    image = torch.from_numpy(picture).permute(2, 0, 1)
+    boxes = np.array([[0, 0, 120, 90], [3, 5, 20, 27], [119, 89, 1, 1], [10, 0, 8, 80], [0, 12, 77, 7]])
+    flip = np.array([False, True, False, True, True])
+    windows = np.concatenate([boxes.T, np.full((2, 5), size), np.zeros((2, 5), int)])
+    ours = resample_each([image] * 5, windows, size, flip)
+    for mine, box, mirrored in zip(ours, boxes.tolist(), flip.tolist(), strict=True):
+        theirs = F.resized_crop(Image.fromarray(picture), *box, [size, size], InterpolationMode.BICUBIC)
+        theirs = F.to_tensor(F.hflip(theirs) if mirrored else theirs)
+        torch.testing.assert_close(mine, theirs, atol=2.1 / 255, rtol=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 64), (200, 10)])
@@ -92,14 +107,12 @@ def test_boxes_are_those_of_a_slow_loop(height: int, width: int) -> None:
 
 
 def test_images_of_different_sizes_in_one_batch() -> None:
-    sizes = [(40, 60), (32, 32), (61, 33)]
-    canvas = torch.full((3, 3, 61, 60), 255, dtype=torch.uint8)
-    for image, (height, width) in zip(canvas, sizes, strict=True):
-        image[:, :height, :width] = torch.from_numpy(smooth(height, width)).permute(2, 0, 1)
+    sizes = [(40, 60), (32, 32), (80, 93)]
+    pictures = [torch.from_numpy(smooth(height, width)).permute(2, 0, 1) for height, width in sizes]
     entries = [{**RELA_VIEW, "crop_size": 24, "num_crops": 2}, {**STILL, "crop_size": 16}]
-    together = views(entries)(canvas, torch.arange(3), 1, torch.tensor(sizes))
-    for i, (height, width) in enumerate(sizes):
-        alone = views(entries)(canvas[i : i + 1, :, :height, :width], torch.tensor([i]), 1)
+    together = views(entries)(pictures, torch.arange(3), 1)
+    for i, picture in enumerate(pictures):
+        alone = views(entries)(picture[None], torch.tensor([i]), 1)
         for a, b in zip(together, alone, strict=True):
             torch.testing.assert_close(a[i], b[0], atol=1e-5, rtol=1e-5)
 
