@@ -163,7 +163,7 @@ class HeldItems(Dataset):
         images: of all items.
         rests: the items, None in place of the image.
         place: of the image.
-        transform: of a PIL image.
+        transform: of a PIL image; None for the image itself.
     """
 
     def __init__(self, images: DecodedImages, rests: Sequence[list[Any]], place: int, transform: Any) -> None:
@@ -174,7 +174,8 @@ class HeldItems(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         item = self.rest(index)
-        item[self._place] = self.transform(self.images.image(index))
+        image = self.images.image(index)
+        item[self._place] = image if self.transform is None else self.transform(image)
         return tuple(item)
 
     def rest(self, index: int) -> list[Any]:

@@ -200,12 +200,15 @@ def _cache(data: PlacedData, config: RelaConfig, device: torch.device, on_device
 
 def _told(stages: Any, used: Any, device: torch.device, held: HeldItems | None, cache: str) -> str:
     """For the banner."""
-    names = [f"the {name} stage's" for name in ("accelerated", "own")]
+    names = ("accelerated", "own")
     here = [name for name, stage, use in zip(names, stages, used, strict=True) if use and stage]
     there = [name for name, stage, use in zip(names, stages, used, strict=True) if use and not stage]
-    parts = [f"{' and '.join(here)} made on {device}"] if here else []
-    parts += [f"{' and '.join(there)} by the data loader"] if there else []
-    told = ", ".join(parts)
+    if not here:
+        told = "made by the data loader"
+    elif not there:
+        told = f"made on {device}"
+    else:
+        told = f"made on {device} in the {here[0]} stage, by the data loader in the {there[0]} one"
     if held is not None:
         where = f"on {device}" if cache == "device" else "in memory"
         told += f"; {len(held):,} decoded images held {where}, {format_bytes(held.images.nbytes)}"
