@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,8 @@ CASES = {
     "crop": [{"rrc": CROP, "crop_size": 32}],
     "crop and shrink": [{"rrc": {**CROP, "crop_min_scale": 0.08}, "crop_size": 12, "horizontal_flip": {"prob": 0.5}}],
     "jitter": [{**STILL, "color_jitter": {**JITTER, "prob": 1.0, "brightness": 0.8, "contrast": 0.8, "hue": 0.2}}],
+    "flip": [{**STILL, "horizontal_flip": {"prob": 0.3}}],
+    "large picture": [{"rrc": {**CROP, "crop_min_scale": 0.08}, "crop_size": 32, "horizontal_flip": {"prob": 0.5}}],
     "blur and grey": [{**STILL, "gaussian_blur": {"prob": 0.7}, "grayscale": {"prob": 0.3}}],
     "equalise and solarise": [{**STILL, "equalization": {"prob": 0.4}, "solarization": {"prob": 0.3}}],
     "accelerated stage": [{**RELA_VIEW, "crop_size": 32}],
@@ -235,7 +238,7 @@ def test_the_distribution_is_that_of_the_pipeline(case: str) -> None:
         folder = Path(__file__).resolve().parents[2] / "rela_zoo" / "conf" / "augmentations"
         text = (folder / f"{entries}.yaml").read_text(encoding="utf-8")
         entries = yaml.safe_load(text.replace("${oc.select:image_size,auto}", "32"))
-    picture, count = smooth(32, 40, seed=5), 1000
+    picture, count = smooth(96, 80, seed=5) if case == "large picture" else smooth(32, 40, seed=5), 1000
     pixels = torch.from_numpy(picture).permute(2, 0, 1).expand(count, -1, -1, -1)
     ours = views(entries, seed=7, statistics=PLAIN)(pixels, torch.arange(count), 2)
     torch.manual_seed(0)
@@ -248,6 +251,40 @@ def test_the_distribution_is_that_of_the_pipeline(case: str) -> None:
             assert ks_2samp(a, b, method="asymp").pvalue > 1e-4, (
                 f"{name}: {a.mean():.3f} ± {a.std():.3f}, {b.mean():.3f} ± {b.std():.3f}"
             )
+
+
+def test_every_order_of_a_jitter_is_as_frequent_as_in_the_pipeline() -> None:
+    """Of fixed strengths what a picture becomes depends on the order alone; which came is known by the nearest."""
+    from scipy.stats import chi2_contingency
+
+    strengths = {"brightness": 1.7, "contrast": 0.4, "saturation": 0.2, "hue": 0.3}
+    adjust = [getattr(F, f"adjust_{name}") for name in strengths]
+    entry = {**STILL, "color_jitter": {"prob": 1.0, **{name: [value] * 2 for name, value in strengths.items()}}}
+    picture, count = smooth(32, 32, seed=5), 1000
+    outcomes = []
+    for order in itertools.permutations(range(4)):
+        image = Image.fromarray(picture)
+        for change in order:
+            image = adjust[change](image, [*strengths.values()][change])
+        outcomes.append(F.to_tensor(image).flatten())
+    possible = torch.stack(outcomes)
+    # Some orders come to nearly the same.
+    alike = (torch.cdist(possible, possible, 1) / possible.shape[1] < 3 / 255).int().argmax(1)
+    (ours,) = views([entry], seed=7, statistics=PLAIN)(
+        torch.from_numpy(picture).permute(2, 0, 1).expand(count, -1, -1, -1), torch.arange(count), 2
+    )
+    torch.manual_seed(0)
+    pipeline = build_view(entry, *PLAIN)
+    theirs = torch.stack([pipeline(Image.fromarray(picture)) for _ in range(count)])
+    counts = []
+    for made in (ours, theirs):
+        distance = torch.cdist(made.flatten(1), possible, 1) / possible.shape[1]
+        assert float(distance.amin(1).max()) < 2 / 255
+        counts.append(alike[distance.argmin(1)].bincount(minlength=24))
+    table = torch.stack(counts)
+    table = table[:, table.sum(0) > 0].numpy()
+    assert table.shape[1] >= 6
+    assert chi2_contingency(table).pvalue > 1e-4, table
 
 
 def test_the_comparison_of_distributions_sees_small_differences() -> None:
