@@ -92,15 +92,22 @@ class BatchViews:
 
     def _coloured(self, out: Tensor, chosen: Mapping[str, np.ndarray]) -> Tensor:
         device = out.device
+        one_by_one = device.type == "cpu" and out[0, 0].numel() > _SMALL
         if (chosen["factors"] != _STILL).any():
             order, factors = chosen["order"], np.take_along_axis(chosen["factors"], chosen["order"], 0)
-            turned = [_rows((order[step] == colour.HUE) & (factors[step] != 0), device) for step in range(4)]
-            out = colour.jitter(out, _sent(order, device), _sent(factors, device), turned)
+            if one_by_one:
+                out = colour.jitter_each(out, order, factors)
+            else:
+                turned = [_rows((order[step] == colour.HUE) & (factors[step] != 0), device) for step in range(4)]
+                out = colour.jitter(out, _sent(order, device), _sent(factors, device), turned)
         if chosen["grayscale"].any():
             out = torch.where(_sent(chosen["grayscale"], device).view(-1, 1, 1, 1), colour.grey(out), out)
         if (rows := _rows(chosen["gaussian_blur"], device)) is not None:
             sigma = _sent(chosen["sigma"][chosen["gaussian_blur"]], device)
-            out.index_copy_(0, rows, colour.gaussian_blur(out[rows], sigma))
+            # One by one where an image then stays in the processor's cache.
+            step = 1 if one_by_one else len(rows)
+            for some, its in zip(rows.split(step), sigma.split(step), strict=True):
+                out.index_copy_(0, some, colour.gaussian_blur(out[some], its))
         if chosen["solarization"].any():
             out = torch.where(_sent(chosen["solarization"], device).view(-1, 1, 1, 1), colour.solarise(out), out)
         if (rows := _rows(chosen["equalization"], device)) is not None:

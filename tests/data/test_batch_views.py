@@ -205,7 +205,7 @@ CASES = {
     "crop and shrink": [{"rrc": {**CROP, "crop_min_scale": 0.08}, "crop_size": 12, "horizontal_flip": {"prob": 0.5}}],
     "jitter": [{**STILL, "color_jitter": {**JITTER, "prob": 1.0, "brightness": 0.8, "contrast": 0.8, "hue": 0.2}}],
     "flip": [{**STILL, "horizontal_flip": {"prob": 0.3}}],
-    "large picture": [{"rrc": {**CROP, "crop_min_scale": 0.08}, "crop_size": 32, "horizontal_flip": {"prob": 0.5}}],
+    "large picture": [{**RELA_VIEW, "crop_size": 68}, {"rrc": {**CROP, "crop_min_scale": 0.08}, "crop_size": 32}],
     "blur and grey": [{**STILL, "gaussian_blur": {"prob": 0.7}, "grayscale": {"prob": 0.3}}],
     "equalise and solarise": [{**STILL, "equalization": {"prob": 0.4}, "solarization": {"prob": 0.3}}],
     "accelerated stage": [{**RELA_VIEW, "crop_size": 32}],
