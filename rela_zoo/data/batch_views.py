@@ -79,7 +79,10 @@ class BatchViews:
 
     def _made(self, pixels: Tensor | Sequence[Tensor], indices: Tensor, epoch: int) -> list[Tensor]:
         views: list[Tensor] = [torch.empty(0)] * len(self._views)
-        sizes = np.array([image.shape[-2:] for image in pixels])
+        if isinstance(pixels, Tensor):
+            sizes = np.tile(pixels.shape[-2:], (len(pixels), 1))
+        else:
+            sizes = np.array([image.shape[-2:] for image in pixels])
         cut_out = _cutter(pixels)
         for size, numbers in self._by_size.items():
             parts = [_drawn(self._views[v], (self._seed, epoch, v), indices.numpy(), sizes) for v in numbers]

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from rela_zoo.data.decoded import DecodedImages, hold
 from rela_zoo.data.packed import Packed, pack, unpack
 from rela_zoo.data.read_views import UnreadableViewsError
+from rela_zoo.errors import RelaZooError
 
 
 class RawBatch:
@@ -93,7 +94,18 @@ _UNTOUCHED = _Untouched()
 
 
 def as_pixels(image: Any) -> Tensor:
-    """A PIL image, or uint8 pixels (H, W, 3), as (H, W, 3) uint8."""
+    """A PIL image, or uint8 pixels (H, W, 3), as (H, W, 3) uint8.
+
+    Raises:
+        RelaZooError: it is neither.
+    """
+    if not _is_image(image):
+        raise RelaZooError(
+            "an item of the training data has no image in its place",
+            expected="a PIL image or uint8 pixels (H, W, 3), which go through the data set's transform",
+            got=type(image).__name__,
+            fix="set rela.views_on=workers and rela.cache=none",
+        )
     if isinstance(image, Image.Image) and image.mode != "RGB":
         image = image.convert("RGB")
     return torch.from_numpy(np.array(image))

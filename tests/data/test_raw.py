@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from rela_zoo.data.raw import CollateUnlessReady, HeldItems, Items, RawBatch, RawItems, find_image, hold_items
 from rela_zoo.data.read_views import UnreadableViewsError
+from rela_zoo.errors import RelaZooError
 
 SIZES = [(8, 6), (5, 9), (8, 6), (4, 4)]
 
@@ -101,6 +102,12 @@ def test_grey_images_become_rgb() -> None:
     pictures = Grey()
     _, raw = RawItems(pictures, pictures, 1).raw_batch([0], 0, 0, 0).batch
     assert raw.images().shape == (1, 3, 8, 6)
+
+
+def test_what_is_no_image_is_told() -> None:
+    pictures = Pictures()
+    with pytest.raises(RelaZooError, match=r"no image in its place[\s\S]*got: +str[\s\S]*rela\.views_on=workers"):
+        RawItems(pictures, pictures, 2).raw_batch([0], 0, 0, 0)
 
 
 def test_workers_hand_over_whole_batches() -> None:

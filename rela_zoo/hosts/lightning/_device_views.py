@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rela_zoo._io.log import logger
-from rela_zoo._io.resources import free_memory
+from rela_zoo._io.resources import free_memory, free_shared_memory
 from rela_zoo._io.text import format_bytes
 from rela_zoo.data import image_source
 from rela_zoo.data.batch_views import BatchViews
@@ -190,7 +190,9 @@ def _cache(data: PlacedData, config: RelaConfig, device: torch.device, on_device
     source = image_source(data.source)
     probed = [source.image(int(i)).size for i in np.linspace(0, len(source) - 1, min(_PROBED, len(source)))]
     size = 3 * len(source) * sum(width * height for width, height in probed) / len(probed)
-    free = free_memory()
+    free, shared = free_memory(), free_shared_memory()
+    if free is not None and shared is not None:
+        free = min(free, shared)  # where they are held, for workers
     # Twice where the device's own copy lies in the same memory.
     if free is None or size * processes * (2 if on_device and device.type == "cpu" else 1) > _SHARE * free:
         return "none"

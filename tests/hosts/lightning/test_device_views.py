@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import tiny
@@ -58,6 +59,22 @@ def test_both_stages(cache: str, workers: int, said: Any) -> None:
     assert set(vars(module)).isdisjoint({"on_before_batch_transfer", "on_after_batch_transfer"})
 
 
+def test_from_a_data_module_with_hooks_of_its_own() -> None:
+    class Data(pl.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return tiny.loader(data=_readable())
+
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            views, which = batch
+            return [2 * view for view in views], which
+
+    module = Seeing()
+    tiny.fit(module, tiny.rela(views_on="device"), Data())
+    for (stage, epoch, samples, _, _), views in zip(module.seen, module.views, strict=True):
+        expected = _expected(stage, epoch, samples, samples)
+        assert all(torch.equal(mine, 2 * theirs) for mine, theirs in zip(views, expected, strict=True))
+
+
 def test_images_in_memory_and_views_by_workers_is_the_same_training(said: Any) -> None:
     losses = []
     for cache in ("none", "memory"):
@@ -93,8 +110,6 @@ def test_a_part_of_a_data_set() -> None:
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_resumed_bit_for_bit(tmp_path: Any, epoch: int) -> None:
-    import lightning.pytorch as pl
-
     saves = pl.callbacks.ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
     whole = tiny.SimCLR()
     tiny.fit(
