@@ -65,7 +65,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "32 px": {
         "views": [_view(32, 0.2, 0.0, 0.0), _view(32, 0.2, 0.0, 0.2)],
         "dataset": "cifar10",
-        "cpu": (32, 640),
+        "cpu": (32, 320),
         "gpu": (256, 50_000),
     },
     "224 px": {
@@ -194,23 +194,23 @@ def epoch_seconds(
     return clock.seconds
 
 
-def measure(name: str, workers: int, rounds: int, epochs: int, samples: int | None, gpu: bool) -> list[dict[str, Any]]:
+def measure(name: str, arguments: argparse.Namespace, gpu: bool) -> list[dict[str, Any]]:
     """A row for each variant, for one of SETTINGS."""
     setting = SETTINGS[name]
     batch, count = setting["gpu" if gpu else "cpu"]
-    count = samples or count
+    batch, count = arguments.batch or batch, arguments.samples or count
     times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory(prefix="bench-solo-") as place:
         folder = Path(place)
         if setting["dataset"] != "cifar10":
             write_jpegs(folder, count)
-        for turn in range(rounds):
+        for turn in range(arguments.rounds):
             for variant in list(VARIANTS)[:: 1 if turn % 2 == 0 else -1]:
                 # The banners of all these trainings are not part of the result.
                 with contextlib.redirect_stdout(io.StringIO()):
                     seconds = epoch_seconds(
                         setting, folder, VARIANTS[variant],
-                        batch=batch, count=count, workers=workers, epochs=epochs, gpu=gpu,
+                        batch=batch, count=count, workers=arguments.workers, epochs=arguments.epochs, gpu=gpu,
                     )  # fmt: skip
                 times[variant].append(statistics.median(seconds))
     rows = []
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="timed in each round, after one that is not")
     parser.add_argument("--workers", type=int, default=2, help="processes of the loader")
     parser.add_argument("--samples", type=int, default=None, help="of the whole data set; default by device")
+    parser.add_argument("--batch", type=int, default=None, help="samples of a batch; default by device")
     parser.add_argument("--only", choices=SETTINGS, default=None)
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
     arguments = parser.parse_args()
@@ -254,7 +255,7 @@ def main() -> None:
     }
     rows = []
     for name in [arguments.only] if arguments.only else SETTINGS:
-        found = measure(name, arguments.workers, arguments.rounds, arguments.epochs, arguments.samples, gpu)
+        found = measure(name, arguments, gpu)
         rows += found
         for row in found:
             print(

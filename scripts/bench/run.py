@@ -30,7 +30,7 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
     "step": ([], ["--steps", "2", "--rounds", "1"]),
     "solo_epoch": (
         ["--rounds", "2", "--epochs", "1"],
-        ["--rounds", "1", "--epochs", "1", "--samples", "160", "--workers", "0", "--only", "32 px"],
+        ["--rounds", "1", "--epochs", "1", "--samples", "20", "--batch", "4", "--workers", "0"],
     ),
     "views": ([], ["--rounds", "1", "--repeats", "1", "--only", "32 px"]),
     "embeddings": (["--rows", "400000"], ["--rows", "3000", "--fit-rows", "2000"]),
