@@ -1,8 +1,8 @@
 """Random views of a whole batch on its device, every image with chance of its own.
 
 The same description of views as in `rela_zoo.data.views`, the same filters and the same distribution; only Pillow's
-rounding to whole steps of 1/255 after each change is left out. Which views an image gets depends on (seed, epoch,
-index) alone, not on the batch it is in.
+rounding to whole steps of 1/255 after each change is left out (on a CPU, large images are rounded once, when cut out).
+Which views an image gets depends on (seed, epoch, index) alone, not on the batch it is in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ _PARTS = ("color_jitter", "grayscale", "gaussian_blur", "solarization", "equaliz
 _AREA, _SHAPE, _TOP, _LEFT, _FACTORS, _ORDER, _BLUR = (0, 10, 20, 21, 22, 26, 27)
 _CHANCE = {part: 28 + i for i, part in enumerate(_PARTS)}
 _NUMBERS = 28 + len(_PARTS)
+# Up to so many pixels the matrices of all images are cheaper on a CPU than a call for each image.
+_SMALL = 64 * 64
 
 
 class BatchViews:
@@ -60,33 +62,31 @@ class BatchViews:
             self._by_size[int(view["crop_size"])].append(number)
 
     @torch.no_grad()
-    def __call__(self, pixels: Tensor, indices: Tensor, epoch: int, sizes: Tensor | None = None) -> list[Tensor]:
+    def __call__(self, pixels: Tensor | Sequence[Tensor], indices: Tensor, epoch: int) -> list[Tensor]:
         """Make the views of a batch.
 
         Args:
-            pixels: (B, 3, H, W) uint8.
+            pixels: (B, 3, H, W) uint8, or B images (3, h, w) of several sizes on one device.
             indices: (B,) int64 on the CPU, of the samples.
             epoch: ≥ 0.
-            sizes: (B, 2) integers on the CPU, height and width of each image within `pixels`, of which it fills the
-                upper left corner; None if all fill it wholly.
 
         Returns:
             A (B, 3, crop_size, crop_size) float32, channels last, for each view, on the device of `pixels`.
         """
         # Not in half precision, for a pixel has 256 steps.
-        with torch.autocast(pixels.device.type, enabled=False):
-            return self._made(pixels, indices, epoch, sizes)
+        with torch.autocast(pixels[0].device.type, enabled=False):
+            return self._made(pixels, indices, epoch)
 
-    def _made(self, pixels: Tensor, indices: Tensor, epoch: int, sizes: Tensor | None) -> list[Tensor]:
+    def _made(self, pixels: Tensor | Sequence[Tensor], indices: Tensor, epoch: int) -> list[Tensor]:
         views: list[Tensor] = [torch.empty(0)] * len(self._views)
-        images = pixels.float().div_(255)
-        shape = np.tile(pixels.shape[-2:], (len(pixels), 1)) if sizes is None else sizes.numpy()
+        if isinstance(pixels, Tensor):
+            sizes = np.tile(pixels.shape[-2:], (len(pixels), 1))
+        else:
+            sizes = np.array([image.shape[-2:] for image in pixels])
+        cut_out = _cutter(pixels)
         for size, numbers in self._by_size.items():
-            parts = [_drawn(self._views[v], (self._seed, epoch, v), indices.numpy(), shape) for v in numbers]
-            cut = [
-                resample(images, _sent(part["windows"], images.device), size, _sent(part["flip"], images.device))
-                for part in parts
-            ]
+            parts = [_drawn(self._views[v], (self._seed, epoch, v), indices.numpy(), sizes) for v in numbers]
+            cut = [cut_out(part["windows"], size, part["flip"]) for part in parts]
             chosen = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
             out = self._coloured(torch.cat(cut), chosen)
             for number, view in zip(numbers, out.split(len(pixels)), strict=True):
@@ -95,21 +95,36 @@ class BatchViews:
 
     def _coloured(self, out: Tensor, chosen: Mapping[str, np.ndarray]) -> Tensor:
         device = out.device
+        one_by_one = device.type == "cpu" and out[0, 0].numel() > _SMALL
         if (chosen["factors"] != _STILL).any():
             order, factors = chosen["order"], np.take_along_axis(chosen["factors"], chosen["order"], 0)
-            turned = [_rows((order[step] == colour.HUE) & (factors[step] != 0), device) for step in range(4)]
-            out = colour.jitter(out, _sent(order, device), _sent(factors, device), turned)
+            if one_by_one:
+                out = colour.jitter_each(out, order, factors)
+            else:
+                turned = [_rows((order[step] == colour.HUE) & (factors[step] != 0), device) for step in range(4)]
+                out = colour.jitter(out, _sent(order, device), _sent(factors, device), turned)
         if chosen["grayscale"].any():
             out = torch.where(_sent(chosen["grayscale"], device).view(-1, 1, 1, 1), colour.grey(out), out)
         if (rows := _rows(chosen["gaussian_blur"], device)) is not None:
             sigma = _sent(chosen["sigma"][chosen["gaussian_blur"]], device)
-            out.index_copy_(0, rows, colour.gaussian_blur(out[rows], sigma))
+            # One by one where an image then stays in the processor's cache.
+            step = 1 if one_by_one else len(rows)
+            for some, its in zip(rows.split(step), sigma.split(step), strict=True):
+                out.index_copy_(0, some, colour.gaussian_blur(out[some], its))
         if chosen["solarization"].any():
             out = torch.where(_sent(chosen["solarization"], device).view(-1, 1, 1, 1), colour.solarise(out), out)
         if (rows := _rows(chosen["equalization"], device)) is not None:
             out.index_copy_(0, rows, colour.equalise(out[rows]))
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return ((out - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+
+def _cutter(pixels: Tensor | Sequence[Tensor]) -> Callable[[np.ndarray, int, np.ndarray], Tensor]:
+    """How boxes are cut out of these images: of all at once, or one by one."""
+    if isinstance(pixels, Tensor) and (pixels.device.type != "cpu" or pixels[0, 0].numel() <= _SMALL):
+        images, device = pixels.float().div_(255), pixels.device
+        return lambda windows, size, flip: resample(images, _sent(windows, device), size, _sent(flip, device))
+    return lambda windows, size, flip: resample_each(pixels, windows, size, flip)
 
 
 def _sent(values: np.ndarray, device: torch.device) -> Tensor:
@@ -215,6 +230,41 @@ def resample(images: Tensor, windows: Tensor, size: int, flip: Tensor) -> Tensor
     # Pillow, too, goes first along the rows, and cuts off what the filter overshoots.
     narrowed = torch.matmul(images, across.transpose(1, 2).unsqueeze(1)).clamp_(0, 1)
     return torch.matmul(_weights(top, height, rows, down, size, images.shape[2]).unsqueeze(1), narrowed).clamp_(0, 1)
+
+
+def resample_each(images: Tensor | Sequence[Tensor], windows: np.ndarray, size: int, flip: np.ndarray) -> Tensor:
+    """As `resample`, image by image: for images of several sizes, and for large ones, of which only the box is read.
+
+    Args:
+        images: B of (3, h, w) uint8, on one device.
+        windows: (8, B), as for `resample`.
+        size: as for `resample`.
+        flip: (B,) bool.
+
+    Returns:
+        (B, 3, size, size) float in [0, 1]; on a CPU whole steps of 1/255, as Pillow gives them.
+    """
+    cut = []
+    for image, window, mirrored in zip(images, windows.T, flip, strict=True):
+        top, left, height, width, *rest = (int(value) for value in window)
+        box = image[None, :, top : top + height, left : left + width]
+        on_cpu = image.device.type == "cpu"
+        if rest != [size, size, 0, 0] or (on_cpu and image.shape[-2] * image.shape[-1] <= _SMALL):
+            # Only the middle of it is kept, and of a long strip the whole would be enlarged beyond all bounds; or the
+            # image is small, and would be cut out like this if the whole batch were of its size.
+            where = torch.from_numpy(window).float().view(8, 1).to(image.device)
+            out = resample(image[None].float() / 255, where, size, torch.zeros(1, dtype=torch.bool).to(image.device))
+        elif on_cpu:
+            out = _resized(box, (size, size)).float().div_(255)
+        else:
+            narrowed = _resized(box.float(), (height, size)).clamp_(0, 255)
+            out = _resized(narrowed, (size, size)).div_(255).clamp_(0, 1)
+        cut.append(out.flip(-1) if mirrored else out)
+    return torch.cat(cut)
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
 
 
 def _weights(start: Tensor, length: Tensor, total: Tensor, offset: Tensor, size: int, extent: int) -> Tensor:

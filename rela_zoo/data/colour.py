@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +63,35 @@ def jitter(images: Tensor, changes: Tensor, factors: Tensor, turned: Sequence[Te
         images = torch.lerp(other.expand_as(images), images, weight).clamp_(0, 1)
         if rows is not None:
             images.index_copy_(0, rows, adjust_hue(images[rows], factor[rows]))
+    return images
+
+
+def jitter_each(images: Tensor, changes: np.ndarray, factors: np.ndarray) -> Tensor:
+    """As `jitter`, image by image and in place: for large images on a CPU, where an image stays in the cache.
+
+    Args:
+        images: (B, 3, H, W).
+        changes, factors: (steps, B), as for `jitter`.
+
+    Returns:
+        `images`.
+    """
+    for image, its_changes, its_factors in zip(images, changes.T.tolist(), factors.T.tolist(), strict=True):
+        for change, factor in zip(its_changes, its_factors, strict=True):
+            if factor == (0.0 if change == HUE else 1.0):
+                continue
+            if change == HUE:
+                image.copy_(adjust_hue(image[None], torch.tensor([factor]))[0])
+                continue
+            if change == CONTRAST:
+                mean = float(grey(image[None]).mean())
+                image.mul_(factor).add_((1.0 - factor) * mean)
+            elif change == SATURATION:
+                own = grey(image[None])[0]
+                image.mul_(factor).add_(own, alpha=1.0 - factor)
+            else:
+                image.mul_(factor)
+            image.clamp_(0, 1)
     return images
 
 

@@ -74,6 +74,10 @@ class ImageDataset(Dataset):
         """The class of an image, or −1."""
         return -1 if self._labels is None else int(self._labels[index])
 
+    def rest(self, index: int) -> list[Any]:
+        """An item, None in place of the image, which is not read."""
+        return [index, None, self.target(index)]
+
     def __len__(self) -> int:
         return len(self.source)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -56,8 +56,16 @@ class DecodedImages:
         """One image as it was decoded, RGB."""
         return Image.fromarray(self.pixels(index).numpy())
 
-    def stacked(self) -> Tensor:
+    @property
+    def of_one_size(self) -> bool:
+        """Whether all images have the same height and width."""
+        return bool((self.sizes == self.sizes[:1]).all())
+
+    def stacked(self, key: str) -> Tensor:
         """All images as (N, 3, H, W) uint8, channels last; not a copy unless there are several blocks.
+
+        Args:
+            key: of the configuration that asks for it, for the message.
 
         Raises:
             RelaZooError: if their sizes differ.
@@ -69,7 +77,7 @@ class DecodedImages:
                 "the images can't be held on the device in one piece",
                 expected="images of one size",
                 got=f"{height} × {width} pixels, and {other} × {another} (image {odd[0]})",
-                fix="set data.cache=memory, or resize the images beforehand",
+                fix=f"set {key}=memory, or resize the images beforehand",
             )
         whole = self._blocks[0] if len(self._blocks) == 1 else torch.cat(self._blocks)
         return whole.view(len(self), *first.tolist(), 3).permute(0, 3, 1, 2)
@@ -143,6 +151,18 @@ def decode_images(source: ImageSource, *, num_workers: int = 0) -> DecodedImages
         # A generator of its own: a training that holds its images is the same training.
         generator=torch.Generator(),
     )
+    return hold(map(unpack, loader), len(source), copied=num_workers > 0)
+
+
+def hold(chunks: Iterable[Sequence[Tensor]], count: int, *, copied: bool) -> DecodedImages:
+    """Keep images in shared memory.
+
+    Args:
+        chunks: of the images, (H, W, 3) uint8 each.
+        count: of all of them, for the bar.
+        copied: whether to copy each at once: what a worker hands over lies in shared memory, of which a process may not
+            have many pieces.
+    """
     sizes: list[tuple[int, int]] = []
     blocks: list[Tensor] = []
     waiting: list[Tensor] = []
@@ -154,13 +174,12 @@ def decode_images(source: ImageSource, *, num_workers: int = 0) -> DecodedImages
             blocks.append(torch.cat([one.reshape(-1) for one in waiting]).share_memory_())
         waiting, waiting_bytes = [], 0
 
-    with Progress("decoding images", len(source), unit="images") as progress:
-        for chunk in map(unpack, loader):
+    with Progress("decoding images", count, unit="images") as progress:
+        for chunk in chunks:
             for one in chunk:
                 if waiting_bytes + one.numel() > _BLOCK:
                     close()
-                # What a worker hands over lies in shared memory, of which a process may not have many pieces.
-                waiting.append(one.clone() if num_workers else one)
+                waiting.append(one.clone() if copied else one)
                 waiting_bytes += one.numel()
                 sizes.append((int(one.shape[0]), int(one.shape[1])))
             progress.advance(len(chunk))

@@ -360,9 +360,14 @@ class Accelerator:
         """`slow`, `fast` and `rho` of the adaptive rule, on their device, to be logged; else empty."""
         return self._stage.averages
 
-    def banner(self) -> str:
-        """What is about to happen, for the user, on a few lines."""
-        return banner(self.config, self._run, self.sampler, self._stage, self.targets, self.dims)
+    def banner(self, views: str = "") -> str:
+        """What is about to happen, for the user, on a few lines.
+
+        Args:
+            views: what the host has to say of them.
+        """
+        lines = banner(self.config, self._run, self.sampler, self._stage, self.targets, self.dims)
+        return f"{lines}\n  views   {views}" if views else lines
 
     @property
     def _digest(self) -> str | None:

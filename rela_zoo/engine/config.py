@@ -65,6 +65,8 @@ class RelaConfig(Section):
         Literal["rela", "method"] | tuple[Mapping[str, Any], ...],
         Field(description="rela, method, or a list of views"),
     ] = "rela"
+    views_on: Literal["auto", "device", "workers"] = "workers"
+    cache: Literal["none", "memory", "device", "auto"] = "none"
     verify: Annotated[
         Literal["required"] | Annotated[int, Field(ge=0)],
         Field(description="a number of samples ≥ 0, or required"),
@@ -150,6 +152,14 @@ class RelaConfig(Section):
         if problems:
             raise Problems(problems)
         return selection
+
+    @field_validator("cache")
+    @classmethod
+    def _where_views_are_made(cls, cache: str, info: ValidationInfo) -> str:
+        if cache == "device" and info.data.get("views_on") == "workers":
+            fix = "set rela.views_on=device, or {key}=memory"
+            raise Problems([Problem("", "none, memory or auto with rela.views_on=workers", repr(cache), fix)])
+        return cache
 
     @field_validator("augmentations", mode="before")
     @classmethod

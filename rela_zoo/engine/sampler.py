@@ -163,10 +163,10 @@ class StagedDataset(Dataset):
         return (index, *item) if isinstance(item, list | tuple) else (index, item)
 
     def __getitems__(self, packed: list[int]) -> Any:
-        """The items of a batch; or the whole batch from a base with `raw_batch`, whose views are made later."""
-        if not hasattr(self.base, "raw_batch"):
-            return [self[one] for one in packed]
+        """The items of a batch; or the whole batch, whose views are made later, if the base gives such in its stage."""
         # No batch mixes two stages or epochs.
-        (tag,) = {one // len(self.base) for one in packed}
+        tag = packed[0] // len(self.base)
         epoch, stage = divmod(tag, 2)
+        if not getattr(self.base, "stages", (False, False))[stage]:
+            return [self[one] for one in packed]
         return self.base.raw_batch([one % len(self.base) for one in packed], epoch, stage, self._seed)

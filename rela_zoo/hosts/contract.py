@@ -215,6 +215,10 @@ class RelaMixin(_Contract):
             self._rela_run.note_indices(batch[0])
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        return batch if self._rela_run is None else self._rela_run.with_views(self, batch)
+
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         if self._rela_run is None:
             return super().training_step(batch, batch_idx)

@@ -5,7 +5,8 @@
 Each is a process of its own, so that none leaves anything behind for the next, and writes DIR/NAME.json; `report.md`
 has what each printed, and how long it took. Run it on a machine that does nothing else: the load at the end of each
 stands in its JSON. Sizes are chosen so that all of it takes less than half an hour on two cores; `--small` only tries
-whether everything runs. `step` needs solo-learn (importable, or SOLO_LEARN_ROOT), and is left out without it.
+whether everything runs. `step` and `solo_epoch` need solo-learn (importable, or SOLO_LEARN_ROOT), and are left out
+without it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
     ),
     "pretrain": ([], ["--steps", "2", "--rounds", "1", "optimizer.batch_size=8"]),
     "step": ([], ["--steps", "2", "--rounds", "1"]),
+    "solo_epoch": (
+        ["--rounds", "2", "--epochs", "1"],
+        ["--rounds", "1", "--epochs", "1", "--samples", "20", "--batch", "4", "--workers", "0"],
+    ),
+    "views": ([], ["--rounds", "1", "--repeats", "1", "--only", "32 px"]),
     "embeddings": (["--rows", "400000"], ["--rows", "3000", "--fit-rows", "2000"]),
     "pairs": (["--rows", "400000"], ["--rows", "3000"]),
     "pull": ([], ["--rows", "3000", "--repeats", "1"]),
@@ -34,7 +40,8 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
     "selection": (["--rows", "200000"], ["--rows", "3000"]),
     "scale": (["--rows", "10000000"], ["--rows", "20000", "--parts", "2", "--dim", "16"]),
 }  # fmt: skip
-_ON_DEVICE = ("embed", "precision")
+_ON_DEVICE = ("embed", "precision", "views")
+_OF_SOLO_LEARN = ("step", "solo_epoch")
 
 
 def main() -> None:
@@ -48,7 +55,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     pages, failed = [], False
     for name in args.only:
-        if name == "step" and not _has_solo_learn():
+        if name in _OF_SOLO_LEARN and not _has_solo_learn():
             pages.append(f"## {name}\n\nLeft out: no solo-learn here.\n")
             continue
         words = ALL[name][args.small] + (["--device", args.device] if name in _ON_DEVICE else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from rela_zoo.data.batch_views import BatchViews, random_boxes, resample
+from rela_zoo.data.batch_views import BatchViews, random_boxes, resample, resample_each
 from rela_zoo.data.views import RELA_VIEW, build_view
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -63,12 +64,27 @@ def test_crops_are_those_of_pillow(size: int) -> None:
         torch.testing.assert_close(mine, theirs, atol=2.1 / 255, rtol=0)
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 60), (61, 33), (20, 90)])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 60), (61, 33), (20, 90), (90, 70), (4000, 3)])
 def test_without_chance_it_is_the_pipelines_resize_and_centre_crop(height: int, width: int) -> None:
     picture = smooth(height, width)
     (ours,) = views([STILL], statistics=PLAIN)(torch.from_numpy(picture).permute(2, 0, 1)[None], torch.arange(1), 0)
     theirs = build_view(STILL, *PLAIN)(Image.fromarray(picture))
     torch.testing.assert_close(ours[0], theirs, atol=2.1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("size", [100, 60, 150])
+def test_crops_of_large_images_are_those_of_pillow(size: int) -> None:
+    """Cut out one by one; the centre, too, which is not the whole of what is resized."""
+    picture = smooth(120, 90)
+    image = torch.from_numpy(picture).permute(2, 0, 1)
+    boxes = np.array([[0, 0, 120, 90], [3, 5, 20, 27], [119, 89, 1, 1], [10, 0, 8, 80], [0, 12, 77, 7]])
+    flip = np.array([False, True, False, True, True])
+    windows = np.concatenate([boxes.T, np.full((2, 5), size), np.zeros((2, 5), int)])
+    ours = resample_each([image] * 5, windows, size, flip)
+    for mine, box, mirrored in zip(ours, boxes.tolist(), flip.tolist(), strict=True):
+        theirs = F.resized_crop(Image.fromarray(picture), *box, [size, size], InterpolationMode.BICUBIC)
+        theirs = F.to_tensor(F.hflip(theirs) if mirrored else theirs)
+        torch.testing.assert_close(mine, theirs, atol=2.1 / 255, rtol=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 64), (200, 10)])
@@ -92,14 +108,12 @@ def test_boxes_are_those_of_a_slow_loop(height: int, width: int) -> None:
 
 
 def test_images_of_different_sizes_in_one_batch() -> None:
-    sizes = [(40, 60), (32, 32), (61, 33)]
-    canvas = torch.full((3, 3, 61, 60), 255, dtype=torch.uint8)
-    for image, (height, width) in zip(canvas, sizes, strict=True):
-        image[:, :height, :width] = torch.from_numpy(smooth(height, width)).permute(2, 0, 1)
+    sizes = [(40, 60), (32, 32), (80, 93)]
+    pictures = [torch.from_numpy(smooth(height, width)).permute(2, 0, 1) for height, width in sizes]
     entries = [{**RELA_VIEW, "crop_size": 24, "num_crops": 2}, {**STILL, "crop_size": 16}]
-    together = views(entries)(canvas, torch.arange(3), 1, torch.tensor(sizes))
-    for i, (height, width) in enumerate(sizes):
-        alone = views(entries)(canvas[i : i + 1, :, :height, :width], torch.tensor([i]), 1)
+    together = views(entries)(pictures, torch.arange(3), 1)
+    for i, picture in enumerate(pictures):
+        alone = views(entries)(picture[None], torch.tensor([i]), 1)
         for a, b in zip(together, alone, strict=True):
             torch.testing.assert_close(a[i], b[0], atol=1e-5, rtol=1e-5)
 
@@ -190,6 +204,8 @@ CASES = {
     "crop": [{"rrc": CROP, "crop_size": 32}],
     "crop and shrink": [{"rrc": {**CROP, "crop_min_scale": 0.08}, "crop_size": 12, "horizontal_flip": {"prob": 0.5}}],
     "jitter": [{**STILL, "color_jitter": {**JITTER, "prob": 1.0, "brightness": 0.8, "contrast": 0.8, "hue": 0.2}}],
+    "flip": [{**STILL, "horizontal_flip": {"prob": 0.3}}],
+    "large picture": [{**RELA_VIEW, "crop_size": 68}, {"rrc": {**CROP, "crop_min_scale": 0.08}, "crop_size": 32}],
     "blur and grey": [{**STILL, "gaussian_blur": {"prob": 0.7}, "grayscale": {"prob": 0.3}}],
     "equalise and solarise": [{**STILL, "equalization": {"prob": 0.4}, "solarization": {"prob": 0.3}}],
     "accelerated stage": [{**RELA_VIEW, "crop_size": 32}],
@@ -222,7 +238,7 @@ def test_the_distribution_is_that_of_the_pipeline(case: str) -> None:
         folder = Path(__file__).resolve().parents[2] / "rela_zoo" / "conf" / "augmentations"
         text = (folder / f"{entries}.yaml").read_text(encoding="utf-8")
         entries = yaml.safe_load(text.replace("${oc.select:image_size,auto}", "32"))
-    picture, count = smooth(32, 40, seed=5), 1000
+    picture, count = smooth(96, 80, seed=5) if case == "large picture" else smooth(32, 40, seed=5), 1000
     pixels = torch.from_numpy(picture).permute(2, 0, 1).expand(count, -1, -1, -1)
     ours = views(entries, seed=7, statistics=PLAIN)(pixels, torch.arange(count), 2)
     torch.manual_seed(0)
@@ -235,6 +251,40 @@ def test_the_distribution_is_that_of_the_pipeline(case: str) -> None:
             assert ks_2samp(a, b, method="asymp").pvalue > 1e-4, (
                 f"{name}: {a.mean():.3f} ± {a.std():.3f}, {b.mean():.3f} ± {b.std():.3f}"
             )
+
+
+def test_every_order_of_a_jitter_is_as_frequent_as_in_the_pipeline() -> None:
+    """Of fixed strengths what a picture becomes depends on the order alone; which came is known by the nearest."""
+    from scipy.stats import chi2_contingency
+
+    strengths = {"brightness": 1.7, "contrast": 0.4, "saturation": 0.2, "hue": 0.3}
+    adjust = [getattr(F, f"adjust_{name}") for name in strengths]
+    entry = {**STILL, "color_jitter": {"prob": 1.0, **{name: [value] * 2 for name, value in strengths.items()}}}
+    picture, count = smooth(32, 32, seed=5), 1000
+    outcomes = []
+    for order in itertools.permutations(range(4)):
+        image = Image.fromarray(picture)
+        for change in order:
+            image = adjust[change](image, [*strengths.values()][change])
+        outcomes.append(F.to_tensor(image).flatten())
+    possible = torch.stack(outcomes)
+    # Some orders come to nearly the same.
+    alike = (torch.cdist(possible, possible, 1) / possible.shape[1] < 3 / 255).int().argmax(1)
+    (ours,) = views([entry], seed=7, statistics=PLAIN)(
+        torch.from_numpy(picture).permute(2, 0, 1).expand(count, -1, -1, -1), torch.arange(count), 2
+    )
+    torch.manual_seed(0)
+    pipeline = build_view(entry, *PLAIN)
+    theirs = torch.stack([pipeline(Image.fromarray(picture)) for _ in range(count)])
+    counts = []
+    for made in (ours, theirs):
+        distance = torch.cdist(made.flatten(1), possible, 1) / possible.shape[1]
+        assert float(distance.amin(1).max()) < 2 / 255
+        counts.append(alike[distance.argmin(1)].bincount(minlength=24))
+    table = torch.stack(counts)
+    table = table[:, table.sum(0) > 0].numpy()
+    assert table.shape[1] >= 6
+    assert chi2_contingency(table).pvalue > 1e-4, table
 
 
 def test_the_comparison_of_distributions_sees_small_differences() -> None:

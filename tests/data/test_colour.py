@@ -50,6 +50,8 @@ def test_each_image_gets_its_own_change(images: torch.Tensor, change: int) -> No
     ours = colour.jitter(images, torch.full((1, 6), change), torch.tensor([factors]), [turned])
     theirs = torch.stack([getattr(F, f"adjust_{name}")(x, f) for x, f in zip(images, factors, strict=True)])
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+    one_by_one = colour.jitter_each(images.clone(), np.full((1, 6), change), np.array([factors]))
+    torch.testing.assert_close(one_by_one, theirs, atol=2e-5, rtol=0)
 
 
 def test_every_order_of_changes(images: torch.Tensor) -> None:
@@ -62,6 +64,8 @@ def test_every_order_of_changes(images: torch.Tensor) -> None:
     turned = [torch.nonzero(orders[:, step] == colour.HUE)[:, 0] for step in range(4)]
     ours = colour.jitter(many, orders.T, factors.gather(1, orders).T, turned)
     assert torch.equal(many, before), "what was given is left alone"
+    one_by_one = colour.jitter_each(many.clone(), orders.T.numpy(), factors.gather(1, orders).T.numpy())
+    torch.testing.assert_close(one_by_one, ours, atol=1e-4, rtol=0)
     for mine, image, order, factor in zip(ours, many, orders.tolist(), factors.tolist(), strict=True):
         for change in order:
             image = getattr(F, f"adjust_{list(FACTORS)[change]}")(image, factor[change])
@@ -71,6 +75,8 @@ def test_every_order_of_changes(images: torch.Tensor) -> None:
 def test_factors_that_change_nothing_change_nothing(images: torch.Tensor) -> None:
     still = torch.tensor([[1.0], [1.0], [1.0], [0.0]]).expand(4, 6)
     assert torch.equal(colour.jitter(images, torch.arange(4)[:, None].expand(4, 6), still, [None] * 4), images)
+    changes = torch.arange(4)[:, None].expand(4, 6).numpy()
+    assert torch.equal(colour.jitter_each(images.clone(), changes, still.numpy()), images)
 
 
 def test_grey(images: torch.Tensor) -> None:

@@ -82,14 +82,14 @@ def test_decoding_draws_no_chance() -> None:
 def test_images_of_one_size_stack(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(module, "_BLOCK", block)
     pictures = Pictures([(8, 8)] * 5)
-    stacked = decode_images(pictures).stacked()
+    stacked = decode_images(pictures).stacked("data.cache")
     assert stacked.shape == (5, 3, 8, 8)
     assert np.array_equal(stacked.permute(0, 2, 3, 1).numpy(), np.stack(pictures.arrays))
 
 
 def test_images_of_several_sizes_do_not() -> None:
     with pytest.raises(RelaZooError, match=r"8 × 8 pixels, and 5 × 9 \(image 1\)"):
-        decode_images(Pictures(MIXED)).stacked()
+        decode_images(Pictures(MIXED)).stacked("data.cache")
 
 
 def test_an_image_larger_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,18 +9,18 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from rela_zoo.data.datasets import ImageDataset
+from rela_zoo.data.raw import CollateUnlessReady, RawItems
 from rela_zoo.data.views import build_views, validation_transform
 from rela_zoo.engine import StagedDataset, SubsetSampler
-from rela_zoo.hosts.builtin._images import RawImages
 from rela_zoo.hosts.builtin.config import as_plain, count_devices, normalisation
 from rela_zoo.hosts.builtin.progress import TrainingProgress
 from rela_zoo.selection.subset import EpochSubset
 
 
-def train_loader(cfg: DictConfig, base: ImageDataset | RawImages, processes: int) -> DataLoader:
+def train_loader(cfg: DictConfig, base: ImageDataset | RawItems, processes: int) -> DataLoader:
     """The training data as `fit` gets them; with `rela` the method puts sampler and stages in when it is set up."""
     base.transform = build_views(as_plain(cfg.augmentations), *normalisation(cfg))
     on_device = cfg.data.cache == "device"
@@ -34,7 +34,7 @@ def train_loader(cfg: DictConfig, base: ImageDataset | RawImages, processes: int
         batch_size=cfg.optimizer.batch_size,
         sampler=sampler,
         num_workers=0 if on_device else cfg.data.num_workers,
-        collate_fn=getattr(base, "collate", None),
+        collate_fn=CollateUnlessReady(default_collate) if isinstance(base, RawItems) else None,
         pin_memory=torch.cuda.is_available(),
         drop_last=True,
     )

@@ -158,6 +158,11 @@ class _Check:
             return 1.0
         from rela_zoo.engine import plan_rela
 
+        if isinstance(section, Mapping):
+            for key, default in (("views_on", "workers"), ("cache", "none")):
+                if section.get(key, default) != default:
+                    fix = f"remove it, and set data.{key}={section[key]}"
+                    self.wrong(f"rela.{key}", f"data.{key} instead, in this host", fix)
         try:
             self.plan = plan_rela(section)
         except ConfigError as error:

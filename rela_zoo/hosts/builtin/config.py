@@ -135,7 +135,14 @@ def resolve_config(cfg: DictConfig | Mapping[str, Any], num_classes: int) -> Dic
 
 
 # Keys of `rela` that there were not always, with what was so before: a run that still does so keeps its name.
-_BEFORE: dict[str, Any] = {"power": 1.0, "components": None, "rewarm": False, "mix": 0.0}
+_BEFORE: dict[str, Any] = {
+    "power": 1.0,
+    "components": None,
+    "rewarm": False,
+    "mix": 0.0,
+    "views_on": "workers",
+    "cache": "none",
+}
 
 
 def run_identity(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

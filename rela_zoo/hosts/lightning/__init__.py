@@ -3,6 +3,7 @@
 Works with Lightning 2.1 and newer. Everything that is not Lightning's public interface is in `_trainer`.
 """
 
+from rela_zoo.hosts.lightning._device_views import DeviceViews, Placement
 from rela_zoo.hosts.lightning._finite import FiniteLosses, loss_of
 from rela_zoo.hosts.lightning._trainer import next_epoch
 from rela_zoo.hosts.lightning.callback import RelaCallback, accelerating, mixing
@@ -10,10 +11,12 @@ from rela_zoo.hosts.lightning.data import LoaderData, TrainingData
 from rela_zoo.hosts.lightning.run import LightningRun, ModuleFacts
 
 __all__ = [
+    "DeviceViews",
     "FiniteLosses",
     "LightningRun",
     "LoaderData",
     "ModuleFacts",
+    "Placement",
     "RelaCallback",
     "TrainingData",
     "accelerating",

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rela_zoo.data.raw import Ready
+
 
 class WithIndices(NamedTuple):
     """A batch of a data set whose items carry no index, on its way from the loader to the module."""
@@ -40,11 +42,22 @@ class PairedDataset:
     def transform(self, value: Any) -> None:
         innermost(self.dataset).transform = value
 
+    @property
+    def stages(self) -> tuple[bool, bool]:
+        """In which stages batches come without views."""
+        stages: tuple[bool, bool] = getattr(self.dataset, "stages", (False, False))
+        return stages
+
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
         return index, self.dataset[index]
+
+    def raw_batch(self, indices: list[int], epoch: int, stage: int, seed: int) -> Ready:
+        """As of `RawItems`, with the indices."""
+        (batch,) = self.dataset.raw_batch(indices, epoch, stage, seed)
+        return Ready(WithIndices(torch.tensor(indices), batch))
 
 
 def without_indices(own: Callable[[Any, int], Any], note: Callable[[Tensor], None]) -> Callable[[Any, int], Any]:

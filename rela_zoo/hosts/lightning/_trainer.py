@@ -76,9 +76,9 @@ def batches_in_flight(loader: Any) -> int:
     return loader.num_workers * (loader.prefetch_factor or 0) + 2
 
 
-def batch_hook_owner(trainer: HostTrainer, module: Any) -> Any:
-    """Whose `on_before_batch_transfer` the trainer will call: its data module's, unless only the module has one."""
-    data, name = trainer.datamodule, "on_before_batch_transfer"
+def batch_hook_owner(trainer: HostTrainer, module: Any, name: str) -> Any:
+    """Whose hook of this name the trainer will call: its data module's, unless only the module has one."""
+    data = trainer.datamodule
     if data is None or (is_overridden(name, module) and not is_overridden(name, data)):
         return module
     return data

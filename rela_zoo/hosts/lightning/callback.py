@@ -128,9 +128,19 @@ class RelaCallback(Callback):
         _TRAINING[module] = self
         if self.accelerator.head is not None:
             self._attached.put(module, "rela_head", HeadParameters(self.accelerator.head))
-        owner = batch_hook_owner(cast(HostTrainer, trainer), module)
+        owner = batch_hook_owner(cast(HostTrainer, trainer), module, "on_before_batch_transfer")
         hook = without_indices(owner.on_before_batch_transfer, self.run.note_indices)
         self._attached.put(owner, "on_before_batch_transfer", hook)
+        owner = batch_hook_owner(cast(HostTrainer, trainer), module, "on_after_batch_transfer")
+        self._attached.put(owner, "on_after_batch_transfer", self._before(owner.on_after_batch_transfer, module))
+
+    def _before(self, own: Callable[[Any, int], Any], module: LightningModule) -> Callable[[Any, int], Any]:
+        """A hook `on_after_batch_transfer`, behind one that makes the views of batches that come without."""
+
+        def on_after_batch_transfer(batch: Any, dataloader_idx: int) -> Any:
+            return own(batch if self.run is None else self.run.with_views(module, batch), dataloader_idx)
+
+        return on_after_batch_transfer
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin, once the module itself has been set up: that may be where its data set is made."""

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+)
 
+from rela_zoo.data.raw import CollateUnlessReady, RawItems, find_image
+from rela_zoo.data.read_views import UnreadableViewsError
 from rela_zoo.engine import Accelerator, StagedDataset, SubsetSampler, ViewShape
 from rela_zoo.errors import ConfigError, Problem
+from rela_zoo.hosts.lightning._device_views import Placement, place_images
 from rela_zoo.hosts.lightning._indexed import CollateIndexed, PairedDataset, innermost
 from rela_zoo.hosts.lightning._trainer import batches_in_flight, put_train_loader, train_loader
 from rela_zoo.hosts.protocols import HostTrainer
@@ -22,10 +32,12 @@ class TrainingData(Protocol):
     Attributes:
         source: what `image_source` takes, in the order of the indices.
         batch_size: of one process.
+        placement: where views are made, known after `install`; None where the data make them by themselves.
     """
 
     source: Any
     batch_size: int
+    placement: Placement | None
 
     def install(self, accelerator: Accelerator, views: ViewShape | None) -> Any:
         """Put a loader over the accelerator's subsets into place.
@@ -51,6 +63,7 @@ class LoaderData:
     Attributes:
         dataset: whose items are trained on.
         owner: itself, or the data set within, whose `transform` the items go through.
+        placement: after `install`.
 
     Raises:
         ConfigError: training data that don't come from a DataLoader with a batch size and an ordinary sampler, or whose
@@ -62,7 +75,10 @@ class LoaderData:
         dataset = self._loader.dataset
         # The built-in host's own data set has stages from the start.
         self.dataset: Any = dataset.base if isinstance(dataset, StagedDataset) else dataset
-        self.source: Any = self.dataset if source is None else source
+        self.placement: Placement | None = None
+        self.source: Any = source
+        if source is None:
+            self.source = self.dataset.base if isinstance(self.dataset, RawItems) else self.dataset
         problems = []
         if isinstance(dataset, IterableDataset):
             fix = "load it without streaming"
@@ -93,6 +109,17 @@ class LoaderData:
         """
         return None if views is None else accelerator.views(self.owner.transform, views)
 
+    def image_place(self) -> int:
+        """Where in an item the image is, for views that are made on the device.
+
+        Raises:
+            UnreadableViewsError: items are no sequence with an image that goes through `transform`.
+        """
+        if self._loader.collate_fn is not default_collate:
+            raise UnreadableViewsError("the DataLoader has a collate_fn of its own")
+        # Under solo-learn's contract items are (index, image, target).
+        return 1 if self._indexed else find_image(self.dataset, self.owner)
+
     def install(self, accelerator: Accelerator, views: ViewShape | None) -> DataLoader:
         """As in `TrainingData`.
 
@@ -103,21 +130,30 @@ class LoaderData:
         if listed != len(base):
             fix = "give the images of just this data set, in its order"
             raise ConfigError([Problem("source", f"{len(base)} samples, as in the data set", f"{listed}", fix)])
+        accelerated = self.transform(accelerator, views)
+        collate, num_workers = old.collate_fn, old.num_workers
+        # The built-in host has decided by itself.
+        if not isinstance(base, RawItems):
+            self.placement = place_images(
+                self, accelerator, accelerated, num_workers=num_workers, processes=self._trainer.world_size
+            )
+            base, num_workers = self.placement.dataset, self.placement.num_workers
+        if not self._indexed:
+            base, collate = PairedDataset(base), CollateIndexed(collate)
         workers: dict[str, Any] = {}
-        if old.num_workers:
+        if num_workers:
             workers = {
                 "prefetch_factor": old.prefetch_factor,
                 # Stage and epoch travel with the index, so that workers need not be started anew for each epoch.
                 "persistent_workers": True,
                 "multiprocessing_context": old.multiprocessing_context,
             }
-        accelerated = self.transform(accelerator, views)
         new: DataLoader = DataLoader(
-            accelerator.dataset(base if self._indexed else PairedDataset(base), accelerated),
+            accelerator.dataset(base, accelerated),
             batch_size=self.batch_size,
             sampler=accelerator.sampler,
-            num_workers=old.num_workers,
-            collate_fn=old.collate_fn if self._indexed else CollateIndexed(old.collate_fn),
+            num_workers=num_workers,
+            collate_fn=CollateUnlessReady(collate) if any(getattr(base, "stages", ())) else collate,
             pin_memory=old.pin_memory,
             # A last batch that is smaller would change the mean loss of a step, and batch norm dislikes batches of one.
             drop_last=True,

@@ -13,6 +13,7 @@ from rela_zoo._io.log import logger
 from rela_zoo.data.views import find_normalisation
 from rela_zoo.engine import Accelerator, RelaPlan, Student, ViewShape
 from rela_zoo.errors import RelaZooError
+from rela_zoo.hosts.lightning._device_views import Placement
 from rela_zoo.hosts.lightning._finite import loss_of
 from rela_zoo.hosts.lightning._rewarm import Rewarm
 from rela_zoo.hosts.lightning._trainer import allow_unused_parameters, next_epoch, patch_epoch_length, run_shape
@@ -88,11 +89,17 @@ class LightningRun:
             patch_epoch_length(trainer, accelerator)
         if plan.config.accelerates:
             allow_unused_parameters(trainer)
-        log.info(accelerator.banner())
+        self._placement = data.placement or Placement(None, 0)
+        log.info(accelerator.banner(self._placement.told))
 
     def note_indices(self, indices: Any) -> None:
         """Remember which samples the next batch holds, while their indices are on the CPU: reading them back waits."""
         self._indices = indices if isinstance(indices, Tensor) else None
+
+    def with_views(self, module: Any, batch: Any) -> Any:
+        """In `on_after_batch_transfer`: the batch with its views, made here if it came without."""
+        views = self._placement.views
+        return batch if views is None else views(module, batch)
 
     def take_indices(self, indices: Any) -> None:
         """In `training_step`, the indices as they came: used where reading them waits for nothing."""
@@ -206,7 +213,8 @@ class LightningRun:
         self.accelerator.fold(self.steps)
         if self._trainer.is_last_batch:
             self._end_epoch()
-        checkpoint["rela"] = {**self.accelerator.state_dict(head=head), "steps": self.steps}
+        state = {"steps": self.steps, "views_on": list(self._placement.where)}
+        checkpoint["rela"] = {**self.accelerator.state_dict(head=head), **state}
         if self._rewarm is not None:
             checkpoint["rela"]["rewarm"] = self._rewarm.state_dict()
 
@@ -223,6 +231,12 @@ class LightningRun:
                 expected="a checkpoint with the state of its stages",
                 got="none",
                 fix="start a new run, or remove `rela` from the configuration",
+            )
+        then, now = state.get("views_on", ["workers", "workers"]), list(self._placement.where)
+        if then != now:
+            log.warning(
+                f"rela_zoo: so far the views of the two stages were made by {' and '.join(then)}, now by "
+                f"{' and '.join(now)}: the run is not bit for bit what it would have been. rela.views_on says where"
             )
         # The epoch is set here because the first iterator is made before Lightning tells the sampler.
         self.accelerator.load_state_dict(state, next_epoch(checkpoint))

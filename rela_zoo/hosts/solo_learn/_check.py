@@ -45,6 +45,11 @@ def _check_data(cfg: Any) -> list[Problem]:
     if kind == "dali" and _select(cfg, "rela.handover_at", "epoch") != "epoch":
         expected = "epoch under DALI, whose reader is made for a whole epoch"
         problems.append(Problem("rela.handover_at", expected, "step", "set rela.handover_at=epoch"))
+    for key in ("views_on", "cache") if kind == "dali" else ():
+        # auto: where it can be.
+        if (value := _select(cfg, f"rela.{key}", "auto")) not in ("auto", "workers", "none"):
+            expected = "no say in it under DALI, which decodes and makes views by itself"
+            problems.append(Problem(f"rela.{key}", expected, str(value), "remove it, or set data.format=image_folder"))
     fraction = float(_select(cfg, "data.fraction", -1))
     if fraction > 0 and (dataset in _ARRAYS or kind == "h5"):
         where = dataset if dataset in _ARRAYS else "h5 files"

@@ -12,6 +12,7 @@ from rela_zoo.data import FileSource, relative_ids
 from rela_zoo.data.views import RELA_VIEW
 from rela_zoo.engine import Accelerator, SubsetSampler, ViewShape
 from rela_zoo.engine.config import RelaConfig
+from rela_zoo.hosts.lightning import Placement
 from rela_zoo.hosts.protocols import HostModule
 
 
@@ -21,6 +22,8 @@ class DaliData:
     Args:
         module: the wrapped method, attached to its trainer.
     """
+
+    placement: Placement | None = None
 
     def __init__(self, module: HostModule) -> None:
         from solo.data.dali_dataloader import PretrainPipelineBuilder

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rela_zoo.engine import Accelerator
+from rela_zoo.engine.config import RelaConfig
 from rela_zoo.errors import Problem
 from rela_zoo.hosts.host import Host
 from rela_zoo.hosts.lightning import TrainingData
@@ -68,5 +69,7 @@ def make_resumer_compare_rela() -> None:
         return
     from solo.utils.auto_resumer import AutoResumer
 
-    if "rela" not in AutoResumer.SHOULD_MATCH:
-        AutoResumer.SHOULD_MATCH.append("rela")
+    # Key by key, but for the one that changes no number. Of a run without `rela` all of them are None.
+    for key in RelaConfig.model_fields:
+        if key != "cache" and f"rela.{key}" not in AutoResumer.SHOULD_MATCH:
+            AutoResumer.SHOULD_MATCH.append(f"rela.{key}")

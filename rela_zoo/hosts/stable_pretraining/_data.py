@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rela_zoo.data import image_source
+from rela_zoo.data.read_views import UnreadableViewsError
 from rela_zoo.engine import Accelerator, ViewShape
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.lightning import LoaderData
@@ -48,6 +49,12 @@ class DictionaryData(LoaderData):
         if found is None:
             found = getattr(self._trainer.datamodule, "gpu_transform", None)
         return found.get("train") if isinstance(found, dict) else found
+
+    def image_place(self) -> int:
+        """None: samples are dictionaries, and a transform takes the whole of one."""
+        raise UnreadableViewsError(
+            "samples of stable-pretraining are dictionaries; its own gpu_transform is for views there"
+        )
 
     def transform(self, accelerator: Accelerator, views: ViewShape | None) -> Any | None:
         """As in `LoaderData`: the milder views, laid out as the data set's own.

@@ -56,6 +56,8 @@ def test_a_good_configuration(config: dict[str, Any], folders: Path) -> None:
         ("seed", -1, "seed", "such a number"),
         ("resume_from_checkpoint", "/nowhere.ckpt", "resume_from_checkpoint", "auto_resume"),
         ("optimiser", {"lr": 1}, "optimiser", "did you mean optimizer"),
+        ("rela", {"views_on": "device"}, "rela.views_on", "data.views_on=device"),
+        ("rela", {"cache": "memory"}, "rela.cache", "data.cache=memory"),
         ("data.train_pth", "x", "data.train_pth", "did you mean data.train_path"),
         ("method_kwargs.proj_hiden_dim", 3, "method_kwargs.proj_hiden_dim", "proj_hidden_dim"),
         ("data", "folder", "data", "section"),

@@ -32,6 +32,14 @@ def test_an_ordinary_configuration_has_no_problem():
             {"data": {"format": "dali"}, "dali": {"encode_indexes_into_labels": False}},
             ["dali.encode_indexes_into_labels"],
         ),
+        (
+            {
+                "data": {"format": "dali"},
+                "dali": {"encode_indexes_into_labels": True},
+                "rela": {"views_on": "device", "cache": "memory"},
+            },
+            ["rela.views_on", "rela.cache"],
+        ),
         ({"data": {"dataset": "cifar10", "fraction": 0.5}}, ["data.fraction"]),
         ({"data": {"dataset": "stl10", "fraction": 0.5}}, ["data.fraction"]),
         ({"data": {"dataset": "imagenet", "format": "h5", "fraction": 0.5}}, ["data.fraction"]),
@@ -55,6 +63,12 @@ def test_every_problem_is_named_by_its_key_and_says_how_to_mend_it(changes, keys
     "changes",
     [
         {"data": {"fraction": 0.5}},
+        {"rela": {"views_on": "device", "cache": "auto"}},
+        {
+            "data": {"format": "dali"},
+            "dali": {"encode_indexes_into_labels": True},
+            "rela": {"views_on": "auto", "cache": "none"},
+        },
         {"data": {"dataset": "imagenet", "format": "h5"}},
         {"method": "deepclusterv2", "rela": {"data_ratio": 1.0}},
         {"method": "wmse", "method_kwargs": {"whitening_size": 128}},

@@ -234,6 +234,13 @@ def test_what_cannot_be_trained_on_is_refused(data, message):
         tiny.fit(accelerate(tiny.module(), tiny.rela()), data=data())
 
 
+def test_views_on_the_device_are_refused_or_left_to_the_workers():
+    for key, value in (("views_on", "device"), ("cache", "memory")):
+        with pytest.raises(ConfigError, match=rf"rela\.{key}.*dictionaries"):
+            tiny.fit(accelerate(tiny.module(), tiny.rela(**{key: value})), data=tiny.loader())
+    tiny.fit(accelerate(tiny.module(), tiny.rela(views_on="auto", cache="auto")), data=tiny.loader())
+
+
 def test_mistakes_in_the_call():
     with pytest.raises(ConfigError, match=r"rela\.data_ratio: expected"):
         accelerate(tiny.module(), tiny.rela(data_ratio=3))

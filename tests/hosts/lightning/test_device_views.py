@@ -1,0 +1,159 @@
+"""`rela.views_on` and `rela.cache` with the callback: any module, a data set of items (image, …)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch.utils.data import Subset, default_collate
+
+from rela_zoo.data.batch_views import BatchViews
+from rela_zoo.data.views import RELA_VIEW, build_views
+from rela_zoo.errors import ConfigError
+
+STATISTICS = ([0.5] * 3, [0.25] * 3)
+MILDER = [{**RELA_VIEW, "crop_size": tiny.MILD, "num_crops": 2}]
+OWN = [{"crop_size": tiny.OWN, "num_crops": 2, "horizontal_flip": {"prob": 0.5}}]
+
+
+class Seeing(tiny.SimCLR):
+    """Keeps the views of each batch."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.views: list[Any] = []
+
+    def note(self, stage: str, batch: Any, loss: torch.Tensor) -> torch.Tensor:
+        self.views.append(batch[0])
+        return super().note(stage, batch, loss)
+
+
+def _readable() -> tiny.Images:
+    images = tiny.Images()
+    images.transform = build_views(OWN, *STATISTICS)
+    return images
+
+
+def _expected(stage: str, epoch: int, samples: list[int], which: list[int]) -> list[torch.Tensor]:
+    maker = BatchViews(MILDER if stage == "accelerated" else OWN, *STATISTICS, seed=0)
+    pixels = torch.from_numpy(np.stack([tiny.Images().data[i] for i in samples])).permute(0, 3, 1, 2)
+    return maker(pixels, torch.tensor(which), epoch)
+
+
+@pytest.mark.parametrize(("cache", "workers"), [("none", 0), ("none", 1), ("memory", 1), ("device", 0), ("auto", 0)])
+def test_both_stages(cache: str, workers: int, said: Any) -> None:
+    module, images = Seeing(), _readable()
+    own = images.transform
+    tiny.fit(module, tiny.rela(views_on="device", cache=cache), tiny.loader(workers, images))
+    assert module.stages == ["accelerated"] * 6 + ["own"] * 6
+    for (stage, epoch, samples, _, _), views in zip(module.seen, module.views, strict=True):
+        for mine, expected in zip(views, _expected(stage, epoch, samples, samples), strict=True):
+            assert torch.equal(mine, expected)
+    assert "views   made on cpu" in str(said)
+    assert images.transform is own
+    assert set(vars(module)).isdisjoint({"on_before_batch_transfer", "on_after_batch_transfer"})
+
+
+def test_from_a_data_module_with_hooks_of_its_own() -> None:
+    class Data(pl.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return tiny.loader(data=_readable())
+
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            views, which = batch
+            return [2 * view for view in views], which
+
+    module = Seeing()
+    tiny.fit(module, tiny.rela(views_on="device"), Data())
+    for (stage, epoch, samples, _, _), views in zip(module.seen, module.views, strict=True):
+        expected = _expected(stage, epoch, samples, samples)
+        assert all(torch.equal(mine, 2 * theirs) for mine, theirs in zip(views, expected, strict=True))
+
+
+def test_images_in_memory_and_views_by_workers_is_the_same_training(said: Any) -> None:
+    losses = []
+    for cache in ("none", "memory"):
+        module = tiny.SimCLR()
+        tiny.fit(module, tiny.rela(cache=cache), tiny.loader())
+        losses.append(module.losses)
+    assert losses[0] == losses[1]
+    assert "views   made by the data loader; 24 decoded images held in memory, 4.6 kB" in str(said)
+
+
+def test_an_own_transform_that_is_not_known_stays_with_the_workers(said: Any) -> None:
+    mixed, plain = Seeing(), Seeing()
+    tiny.fit(mixed, tiny.rela(views_on="device"), tiny.loader())
+    tiny.fit(plain, tiny.rela(), tiny.loader())
+    assert "workers go on making views: the method's own stage's views have what the device can't make: Twice" in str(
+        said
+    )
+    for (stage, epoch, samples, _, _), views, others in zip(mixed.seen, mixed.views, plain.views, strict=True):
+        if stage == "own":
+            assert all(torch.equal(mine, theirs) for mine, theirs in zip(views, others, strict=True))
+        else:
+            expected = _expected(stage, epoch, samples, samples)
+            assert all(torch.equal(mine, theirs) for mine, theirs in zip(views, expected, strict=True))
+
+
+def test_a_part_of_a_data_set() -> None:
+    module, which = Seeing(), [*range(3, 24)]
+    tiny.fit(module, tiny.rela(views_on="device", data_ratio=0.6), tiny.loader(data=Subset(_readable(), which)))
+    for (stage, epoch, samples, _, _), views in zip(module.seen, module.views, strict=True):
+        expected = _expected(stage, epoch, samples, [i - 3 for i in samples])
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(views, expected, strict=True))
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_resumed_bit_for_bit(tmp_path: Any, epoch: int) -> None:
+    saves = pl.callbacks.ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    whole = tiny.SimCLR()
+    tiny.fit(
+        whole, tiny.rela(views_on="device"), tiny.loader(data=_readable()), callbacks=[saves], enable_checkpointing=True
+    )
+    again, callback = tiny.SimCLR(), tiny.rela(views_on="device", cache="device")
+    tiny.fit(again, callback, tiny.loader(data=_readable()), ckpt=tmp_path / f"epoch={epoch - 1}.ckpt")
+    assert again.seen == [one for one in whole.seen if one[1] >= epoch]
+    mine, theirs = again.state_dict(), whole.state_dict()
+    assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+
+
+def test_what_cannot_be_done_is_refused_or_said(said: Any) -> None:
+    def collate(items: Any) -> Any:
+        return default_collate(items)
+
+    with pytest.raises(ConfigError, match=r"rela\.views_on.*collate_fn"):
+        tiny.fit(tiny.SimCLR(), tiny.rela(views_on="device"), tiny.loader(collate_fn=collate))
+    with pytest.raises(ConfigError, match=r"rela\.cache.*collate_fn"):
+        tiny.fit(tiny.SimCLR(), tiny.rela(cache="memory"), tiny.loader(collate_fn=collate))
+    module, plain = tiny.SimCLR(), tiny.SimCLR()
+    tiny.fit(module, tiny.rela(views_on="auto", cache="auto"), tiny.loader(collate_fn=collate))
+    assert "views are made by the workers: the DataLoader has a collate_fn of its own" in str(said)
+    tiny.fit(plain, tiny.rela(), tiny.loader())
+    assert module.losses == plain.losses
+
+
+def test_images_of_several_sizes() -> None:
+    class Mixed(tiny.Images):
+        def __init__(self) -> None:
+            super().__init__()
+            self.source_images = [np.ascontiguousarray(one[: 5 + i % 3]) for i, one in enumerate(self.data)]
+            self.transform = build_views(OWN, *STATISTICS)
+
+        def __getitem__(self, index: int) -> Any:
+            from PIL import Image
+
+            return self.transform(Image.fromarray(self.source_images[index])), self.targets[index]
+
+    losses = []
+    for cache in ("none", "memory", "auto"):
+        module = tiny.SimCLR()
+        tiny.fit(module, tiny.rela(views_on="device", cache=cache), tiny.loader(data=copy.deepcopy(Mixed())))
+        losses.append(module.losses)
+    assert losses[0] == losses[1] == losses[2]
+    with pytest.raises(Exception, match=r"rela\.cache=memory"):
+        tiny.fit(tiny.SimCLR(), tiny.rela(views_on="device", cache="device"), tiny.loader(data=Mixed()))
