@@ -49,7 +49,7 @@ class HeldOut:
         def prepared(images: ImageDataset) -> Dataset:
             if len(images) > _IN_MEMORY or size > _LARGE:
                 return ImageDataset(images.source, transform=validation_transform(size, mean, std))
-            pixels = decode_images(images.source).stacked()
+            pixels = decode_images(images.source).stacked("data.cache")
             parts = [whole(part, torch.arange(len(part)), 0)[0] for part in pixels.split(_CHUNK)]
             return TensorDataset(torch.cat(parts), torch.tensor([images.target(i) for i in range(len(images))]))
 

@@ -57,5 +57,5 @@ def test_the_keys_named_are_keys():
     from rela_zoo.engine.config import rela_defaults
 
     named = set(re.findall(r"`(\w+): [\w.]+`", PAGE)) - {"weighted", "_target_"}
-    assert named == {"head", "selection", "handover", "augmentations"}
+    assert named == {"head", "selection", "handover", "augmentations", "views_on"}
     assert named <= set(rela_defaults())

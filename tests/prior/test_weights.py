@@ -162,7 +162,7 @@ class TestFinding:
         save_file(dict(CifarResNet(8).state_dict()), tmp_path / "model.safetensors")
         asked = []
 
-        def download(repo, file, *, revision, repo_type, local_files_only):
+        def download(repo, file, *, revision, repo_type, local_files_only, tqdm_class):
             assert repo_type == "model"
             assert not local_files_only
             asked.append((repo, file, revision))
