@@ -7,7 +7,7 @@ and all else are what the data set gives, whichever kind it is. `HeldItems` has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,20 +94,18 @@ _UNTOUCHED = _Untouched()
 
 
 def as_pixels(image: Any) -> Tensor:
-    """A PIL image, or uint8 pixels (H, W, 3), as (H, W, 3) uint8.
+    """A PIL image in RGB, or uint8 pixels (H, W, 3), as (H, W, 3) uint8.
 
     Raises:
-        RelaZooError: it is neither.
+        RelaZooError: it is neither. Others are not converted: the data set's own transform may do so in its own way.
     """
     if not _is_image(image):
         raise RelaZooError(
             "an item of the training data has no image in its place",
-            expected="a PIL image or uint8 pixels (H, W, 3), which go through the data set's transform",
-            got=type(image).__name__,
-            fix="set rela.views_on=workers and rela.cache=none",
+            expected="a PIL image in RGB or uint8 pixels (H, W, 3), which go through the data set's transform",
+            got=_said(image),
+            fix="convert images to RGB where the data set opens them, or set rela.views_on=workers and rela.cache=none",
         )
-    if isinstance(image, Image.Image) and image.mode != "RGB":
-        image = image.convert("RGB")
     return torch.from_numpy(np.array(image))
 
 
@@ -154,8 +152,8 @@ def find_image(dataset: Any, owner: Any) -> int:
     given: list[Any] = []
     item = Items(dataset, owner, 0).as_it_is(0, given.append)
     if len(given) != 1 or not _is_image(given[0]):
-        kind = type(given[0]).__name__ if given else "nothing"
-        raise UnreadableViewsError(f"the data set's transform is given {kind}, and no PIL image or uint8 array")
+        kind = _said(given[0]) if given else "nothing"
+        raise UnreadableViewsError(f"the data set's transform is given {kind}, and no PIL image in RGB or uint8 array")
     parts = item if isinstance(item, list | tuple) else ()
     places = [place for place, part in enumerate(parts) if part is given[0]]
     if len(places) != 1:
@@ -163,9 +161,37 @@ def find_image(dataset: Any, owner: Any) -> int:
     return places[0]
 
 
+def applies_transform(dataset: Any, owner: Any) -> bool:
+    """Whether a data set's first item goes through `owner.transform` as it is now: some apply what it was at first."""
+    given: list[Any] = []
+    Items(dataset, owner, 0).as_it_is(0, given.append)
+    return bool(given)
+
+
 def _is_image(one: Any) -> bool:
     array = isinstance(one, np.ndarray) and one.dtype == np.uint8 and one.ndim == 3 and one.shape[2] == 3
-    return array or isinstance(one, Image.Image)
+    return array or (isinstance(one, Image.Image) and one.mode == "RGB")
+
+
+def _said(image: Any) -> str:
+    mode = f" of mode {image.mode}" if isinstance(image, Image.Image) else ""
+    return f"{type(image).__name__}{mode}"
+
+
+def changes_when_read_again(items: Items) -> bool:
+    """Whether any of a few items of a data set is another when it is read a second time, by chance or otherwise."""
+
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, Mapping):
+            return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        if isinstance(one, Tensor) or isinstance(other, Tensor):
+            return torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+        if isinstance(one, list | tuple):
+            return len(one) == len(other) and all(map(same, one, other))
+        return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+
+    picks = sorted({int(i) for i in np.linspace(0, len(items) - 1, 8)})
+    return not all(same(items.item(i), items.item(i)) for i in picks)
 
 
 class HeldItems(Dataset):
@@ -175,18 +201,24 @@ class HeldItems(Dataset):
         images: of all items.
         rests: the items, None in place of the image.
         place: of the image.
-        transform: of a PIL image; None for the image itself.
+        transform: of an image; None for the image itself.
+        arrays: whether images are given as arrays (H, W, 3), not by PIL.
     """
 
-    def __init__(self, images: DecodedImages, rests: Sequence[list[Any]], place: int, transform: Any) -> None:
+    def __init__(
+        self, images: DecodedImages, rests: Sequence[list[Any]], place: int, transform: Any, arrays: bool = False
+    ) -> None:
         self.images, self._rests, self._place, self.transform = images, rests, place, transform
+        self._arrays = arrays
 
     def __len__(self) -> int:
         return len(self._rests)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         item = self.rest(index)
-        image = self.images.image(index)
+        image: Any = self.images.image(index)
+        if self._arrays:
+            image = np.array(image)
         item[self._place] = image if self.transform is None else self.transform(image)
         return tuple(item)
 
@@ -235,7 +267,8 @@ def hold_items(items: Items, *, num_workers: int = 0) -> HeldItems:
             yield unpack(pixels)
 
     images = hold(chunks(), len(items), copied=num_workers > 0)
-    return HeldItems(images, rests, items.place, items.owner.transform)
+    arrays = isinstance(items.item(0)[items.place], np.ndarray)
+    return HeldItems(images, rests, items.place, items.owner.transform, arrays)
 
 
 class RawItems(Dataset):

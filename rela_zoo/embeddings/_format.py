@@ -217,7 +217,7 @@ def read_shard_header(path: Path, rows: int | None, dim: int, dtype: str) -> tup
     except FileNotFoundError:
         raise EmbeddingsError(
             f"the shard {path} is missing", expected="every shard of the index", got="no such file",
-            fix=f"{fix}; if only some shards were pulled, open them with partial=True",
+            fix=f"{fix}; of a pull in part, pull the rest, or open it by open_embeddings(…, partial=True)",
         ) from None  # fmt: skip
     try:
         tensor, metadata = header.tensors["rows"], json.loads(header.metadata["rela_zoo"])

@@ -49,7 +49,8 @@ def _data(config: RelaConfig, run: RunShape, sampler: SubsetSampler) -> str:
 def _stages(config: RelaConfig, stage: StageControl) -> str:
     rule = "the method’s own from the start"
     if config.accelerates:
-        rule = f"accelerated first; handover {config.handover}, at the next {config.handover_at}"
+        unit = "epoch" if config.handover == "surpass" else config.handover_at
+        rule = f"accelerated first; handover {config.handover}, at the next {unit}"
         rule += f"{stage.predicted()}{', schedules anew' if config.rewarm else ''}"
     if config.mixes:
         rule += f"; then the accelerated loss keeps a share of {'1 → 0' if config.mix == 'linear' else config.mix}"

@@ -53,6 +53,8 @@ def _handover_rule(
         return AdaptiveHandover()
     if config.handover == 1.0:
         return ConstantHandover(None)
+    if config.handover == "surpass":
+        return ConstantHandover(0)  # there is no accelerated stage, and so no judge
     if total is None:
         return ConstantHandover(0)  # without an accelerated stage; else it has been refused
     if config.handover == "plateau":
@@ -290,6 +292,13 @@ class StageControl:
                 expected=", ".join(f"{key} {then[key]}" for key in kept),
                 got=", ".join(f"{key} {now[key]}" for key in kept),
                 fix="resume with the data, rela.data_ratio, selection and seed of that run, or start a new one",
+            )
+        if state["handover"].keys() != self.rule.state_dict().keys():
+            raise RelaZooError(
+                "this checkpoint was trained by another rule of rela.handover",
+                expected=f"the state of {type(self.rule).__name__}: {', '.join(self.rule.state_dict())}",
+                got=", ".join(state["handover"]),
+                fix="resume with rela.handover as it was, or start a new run",
             )
         self.start_epoch(state["epoch"] if epoch is None else epoch)
         self.rule.load_state_dict(state["handover"])

@@ -111,7 +111,7 @@ class SubsetSampler(DistributedSampler):
 
 
 @contextmanager
-def _seeded(*key: int) -> Iterator[None]:
+def seeded(*key: int) -> Iterator[None]:
     """Seed torch, NumPy and Python by `key` inside the block, and put their generators back afterwards."""
     seed = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=4).digest(), "little")
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
@@ -156,7 +156,7 @@ class StagedDataset(Dataset):
         tag, index = divmod(packed, len(self.base))
         epoch, stage = divmod(tag, 2)
         self.base.transform = self.transforms[stage]
-        with _seeded(self._seed, epoch, index):
+        with seeded(self._seed, epoch, index):
             item = self.base[index]
         if self._indexed:
             return item

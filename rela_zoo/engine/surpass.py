@@ -62,18 +62,39 @@ class Judge:
         self._transform = square_transform(student.size, student.mean, student.std)
         self._pixels = torch.stack([self._transform.pixels(source.image(int(i))) for i in picks])
         self.wanted = max(self._accuracy(one.rows(torch.from_numpy(picks)).float()) for one in targets)
+        judged = self._labels[len(picks) // 2 :]
+        commonest = float(np.unique(judged, return_counts=True)[1].max() / len(judged))
+        if self.wanted <= commonest:
+            fix = "set rela.handover=plateau, adaptive or a fraction, or choose another prior"
+            expected = (
+                f"a prior that tells labels apart better than the commonest one does ({commonest:.1%}), for surpass"
+            )
+            raise ConfigError([Problem("rela.handover", expected, f"{self.wanted:.1%}", fix)])
+        self._check(self._features(self._pixels[:2]))
 
     @torch.no_grad()
     def student(self) -> float:
         """The accuracy of the student as it is now, in [0, 1]: a mean over ranks, so that all decide alike."""
-        dtype = next((one.dtype for one in self._network.parameters()), torch.float32)
-        rows = []
-        with _evaluated(self._network), torch.autocast(self._device.type, enabled=False):
-            for pixels in self._pixels.split(_BATCH):
-                images = self._transform.normalise(pixels.to(self._device))
-                rows.append(self._network(images.to(dtype)).float().cpu())
-        accuracy = torch.tensor(self._accuracy(torch.cat(rows)), dtype=torch.float64, device=self._device)
+        rows = torch.cat([self._features(pixels) for pixels in self._pixels.split(_BATCH)])
+        # A training that has diverged is said by its loss; here it has surpassed nobody.
+        found = self._accuracy(rows) if torch.isfinite(rows).all() else 0.0
+        accuracy = torch.tensor(found, dtype=torch.float64, device=self._device)
         return float(ranks.mean_over_ranks(accuracy))
+
+    @torch.no_grad()
+    def _features(self, pixels: Tensor) -> Tensor:
+        dtype = next((one.dtype for one in self._network.parameters()), torch.float32)
+        with _evaluated(self._network), torch.autocast(self._device.type, enabled=False):
+            images = self._transform.normalise(pixels.to(self._device))
+            features = self._network(images.to(dtype))
+            return features.float().cpu() if isinstance(features, Tensor) else features
+
+    @staticmethod
+    def _check(features: object) -> None:
+        if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != 2:
+            got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            fix = "give a network that maps a batch of images to their features alone"
+            raise ConfigError([Problem("rela.handover", "a student's features (B, m), for surpass", f"{got}", fix)])
 
     def _accuracy(self, rows: Tensor) -> float:
         from rela_zoo.analysis.evaluate import knn_accuracy

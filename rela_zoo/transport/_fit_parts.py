@@ -69,6 +69,7 @@ def fit_transport_part(
         >>> [fit_transport_part(table, "by-parts.safetensors", (i, 3)) is None for i in (1, 3, 2)]
         [True, True, False]
     """
+    path = _place(out)
     mine = share_of(len(table), part)
     pieces = table.iter_rows(chunk, start=mine.start, stop=mine.stop)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -81,7 +82,7 @@ def fit_transport_part(
             whole = merge_moments(whole, piece.moments(""))
         return transport_from_moments(whole, max_dim, **fit_facts(table))
 
-    return _shared(Path(out).expanduser(), part, _Piece.of({"": moments}, table.digest), reduce)
+    return _shared(path, part, _Piece.of({"": moments}, table.digest), reduce)
 
 
 def fit_prior_transport_part(
@@ -123,6 +124,7 @@ def fit_prior_transport_part(
         [True, True, False]
     """
     check_method(method)
+    path = _place(out)
     found = gathered(source, target, chunk, device, progress, share=part)
     own = {str(role): moments for role, moments in found.moments.items()}
     piece = _Piece.of(own, f"{source.digest} {target.digest}", x=found.x, y=found.y)
@@ -136,7 +138,14 @@ def fit_prior_transport_part(
             whole = whole + one
         return fitted(whole, source, target, method)
 
-    return _shared(Path(out).expanduser(), part, piece, reduce)
+    return _shared(path, part, piece, reduce)
+
+
+def _place(out: str | os.PathLike[str]) -> Path:
+    path = Path(out).expanduser()
+    if path.is_dir():
+        raise TransportError(f"{path} is a folder", expected="a file to write", fix=f"--out {path}/NAME.safetensors")
+    return path
 
 
 class _Piece(NamedTuple):
@@ -161,19 +170,28 @@ class _Piece(NamedTuple):
     def moments(self, name: str) -> Moments:
         return Moments(self.rows[name], self.tensors[f"mean{name}"], self.tensors[f"scatter{name}"])
 
-    def save(self, path: Path) -> None:
-        facts = {"format": _FORMAT, "format_version": FORMAT_VERSION, "rows": self.rows, "source_digest": self.digest}
+    def save(self, path: Path, part: tuple[int, int]) -> None:
+        facts = {
+            "format": _FORMAT, "format_version": FORMAT_VERSION, "rows": self.rows, "source_digest": self.digest,
+            "part": list(part),
+        }  # fmt: skip
         write(path, self.tensors, facts)
 
-    def like_me(self, path: Path) -> _Piece:
+    def like_me(self, path: Path, part: tuple[int, int]) -> _Piece:
         """That of another part of the same work."""
-        facts = read_metadata(path, _FORMAT)
+        again = "remove it, and run that part again"
+        try:
+            facts = read_metadata(path, _FORMAT)
+        except TransportError as error:
+            raise TransportError(error.what, expected=error.expected, got=error.got, fix=again) from error
+        if facts.get("part") != list(part):
+            raise TransportError(f"{path} is another part", expected=part, got=facts.get("part"), fix=again)
         rows: Any = facts.get("rows")
         good = isinstance(rows, dict) and all(isinstance(one, int) and one > 0 for one in rows.values())
         if not good or facts.get("source_digest") != self.digest:
             raise TransportError(
                 f"{path} holds moments of another table", expected=f"rows of the table {self.digest}",
-                got=facts.get("source_digest"), fix="remove it, and run that part again",
+                got=facts.get("source_digest"), fix=again,
             )  # fmt: skip
         names = {f"{kind}{name}" for kind in ("mean", "scatter") for name in rows}
         more = {name for name in self.tensors if not name.startswith(("mean", "scatter"))}
@@ -186,14 +204,14 @@ def _shared(
     """Leave a part's piece beside `path`; the transport, written, if all are there."""
     number, of = part
     files = [path.with_name(f"{path.name}.part-{one}-of-{of}") for one in range(1, of + 1)]
-    mine.save(files[number - 1])
+    mine.save(files[number - 1], part)
     # One at a time, so that the last part's reduction is not made twice, nor missed by two that end together.
     with locked(path.parent, wait=None, what="a transport", name=f".{path.name}.lock", about=path):
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             log.info(f"rela_zoo: part {number} of {of} is done; {len(missing)} are missing, such as {missing[0]}")
             return None
-        transport = reduce([mine.like_me(file) for file in files])
+        transport = reduce([mine.like_me(file, (one, of)) for one, file in enumerate(files, 1)])
         transport.save(path)
         for file in files:
             file.unlink(missing_ok=True)

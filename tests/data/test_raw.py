@@ -10,7 +10,17 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from rela_zoo.data.raw import CollateUnlessReady, HeldItems, Items, RawBatch, RawItems, find_image, hold_items
+from rela_zoo.data.raw import (
+    CollateUnlessReady,
+    HeldItems,
+    Items,
+    RawBatch,
+    RawItems,
+    applies_transform,
+    changes_when_read_again,
+    find_image,
+    hold_items,
+)
 from rela_zoo.data.read_views import UnreadableViewsError
 from rela_zoo.errors import RelaZooError
 
@@ -94,14 +104,61 @@ def test_the_own_transform_is_put_back_after_an_error() -> None:
     assert pictures.transform is own
 
 
-def test_grey_images_become_rgb() -> None:
-    class Grey(Pictures):
-        def __getitem__(self, index: int) -> Any:
-            return index, self.transform(Image.fromarray(self.pixels[index]).convert("L"))
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "HSV"])
+def test_images_that_are_not_rgb_are_not_converted_here(mode: str) -> None:
+    """The data set's own transform may do so in its own way: on white, in one channel, by hue."""
 
-    pictures = Grey()
-    _, raw = RawItems(pictures, pictures, 1).raw_batch([0], 0, 0, 0).batch
-    assert raw.images().shape == (1, 3, 8, 6)
+    class Other(Pictures):
+        def __getitem__(self, index: int) -> Any:
+            return index, self.transform(Image.fromarray(self.pixels[index]).convert(mode))
+
+    pictures = Other()
+    with pytest.raises(RelaZooError, match=f"Image of mode {mode}"):
+        RawItems(pictures, pictures, 1).raw_batch([0], 0, 0, 0)
+    with pytest.raises(UnreadableViewsError, match=f"given Image of mode {mode}"):
+        find_image(pictures, pictures)
+
+
+def test_arrays_are_held_as_arrays() -> None:
+    class Arrays(Pictures):
+        def __getitem__(self, index: int) -> Any:
+            return index, self.transform(self.pixels[index])
+
+    pictures = Arrays()
+    pictures.transform = lambda array: array.mean(axis=(0, 1))
+    held = hold_items(Items(pictures, pictures, 1))
+    assert [held[i][1].tolist() for i in range(4)] == [pictures[i][1].tolist() for i in range(4)]
+
+
+def test_items_that_change_are_seen() -> None:
+    class Turned(Pictures):
+        def __getitem__(self, index: int) -> Any:
+            times = int(torch.randint(4, ()))
+            return np.rot90(self.pixels[index], times).copy(), times
+
+    class Noted(Pictures):
+        def __getitem__(self, index: int) -> Any:
+            return self.transform(self.pixels[index]), {"seed": torch.rand(2)}
+
+    assert not changes_when_read_again(Items(Pictures(), Pictures(), 1))
+    assert changes_when_read_again(Items(Turned(), Turned(), 0))
+    assert changes_when_read_again(Items(Noted(), Noted(), 0))
+
+
+def test_who_applies_its_transform() -> None:
+    class AtFirst(Pictures):
+        """As torchvision's, which keep the transform in `transforms` once and for all."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.transforms = self.transform
+
+        def __getitem__(self, index: int) -> Any:
+            return index, self.transforms(self.pixels[index])
+
+    pictures, at_first = Pictures(), AtFirst()
+    assert applies_transform(Subset(pictures, [2, 1]), pictures)
+    assert not applies_transform(at_first, at_first)
 
 
 def test_what_is_no_image_is_told() -> None:

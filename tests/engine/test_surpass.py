@@ -14,7 +14,7 @@ from rela_zoo import Accelerator, RunShape
 from rela_zoo.data import ImageSource
 from rela_zoo.engine import Student
 from rela_zoo.engine.surpass import Judge, SurpassHandover
-from rela_zoo.errors import ConfigError
+from rela_zoo.errors import ConfigError, RelaZooError
 
 N, SIZE = 200, 8
 
@@ -168,6 +168,46 @@ def test_it_looks_once_an_epoch_and_not_after_the_handover() -> None:
         of.end_epoch(epoch, step=epoch + 1)
         of.end_epoch(epoch, step=epoch + 1)
     assert looks == [0]
+
+
+@pytest.mark.parametrize("of", ["one class", "a class each", "a rare one"])
+def test_labels_that_tell_nothing_are_refused(of: str) -> None:
+    class Odd(Stripes):
+        def __init__(self) -> None:
+            super().__init__()
+            labels = {"one class": [0] * N, "a class each": [*range(N)], "a rare one": [0] * (N - 1) + [1]}[of]
+            self._label(labels, None)
+
+    with pytest.raises(ConfigError, match="better than the commonest one"):
+        accelerator(means(), Odd())
+
+
+def test_a_student_that_gives_something_else() -> None:
+    class Pair(nn.Module):
+        def forward(self, images: Tensor) -> Any:
+            return images.mean((2, 3)), None
+
+    with pytest.raises(ConfigError, match=r"features \(B, m\), for surpass, got tuple"):
+        accelerator(Pair(), Stripes())
+    with pytest.raises(ConfigError, match=r"got \(\)"):
+        accelerator(type("Sum", (nn.Module,), {"forward": lambda self, images: images.sum()})(), Stripes())
+    lost = judge(means())
+    lost._network = nn.Sequential(means(), nn.Threshold(1e9, float("nan")))
+    assert lost.student() == 0.0
+
+
+def test_without_a_prior_there_is_nothing_to_surpass() -> None:
+    of = accelerator(None, Stripes(labelled=False), prior=None)
+    assert [one.accelerated for one in of.batches(list(torch.arange(20).split(10)), 0)] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("then", "now"), [(0.5, "surpass"), ("surpass", 0.5), ("adaptive", "plateau"), ("plateau", 1.0)]
+)
+def test_a_checkpoint_of_another_rule_is_refused(then: Any, now: Any) -> None:
+    state = accelerator(means(), Stripes(), handover=then).state_dict()
+    with pytest.raises(RelaZooError, match=r"another rule of rela\.handover"):
+        accelerator(means(), Stripes(), handover=now).load_state_dict(state)
 
 
 def test_what_it_needs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,19 @@ def test_a_part_of_another_pair_is_refused(tmp_path: Path, table: EmbeddingTable
     with pytest.raises(TransportError, match="another table"):
         fit_prior_transport_part(table, other, out, (2, 2))
     assert not out.exists()
+
+
+def test_a_piece_knows_which_part_it_is(tmp_path: Path, table: EmbeddingTable) -> None:
+    out = tmp_path / "t.safetensors"
+    fit_transport_part(table, out, (1, 3))
+    shutil.copy(f"{out}.part-1-of-3", f"{out}.part-2-of-3")
+    with pytest.raises(TransportError, match=r"part-2-of-3 is another part[\s\S]*run that part again"):
+        fit_transport_part(table, out, (3, 3))
+    assert not out.exists()
+    for write in (fit_transport_part, fit_prior_transport_part):
+        tables = [table] * (1 + (write is fit_prior_transport_part))
+        with pytest.raises(TransportError, match="is a folder"):
+            write(*tables, tmp_path, (1, 2))  # type: ignore[operator]
 
 
 def test_what_is_refused(tmp_path: Path, table: EmbeddingTable) -> None:

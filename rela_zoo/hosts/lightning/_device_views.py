@@ -15,11 +15,12 @@ from rela_zoo._io.resources import free_memory, free_shared_memory
 from rela_zoo._io.text import format_bytes
 from rela_zoo.data import image_source
 from rela_zoo.data.batch_views import BatchViews
-from rela_zoo.data.raw import HeldItems, Items, RawBatch, RawItems, hold_items
+from rela_zoo.data.raw import HeldItems, Items, RawBatch, RawItems, changes_when_read_again, hold_items
 from rela_zoo.data.read_views import UnreadableViewsError, read_views
 from rela_zoo.data.views import Described
 from rela_zoo.engine import Accelerator
 from rela_zoo.engine.config import RelaConfig
+from rela_zoo.engine.sampler import seeded
 from rela_zoo.errors import ConfigError, Problem
 
 log = logger(__name__)
@@ -133,6 +134,14 @@ def place_images(
     described = (None, None) if config.views_on == "workers" else _described(data, config, accelerated, used)
     stages = (described[0] is not None, described[1] is not None)
     cache = _cache(data, config, accelerator.device, any(stages), processes)
+    with seeded(accelerator.seed, 0, 0):  # uses up no chance of the run
+        changes = cache != "none" and changes_when_read_again(Items(data.dataset, data.owner, place))
+    if changes:
+        reason = "items are others when they are read again, and would stay as they were first"
+        if config.cache != "auto":
+            raise ConfigError([_refusal("cache", config.cache, reason)])
+        log.info(f"rela_zoo: no images are held: {reason}")
+        cache = "none"
     owner, held = data.owner, None
     made = Placement(data.dataset, num_workers, where=tuple("device" if one else "workers" for one in stages))  # type: ignore[arg-type]
     if cache != "none":

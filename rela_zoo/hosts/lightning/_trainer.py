@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
@@ -82,6 +83,16 @@ def batch_hook_owner(trainer: HostTrainer, module: Any, name: str) -> Any:
     if data is None or (is_overridden(name, module) and not is_overridden(name, data)):
         return module
     return data
+
+
+def hook_on_batches(trainer: HostTrainer) -> str | None:
+    """A hook of the user's own that sees batches before they are on the device; None if there is none."""
+    for name in ("on_before_batch_transfer", "transfer_batch_to_device"):
+        for owner in (trainer.datamodule, trainer.lightning_module):
+            # Of its class: a callback may have put a hook on the object itself.
+            if owner is not None and getattr(type(owner), name, None) is not getattr(DataHooks, name):
+                return f"{type(owner).__name__}.{name}"
+    return None
 
 
 def allow_unused_parameters(trainer: HostTrainer) -> None:

@@ -13,13 +13,13 @@ from torch.utils.data import (
     default_collate,
 )
 
-from rela_zoo.data.raw import CollateUnlessReady, RawItems, find_image
+from rela_zoo.data.raw import CollateUnlessReady, RawItems, applies_transform, find_image
 from rela_zoo.data.read_views import UnreadableViewsError
 from rela_zoo.engine import Accelerator, StagedDataset, SubsetSampler, ViewShape
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.lightning._device_views import Placement, place_images
 from rela_zoo.hosts.lightning._indexed import CollateIndexed, PairedDataset, innermost
-from rela_zoo.hosts.lightning._trainer import batches_in_flight, put_train_loader, train_loader
+from rela_zoo.hosts.lightning._trainer import batches_in_flight, hook_on_batches, put_train_loader, train_loader
 from rela_zoo.hosts.protocols import HostTrainer
 
 # The subsets are drawn in the place of these; anything else was put in for a reason.
@@ -107,7 +107,13 @@ class LoaderData:
         Raises:
             ConfigError: it has no Normalize.
         """
-        return None if views is None else accelerator.views(self.owner.transform, views)
+        found = None if views is None else accelerator.views(self.owner.transform, views)
+        if found is not None and not self._indexed and not applies_transform(self.dataset, self.owner):
+            name = type(self.owner).__name__
+            fix = f"let {name}.__getitem__ call self.transform on its image, or leave `views` out"
+            expected = "a data set that applies its `transform`"
+            raise ConfigError([Problem("data.dataset", expected, f"{name}, which does not", fix)])
+        return found
 
     def image_place(self) -> int:
         """Where in an item the image is, for views that are made on the device.
@@ -117,6 +123,8 @@ class LoaderData:
         """
         if self._loader.collate_fn is not default_collate:
             raise UnreadableViewsError("the DataLoader has a collate_fn of its own")
+        if not self._indexed and (hook := hook_on_batches(self._trainer)) is not None:
+            raise UnreadableViewsError(f"{hook} is given batches before their views are made")
         # Under solo-learn's contract items are (index, image, target).
         return 1 if self._indexed else find_image(self.dataset, self.owner)
 
@@ -163,5 +171,6 @@ class LoaderData:
             **workers,
         )
         put_train_loader(self._trainer, new)
-        accelerator.set_in_flight(batches_in_flight(new))
+        # Of the loader as it was given: where images are held moves no handover.
+        accelerator.set_in_flight(batches_in_flight(old))
         return new

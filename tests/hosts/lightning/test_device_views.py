@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 from torch.utils.data import Subset, default_collate
 
 from rela_zoo.data.batch_views import BatchViews
@@ -137,6 +138,91 @@ def test_what_cannot_be_done_is_refused_or_said(said: Any) -> None:
     assert module.losses == plain.losses
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_where_images_are_held_moves_no_handover(workers: int) -> None:
+    """Also inside an epoch, where batches on their way count: a device that holds the images needs no workers."""
+    seen = []
+    for cache in ("none", "memory", "device", "auto"):
+        module = tiny.SimCLR()
+        rela = tiny.rela(views_on="device", cache=cache, handover_at="step", handover=0.2, data_ratio=1.0)
+        tiny.fit(module, rela, tiny.loader(workers, _readable()))
+        seen.append(module.seen)
+    assert seen[0] == seen[1] == seen[2] == seen[3]
+    assert {"accelerated", "own"} == {one[0] for one in seen[0]}
+
+
+class Alpha(tiny.Images):
+    """Images with an alpha channel, which its transform puts on white."""
+
+    def __getitem__(self, index: int) -> Any:
+        picture = Image.fromarray(self.data[index]).convert("RGBA")
+        picture.putalpha(128)
+        return self.transform(picture), self.targets[index]
+
+
+class Turned(tiny.Images):
+    """Turned by chance before the transform."""
+
+    def __getitem__(self, index: int) -> Any:
+        turned = np.rot90(self.data[index], int(torch.randint(4, ()))).copy()
+        return self.transform(Image.fromarray(turned)), self.targets[index]
+
+
+class OnWhite:
+    def __init__(self, then: Any) -> None:
+        self.then = then
+
+    def __call__(self, picture: Any) -> Any:
+        if picture.mode != "RGBA":
+            return self.then(picture)
+        white = Image.new("RGBA", picture.size, "white")
+        return self.then(Image.alpha_composite(white, picture).convert("RGB"))
+
+
+@pytest.mark.parametrize(("data", "reason"), [(Alpha, "mode RGBA"), (Turned, "others when they are read again")])
+def test_what_holding_would_change_is_not_held(data: Any, reason: str, said: Any) -> None:
+    def fitted(**more: Any) -> Any:
+        module, images = tiny.SimCLR(), data()
+        if data is Alpha:
+            images.transform = OnWhite(images.transform)
+        tiny.fit(module, tiny.rela(augmentations="method", **more), tiny.loader(data=images))
+        return module.losses
+
+    plain = fitted()
+    assert fitted(cache="auto") == plain
+    assert reason in str(said)
+    with pytest.raises(ConfigError, match=rf"rela\.cache[\s\S]*{reason}"):
+        fitted(cache="memory")
+
+
+def test_a_transform_that_is_not_applied_is_found_out() -> None:
+    class AtFirst(tiny.Images):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transforms = self.transform
+
+        def __getitem__(self, index: int) -> Any:
+            return self.transforms(Image.fromarray(self.data[index])), self.targets[index]
+
+    with pytest.raises(ConfigError, match="AtFirst, which does not"):
+        tiny.fit(tiny.SimCLR(), tiny.rela(), tiny.loader(data=AtFirst()))
+
+
+@pytest.mark.parametrize("hook", ["on_before_batch_transfer", "transfer_batch_to_device"])
+def test_hooks_that_see_batches_before_their_views(hook: str, said: Any) -> None:
+    def look(self: Any, batch: Any, *more: Any) -> Any:
+        views, which = batch
+        return [view.to(self.device) for view in views], which
+
+    hooked = type("Hooked", (tiny.SimCLR,), {hook: look})
+    with pytest.raises(ConfigError, match=f"Hooked.{hook} is given batches"):
+        tiny.fit(hooked(), tiny.rela(views_on="device"), tiny.loader(data=_readable()))
+    module, plain = hooked(), tiny.SimCLR()
+    tiny.fit(module, tiny.rela(views_on="auto"), tiny.loader(data=_readable()))
+    tiny.fit(plain, tiny.rela(), tiny.loader(data=_readable()))
+    assert module.losses == plain.losses
+
+
 def test_images_of_several_sizes() -> None:
     class Mixed(tiny.Images):
         def __init__(self) -> None:
@@ -145,8 +231,6 @@ def test_images_of_several_sizes() -> None:
             self.transform = build_views(OWN, *STATISTICS)
 
         def __getitem__(self, index: int) -> Any:
-            from PIL import Image
-
             return self.transform(Image.fromarray(self.source_images[index])), self.targets[index]
 
     losses = []
