@@ -167,9 +167,9 @@ class RelaMixin(_Contract):
         views = ViewShape(self._rela_host.crop_size(self), self.num_large_crops)
         name, dim = self.cfg.get("method", "the method"), getattr(self, "features_dim", None)
         facts = ModuleFacts(dim, seed, name, views, network=self.backbone)
-        self._rela_run = LightningRun(
-            cast(HostTrainer, self.trainer), self._rela_plan, self._rela_host.data(self), facts
-        )
+        before, trainer = self._rela_run, cast(HostTrainer, self.trainer)
+        self._rela_run = LightningRun(trainer, self._rela_plan, self._rela_host.data(self), facts)
+        self._rela_run.carry_on(before)
         if self._rela_run.accelerator.head is not None:
             self.rela_head = self._rela_run.accelerator.head
 

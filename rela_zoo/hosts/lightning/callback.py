@@ -124,7 +124,9 @@ class RelaCallback(Callback):
         data = self.data(trainer, module)
         if "transform" in vars(data.owner):
             self._attached.put(data.owner, "transform", data.owner.transform)  # changed from item to item
+        before = self.run if _TRAINING.get(module) is self else None
         self.run = LightningRun(cast(HostTrainer, trainer), self.plan, data, self.facts(trainer, module, data))
+        self.run.carry_on(before)
         _TRAINING[module] = self
         if self.accelerator.head is not None:
             self._attached.put(module, "rela_head", HeadParameters(self.accelerator.head))

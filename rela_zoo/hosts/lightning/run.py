@@ -201,6 +201,13 @@ class LightningRun:
         """`rela_slow`, `rela_fast` and `rela_rho` of the adaptive rule, to be logged in the accelerated stage."""
         return {f"rela_{name}": value.float() for name, value in self.accelerator.averages.items()}
 
+    def carry_on(self, before: LightningRun | None) -> None:
+        """Go on from an earlier `fit` of the same trainer, whose epochs go on too; a checkpoint overrides it."""
+        if before is not None and before._trainer is self._trainer and self._trainer.global_step:
+            self.accelerator.load_state_dict(before.accelerator.state_dict(head=True), self._trainer.current_epoch)
+            if self._rewarm is not None and before._rewarm is not None:
+                self._rewarm.load_state_dict(before._rewarm.state_dict())
+
     def save(self, checkpoint: dict[str, Any], *, head: bool = False) -> None:
         """In `on_save_checkpoint`, whichever callback saves and whenever: add what decides stages and subsets.
 

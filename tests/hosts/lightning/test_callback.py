@@ -249,3 +249,20 @@ def test_a_compiled_module_trains_the_same():
         tiny.fit(wrap(module), tiny.rela(), tiny.loader())
         losses.append((module.stages, module.losses))
     assert losses[0] == losses[1]
+
+
+def test_a_second_fit_goes_on_with_the_stages():
+    """As Lightning goes on with the epochs; another trainer begins anew."""
+    module, callback = tiny.SimCLR(), tiny.rela(head="trained")
+    trainer = tiny.fit(module, callback, tiny.loader(), max_epochs=2)
+    assert module.stages == ["accelerated"] * 3 + ["own"] * 3
+    head = {name: value.clone() for name, value in callback.accelerator.head.state_dict().items()}
+    trainer.fit_loop.max_epochs = 4
+    trainer.fit(module, tiny.loader())
+    assert module.stages[6:] == ["own"] * 6
+    assert [one[1] for one in module.seen] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert all(torch.equal(value, head[name]) for name, value in callback.accelerator.head.state_dict().items())
+    assert callback.accelerator.state_dict()["handover_step"] == 3
+    again = tiny.SimCLR()
+    tiny.fit(again, callback, tiny.loader(), max_epochs=2)
+    assert again.stages == ["accelerated"] * 3 + ["own"] * 3
