@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,38 @@ def test_what_is_none(tmp_path: Path, stack: np.ndarray, monkeypatch: pytest.Mon
     monkeypatch.setitem(__import__("sys").modules, "lance", None)
     with pytest.raises(EmbeddingsError, match=r"(?s)need pylance.*\[lance\]"):
         image_source(tmp_path / "a.lance")
+
+
+@pytest.mark.parametrize("structs", [True, False])
+def test_what_is_written_meanwhile_changes_nothing(tmp_path: Path, stack: np.ndarray, structs: bool) -> None:
+    where = str(tmp_path / "a.lance")
+    lance.write_dataset(table(stack, structs), where)
+    source = image_source(where)
+    encoded = [source.raw(i) for i in range(9)]
+    lance.write_dataset(table(stack[::-1], structs), where, mode="overwrite")
+    lance.dataset(where).delete("label = 0")
+    worker = pickle.loads(pickle.dumps(source))
+    assert [worker.raw(i) for i in range(9)] == encoded
+    assert list(worker.ids) == list(source.ids) == [f"{i:02d}.png" for i in range(9)]
+    assert len(image_source(where)) == 6, "opened anew it is the newest"
+
+
+def test_a_version_that_is_gone(tmp_path: Path, stack: np.ndarray) -> None:
+    where = str(tmp_path / "a.lance")
+    lance.write_dataset(table(stack), where)
+    source = image_source(where)
+    lance.write_dataset(table(stack[::-1]), where, mode="overwrite")
+    lance.dataset(where).cleanup_old_versions(timedelta(0))
+    for one in (source, pickle.loads(pickle.dumps(source))):
+        with pytest.raises(EmbeddingsError, match=r"(?s)as it was when it was opened.*its version 1.*open it again"):
+            one.raw(0)
+
+
+def test_one_that_is_removed_and_written_again(tmp_path: Path, stack: np.ndarray) -> None:
+    where = tmp_path / "a.lance"
+    lance.write_dataset(table(stack), str(where))
+    source = image_source(where)
+    shutil.rmtree(where)
+    lance.write_dataset(table(stack[::-1]), str(where))  # again version 1
+    with pytest.raises(EmbeddingsError, match="another data set of the same name"):
+        pickle.loads(pickle.dumps(source)).raw(0)
