@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rela_zoo.cli._images import SkipUndecodable, Split, open_images
+from rela_zoo.cli._images import SkipUndecodable, Split, check_split, open_images
 from rela_zoo.cli._measured import pair_facts, print_pairs
 from rela_zoo.errors import RegistryError, RelaZooError, TransportError
 
@@ -54,6 +54,7 @@ def compare_command(
 
     Without images, what came with the package about these priors is shown, and on which data it was measured.
     """
+    check_split(dataset, split, "--dataset")
     known = _measured_before(priors)
     if dataset is None and known and not (figure or html or transport):
         typer.echo(json.dumps({"measured": pair_facts(known)}, indent=1) if as_json else "nothing is measured now")

@@ -15,7 +15,7 @@ import typer
 from rela_zoo._io.log import speak
 from rela_zoo._io.text import format_bytes
 from rela_zoo.cli._complete import priors
-from rela_zoo.cli._images import Split, open_images
+from rela_zoo.cli._images import Split, check_split, open_images
 from rela_zoo.errors import RelaZooError
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def _samples(shard: list[int] | None, data: str | None, split: str | None, ids: 
     """Ids of the samples whose shards are wanted; None for all."""
     if sum(one is not None for one in (shard or None, data, ids)) > 1:
         raise typer.BadParameter("expected one of --shard, --data and --ids")
+    check_split(data, split, "--data")
     if data is not None:
         return open_images(data, False, split).ids
     return None if ids is None else _read_ids(ids.expanduser())

@@ -17,6 +17,18 @@ Split = Annotated[str | None, typer.Option(help="Of data with several splits: tr
 DATA_HELP = "Images: a folder, parquet files, WebDataset tars, a pattern, .npy, .h5, hf://datasets/org/name, …."
 
 
+def check_split(data: object, split: str | None, option: str) -> None:
+    """Refuse a split without the data that it is one of.
+
+    Args:
+        data: the images that are named; None for none.
+        split: of them.
+        option: that names them.
+    """
+    if data is None and split is not None:
+        raise typer.BadParameter(f"expected {option} beside it, whose split it is", param_hint="--split")
+
+
 def open_images(data: str, skip_undecodable: bool, split: str | None = None) -> ImageSource:
     """The images at a path; without those that can't be decoded, if that is asked for."""
     from rela_zoo.data import image_source, readable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rela_zoo.cli._images import DATA_HELP, SkipUndecodable, Split, open_images
+from rela_zoo.cli._images import DATA_HELP, SkipUndecodable, Split, check_split, open_images
 
 if TYPE_CHECKING:
     from rela_zoo.data import ImageSource
@@ -149,6 +149,7 @@ def replay_command(
     from rela_zoo.errors import SelectionError
     from rela_zoo.selection.record import read_info
 
+    check_split(data, split, "--data")
     info = read_info(subsets)
     source = None if data is None else open_images(data, skip_undecodable, split)
     if epoch is not None:

@@ -26,6 +26,7 @@ from rela_zoo.data._splits import (
     NAMES,
     by_split_name,
     canonical,
+    named_files,
     no_such_split,
     parquet_source,
     say,
@@ -55,7 +56,8 @@ def image_source(data: Any, *, split: str | None = None) -> ImageSource:
             number. A `torch.utils.data.Subset` or `ConcatDataset` of such; a uint8 array (N, H, W, 3), (N, 3, H, W) or
             (N, H, W).
         split: of data with several, such as `train`, `test` or `validation` (or `val`); None takes `train`, and
-            says so. A folder of class folders named like splits is taken whole without it.
+            says so. A folder of class folders named like splits is taken whole without it. Of a file, or of the files
+            of a pattern, the name must say it, or the folder that it lies in.
 
     Returns:
         The source. Ids of files are POSIX paths relative to the folder, so that a folder and an ImageFolder on it
@@ -94,16 +96,19 @@ def open_path(data: str | Path, wanted: Sequence[str] | None, *, insist: bool) -
         return hub_source(address, wanted, insist)
     url = url_of(str(data))
     if url is not None and "://" in url:
-        return _at_address(url)
+        return _at_address(url, wanted, insist)
     path = Path(url or data).expanduser()
     if not path.exists():
         if found := matches(path):
-            return _of_pattern(path, found)
+            return _of_pattern(path, found, wanted, insist)
         raise EmbeddingsError(
             f"there is nothing at {path}", expected="an image folder or a parquet file", got="no such path",
             fix="correct the path",
         )  # fmt: skip
-    return _of_folder(path, wanted, insist) if path.is_dir() else _of_file(path)
+    if path.is_dir():
+        return _of_folder(path, wanted, insist)
+    named_files(path, [path], wanted, insist)
+    return _of_file(path)
 
 
 def _of_file(path: Path) -> ImageSource:
@@ -124,7 +129,7 @@ def _of_file(path: Path) -> ImageSource:
     )  # fmt: skip
 
 
-def _at_address(address: str) -> TarSource:
+def _at_address(address: str, wanted: Sequence[str] | None, insist: bool) -> TarSource:
     """Tars where they lie, read by range."""
     from rela_zoo.data._addresses import files_at, shown
 
@@ -135,16 +140,15 @@ def _at_address(address: str) -> TarSource:
             f"{shown(address)} can't be read from where it lies", expected="WebDataset tars: ADDRESS/{000..123}.tar",
             got=shown(others[0]), fix="name its tars, or download it",
         )  # fmt: skip
-    return TarSource(files)
+    return TarSource(*named_files(shown(address), files, wanted, insist))
 
 
-def _of_pattern(pattern: Path, found: Sequence[Path]) -> ImageSource:
+def _of_pattern(pattern: Path, found: Sequence[Path], wanted: Sequence[str] | None, insist: bool) -> ImageSource:
     """The files that a pattern stands for, all of one kind."""
     kinds = {one.suffix.lower() for one in found}
-    if kinds == {".parquet"}:
-        return ParquetSource(found)
-    if kinds == {".tar"}:
-        return TarSource(found)
+    if kinds in ({".parquet"}, {".tar"}):
+        files, left_out = named_files(pattern, found, wanted, insist)
+        return (ParquetSource if kinds == {".parquet"} else TarSource)(files, left_out)
     raise EmbeddingsError(
         f"the files of {pattern} are not of one kind", expected="parquet files, or tars",
         got=", ".join(sorted(one or "files without an ending" for one in kinds)),
@@ -154,6 +158,7 @@ def _of_pattern(pattern: Path, found: Sequence[Path]) -> ImageSource:
 
 def _of_folder(path: Path, wanted: Sequence[str] | None, insist: bool) -> ImageSource:
     if path.suffix == LANCE_SUFFIX and (path / "_versions").is_dir():
+        named_files(path, [path], wanted, insist)
         return LanceSource(path)
     if wanted is not None and insist and (below := _split_folder(path, wanted[0])) is not None:
         return open_path(below, None, insist=True)

@@ -15,6 +15,7 @@ from rela_zoo.data._source import ImageSource, LeftOut
 from rela_zoo.errors import EmbeddingsError
 
 Opened = TypeVar("Opened", bound=ImageSource)
+Named = TypeVar("Named", Path, str)
 
 # One name for each split, and the names that files and users give it.
 _ALIASES = {
@@ -53,6 +54,48 @@ def split_of(path: str) -> str:
     if folder == OTHERS and (found := _WITHIN.search(name.lower())):
         return NAMES[found[1]]
     return folder
+
+
+def split_of_named(path: str) -> str:
+    """The split of a file that the user has named: by its name, else by the folder that it lies in, and by no other.
+
+    Examples:
+        >>> split_of_named("/test/toy-train.parquet"), split_of_named("d/val/0.parquet"), split_of_named("x.npy")
+        ('train', 'validation', '')
+    """
+    folder, _, name = path.rpartition("/")
+    return split_of(name) or NAMES.get(folder.rpartition("/")[2], OTHERS)
+
+
+def named_files(
+    what: Path | str, files: Sequence[Named], wanted: Sequence[str] | None, insist: bool
+) -> tuple[list[Named], tuple[LeftOut, ...]]:
+    """Of files that the user has named those of the split that must be there, and what that leaves out; else all.
+
+    Args:
+        what: the user has named: a file, a pattern, an address.
+        files: that it stands for.
+        wanted: as of `split_source`.
+        insist: likewise.
+
+    Raises:
+        EmbeddingsError: the names say other splits, or none.
+    """
+    if wanted is None or not insist:
+        return list(files), ()
+    by_split: dict[str, list[Named]] = {}
+    for one in files:
+        by_split.setdefault(split_of_named(str(one).partition("?")[0] if "://" in str(one) else str(one)), []).append(
+            one
+        )
+    split = next((one for one in map(canonical, wanted) if one in by_split), None)
+    if split is None:
+        raise no_such_split(what, wanted[0], sorted(filter(None, by_split)))
+    return by_split[split], tuple(
+        LeftOut(f"split {_shown(name)} (files)", len(found), str(found[0]).partition("?")[0])
+        for name, found in sorted(by_split.items())
+        if name != split
+    )
 
 
 def split_source(
@@ -149,7 +192,7 @@ def _chosen(
     if len(by_split) == 1 and not (wanted is not None and insist):
         return splits[0]
     if wanted is not None and insist:
-        raise no_such_split(root, wanted[0], [_shown(one) for one in splits])
+        raise no_such_split(root, wanted[0], [] if splits == [OTHERS] else [_shown(one) for one in splits])
     raise EmbeddingsError(
         f"{root} holds files of several splits",
         expected="the files of one split",
@@ -171,7 +214,7 @@ def no_such_split(root: Path | str, split: str, there: Sequence[str]) -> Embeddi
     """The error for a split that is asked for and isn't there."""
     return EmbeddingsError(
         f"{root} has no split {split!r}", expected=f"one of {', '.join(there) or 'no splits'}", got=split,
-        fix="name one of these, or none",
+        fix="name one of these, or none" if there else "leave the split out, or name the data of that split",
     )  # fmt: skip
 
 

@@ -55,6 +55,24 @@ def test_embed(tars: Path, tmp_path: Path, data: str, options: list[str], first:
     assert open_embeddings(out).ids[0] == first
 
 
+def test_a_split_that_the_names_deny_is_refused(tars: Path, tmp_path: Path) -> None:
+    for name in ("train-0.tar", "train-*.tar"):
+        done = runner.invoke(app, ["embed", "cifar10-resnet20", f"{tars}/{name}", "--split", "val", "--out", "x"])
+        assert isinstance(done.exception, EmbeddingsError)
+        assert "no split 'val'" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(["pull", "cifar10-resnet20"], "--data"), (["subset", "replay", "nowhere"], "--data"),
+     (["compare", "cifar10-resnet20", "random"], "--dataset")],
+)  # fmt: skip
+def test_a_split_of_nothing_is_refused(command: list[str], option: str) -> None:
+    done = runner.invoke(app, [*command, "--split", "test"], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert f"expected {option} beside it" in done.output
+
+
 def test_evaluate_by_splits(tars: Path) -> None:
     command = ["evaluate", "cifar10-resnet20", str(tars), "--json", "--k", "1"]
     done = runner.invoke(app, [*command, "--split", "train", "--val-split", "val"], catch_exceptions=False)

@@ -75,6 +75,15 @@ def test_what_is_none(tmp_path: Path, stack: np.ndarray, monkeypatch: pytest.Mon
         image_source(tmp_path / "a.lance")
 
 
+def test_a_split_is_what_the_name_says(tmp_path: Path, stack: np.ndarray) -> None:
+    for name in ("x.lance", "x-test.lance"):
+        lance.write_dataset(table(stack), str(tmp_path / name))
+    assert len(image_source(tmp_path / "x-test.lance", split="test")) == 9
+    for name in ("x.lance", "x-test.lance"):
+        with pytest.raises(EmbeddingsError, match="no split 'train'"):
+            image_source(tmp_path / name, split="train")
+
+
 @pytest.mark.parametrize("structs", [True, False])
 def test_what_is_written_meanwhile_changes_nothing(tmp_path: Path, stack: np.ndarray, structs: bool) -> None:
     where = str(tmp_path / "a.lance")

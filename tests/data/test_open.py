@@ -126,6 +126,33 @@ class TestSplits:
         with pytest.raises(EmbeddingsError, match=r"no split 'test'(.|\n)*train, val"):
             image_source(tmp_path, split="test")
 
+    @pytest.mark.parametrize("name", ["toy-train.parquet", "train/0.parquet", "*-train.parquet"])
+    def test_what_is_named_is_of_the_split_that_its_name_says(
+        self, tmp_path: Path, make_pictures: Any, name: str
+    ) -> None:
+        write_parquet(tmp_path / "test" / name.replace("*", "toy"), make_pictures(2))  # what is further up says nothing
+        for split in (None, "train", "training"):
+            assert len(image_source(tmp_path / "test" / name, split=split)) == 2
+        with pytest.raises(EmbeddingsError, match=r"no split 'test'(.|\n)*expected: one of train"):
+            image_source(tmp_path / "test" / name, split="test")
+
+    @pytest.mark.parametrize("name", ["x.parquet", "?.parquet", "x.npy"])
+    def test_what_is_named_and_says_none(self, tmp_path: Path, make_pictures: Any, name: str) -> None:
+        write_parquet(tmp_path / "x.parquet", make_pictures(2))
+        np.save(tmp_path / "x.npy", make_pictures(2))
+        assert len(image_source(tmp_path / name)) == 2
+        with pytest.raises(EmbeddingsError, match=r"no split 'train'(.|\n)*no splits(.|\n)*leave the split out"):
+            image_source(tmp_path / name, split="train")
+
+    def test_of_a_pattern_the_files_of_the_split_are_taken(self, tmp_path: Path, make_pictures: Any) -> None:
+        for seed, split in enumerate(["train", "test"]):
+            write_parquet(tmp_path / f"toy-{split}.parquet", make_pictures(2, seed=seed))
+        pattern = tmp_path / "toy-*.parquet"
+        assert len(image_source(pattern)) == 4, "all that is named"
+        found = image_source(pattern, split="test")
+        assert list(found.ids) == list(image_source(tmp_path / "toy-test.parquet").ids)
+        assert [(one.what, one.count) for one in found.left_out] == [("split train (files)", 1)]
+
     def test_other_data_has_none(self, tmp_path: Path, make_folder: Any, make_pictures: Any) -> None:
         make_folder(tmp_path, {"a": 2})
         with pytest.raises(EmbeddingsError, match="no split 'train'"):

@@ -152,6 +152,18 @@ def test_what_is_no_image_and_large_is_skipped(tmp_path: Path, make_pictures: An
         server.stop()
 
 
+def test_a_split_is_what_the_names_say(web: Web) -> None:
+    for path in ("/d/000.tar", "/d/001.tar"):
+        web.files[f"/e/train{path[2:]}"] = web.files[path]
+        web.files[f"/e/test{path[2:]}"] = web.files["/d/002.tar"]
+    assert len(image_source(web.url + "/e/train/{000..001}.tar?x=test", split="train")) == 8
+    both = web.url + "/e/{train,test}/000.tar"
+    assert list(image_source(both, split="test").ids) == list(image_source(web.url + "/d/002.tar").ids)
+    for address in ("/e/train/{000..001}.tar?x=test", "/d/000.tar"):
+        with pytest.raises(EmbeddingsError, match="no split 'test'"):
+            image_source(web.url + address, split="test")
+
+
 def test_a_server_that_sends_whole_files_is_refused(web: Web) -> None:
     web.ranges = False
     with pytest.raises(EmbeddingsError, match=r"(?s)000.tar can't be read.*"):
