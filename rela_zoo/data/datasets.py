@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from rela_zoo.data._cifar import FOLDERS, cifar_source
+from rela_zoo.data._classes import class_numbers
 from rela_zoo.data._listing import list_folder
 from rela_zoo.data._open import open_path
 from rela_zoo.data._parquet import ParquetSource
@@ -54,6 +55,7 @@ class ImageDataset(Dataset):
     ) -> None:
         self.source, self.transform, self.indexed = source, transform, True
         self._labels = source.labels if labelled else None
+        self._numbers: list[int] | None = None  # of the source's classes among `classes`; None if they are the same
         if labelled and self._labels is None:
             raise EmbeddingsError(
                 f"the {source.describe()} has no labels", expected="class folders, or a column of labels", got="none",
@@ -67,12 +69,35 @@ class ImageDataset(Dataset):
         if source is self.source:
             return self
         smaller = ImageDataset(source, labelled=self._labels is not None, transform=self.transform)
-        smaller.classes, smaller.indexed = self.classes, self.indexed
+        smaller.classes, smaller.indexed, smaller._numbers = self.classes, self.indexed, self._numbers
         return smaller
+
+    def numbered_as(self, classes: Sequence[str]) -> ImageDataset:
+        """The data set with its classes, known by their names, numbered as those of another one.
+
+        Args:
+            classes: the other one's.
+
+        Raises:
+            EmbeddingsError: images are of another class.
+
+        Examples:
+            >>> from rela_zoo.data import image_source
+            >>> data = ImageDataset(image_source("photos"))
+            >>> data.classes, data.numbered_as(["dog", "cat"]).target(0), data.target(0)
+            (['cat', 'dog'], 1, 0)
+        """
+        if self._labels is None or self.classes == list(classes):
+            return self
+        other = ImageDataset(self.source, transform=self.transform)
+        other._numbers = class_numbers(classes, self.source.classes, self._labels).tolist()
+        other.classes, other.indexed = list(classes), self.indexed
+        return other
 
     def target(self, index: int) -> int:
         """The class of an image, or −1."""
-        return -1 if self._labels is None else int(self._labels[index])
+        label = -1 if self._labels is None else int(self._labels[index])
+        return label if self._numbers is None else self._numbers[label]
 
     def rest(self, index: int) -> list[Any]:
         """An item, None in place of the image, which is not read."""

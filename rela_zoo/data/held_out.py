@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from rela_zoo.data._classes import class_numbers
 from rela_zoo.data._source import ImageSource
 from rela_zoo.errors import EmbeddingsError
 
@@ -122,15 +123,5 @@ def _held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 def _renumbered(train: ImageSource, val: ImageSource) -> tuple[np.ndarray, Sequence[str]]:
     """The labels of `val` as positions in the classes of `train`."""
-    numbers = {name: number for number, name in enumerate(train.classes)}
     labels = _labels(val)
-    strange = sorted({val.classes[label] for label in labels[labels >= 0]} - numbers.keys())
-    if strange:
-        raise EmbeddingsError(
-            "the held-out images have classes that those to learn from have not",
-            expected=", ".join(list(numbers)[:8]) + ", …" * (len(numbers) > 8),
-            got=", ".join(strange[:5]) + ", …" * (len(strange) > 5),
-            fix="name folders with the same classes",
-        )
-    table = np.array([numbers.get(name, -1) for name in val.classes] + [-1])  # the last one is that of label −1
-    return table[labels], train.classes
+    return class_numbers(train.classes, val.classes, labels)[labels], train.classes

@@ -57,7 +57,9 @@ def test_embed(tars: Path, tmp_path: Path, data: str, options: list[str], first:
 
 def test_a_split_that_the_names_deny_is_refused(tars: Path, tmp_path: Path) -> None:
     for name in ("train-0.tar", "train-*.tar"):
-        done = runner.invoke(app, ["embed", "cifar10-resnet20", f"{tars}/{name}", "--split", "val", "--out", "x"])
+        done = runner.invoke(
+            app, ["embed", "cifar10-resnet20", f"{tars}/{name}", "--split", "val", "--out", str(tmp_path)]
+        )
         assert isinstance(done.exception, EmbeddingsError)
         assert "no split 'val'" in str(done.exception)
 

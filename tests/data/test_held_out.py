@@ -37,6 +37,14 @@ def test_classes_are_known_by_name(tmp_path: Path, make_folder: Any) -> None:
     assert val.classes == ["a", "b", "c"]
 
 
+def test_whatever_order_their_names_come_in(make_pictures: Any) -> None:
+    first = ArraySource(make_pictures(3), "array", [0, 1, 2], ["r", "g", "b"])
+    second = ArraySource(make_pictures(4, seed=1), "array", [0, -1, 1, 2], ["b", "g", "r"])
+    assert labelled_parts(first, second)[1].labels.tolist() == [2, 1, 0]
+    with pytest.raises(EmbeddingsError, match=r"classes that those to learn from have not(.|\n)*got: +x"):
+        labelled_parts(first, ArraySource(make_pictures(2, seed=1), "array", [0, 1], ["x", "g"]))
+
+
 def test_images_without_a_label_belong_to_no_part(make_pictures: Any) -> None:
     def source(labels: list[int], seed: int) -> ArraySource:
         return ArraySource(make_pictures(len(labels), seed=seed), "array", labels, ["x", "y"])

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from rela_zoo._io.log import logger
 from rela_zoo._io.text import did_you_mean
 from rela_zoo._io.validation import placed, validate
-from rela_zoo.data import ParquetSource, undecodable
+from rela_zoo.data import undecodable
 from rela_zoo.data.datasets import DataProblem, ImageDataset, open_dataset
 from rela_zoo.engine import RelaPlan, left_out_of
-from rela_zoo.errors import ConfigError, HubError, Problem
+from rela_zoo.errors import ConfigError, EmbeddingsError, HubError, Problem
 from rela_zoo.hosts.builtin._loggers import missing_packages
 from rela_zoo.hosts.builtin._surroundings import (
     launcher,
@@ -187,13 +187,16 @@ class _Check:
         train = self._without_broken(train)
         if val is not None and self.get("data.on_error") == "skip":
             val = val.without(undecodable(val.source))
-        # Of folders the names must agree, for a missing one would shift the labels of the rest.
-        by_number = val is not None and isinstance(val.source, ParquetSource)
-        numbered = val is not None and by_number and set(val.classes) <= set(train.classes)
-        if val is not None and val.classes != train.classes and not numbered:
-            extra = sorted(set(val.classes) ^ set(train.classes))[:5]
-            fix = "give both folders the same classes, or set data.val_path=null"
-            self.wrong("data.val_path", "the classes of data.train_path", fix, f"differing classes: {', '.join(extra)}")
+        if val is not None:
+            try:
+                val = val.numbered_as(train.classes)
+            except EmbeddingsError:
+                extra = sorted(set(val.classes) ^ set(train.classes))[:5]
+                fix, got = (
+                    "give both the same classes, or set data.val_path=null",
+                    f"differing classes: {', '.join(extra)}",
+                )
+                self.wrong("data.val_path", "the classes of data.train_path", fix, got)
         return Checked(train, val, self.plan, self.given, typical_size(train.source))
 
     def _without_broken(self, train: ImageDataset) -> ImageDataset:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
@@ -139,6 +143,47 @@ def test_differing_classes(config: dict[str, Any], folders: Path, tmp_path: Path
     config["data"]["val_path"] = str(tmp_path / "val")
     with pytest.raises(ConfigError, match="apple, bee, cat, dog"):
         check(config)
+
+
+def test_classes_are_joined_by_name(config: dict[str, Any], folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "val" / "cat").mkdir(parents=True)  # the third class of the training
+    Image.new("RGB", (8, 8)).save(tmp_path / "val" / "cat" / "a.png")
+    config["data"]["val_path"] = str(tmp_path / "val")
+    data = check(config)
+    assert data.val is not None
+    assert (data.val.classes, data.val.target(0)) == (["apple", "bee", "cat"], 2)
+
+
+def test_of_parquet_too_whose_names_come_in_another_order(config: dict[str, Any], tmp_path: Path) -> None:
+    for part, names in (("train", ["r", "g", "b"]), ("val", ["b", "g", "r"]), ("odd", ["r", "x", "b"])):
+        write_parquet(tmp_path / f"{part}.parquet", names)
+    config["optimizer"]["batch_size"] = 3
+    data = config["data"]
+    data.update(train_path=str(tmp_path / "train.parquet"), val_path=str(tmp_path / "val.parquet"))
+    found = check(config).val
+    assert found is not None
+    assert found.classes == ["r", "g", "b"]
+    assert [found.target(i) for i in range(3)] == [2, 1, 0]
+    assert [found[i][-1] for i in range(3)] == [2, 1, 0]
+    smaller = found.without([found.source.ids[0]])
+    assert [smaller.target(i) for i in range(2)] == [1, 0]
+    data["val_path"] = str(tmp_path / "odd.parquet")
+    with pytest.raises(ConfigError, match="differing classes: g, x"):
+        check(config)
+
+
+def write_parquet(path: Path, names: list[str]) -> None:
+    """One image of each class, numbered in the order of the names."""
+    rows = []
+    for number in range(len(names)):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8), (80 * number, 0, 0)).save(buffer, "PNG")
+        rows.append({"bytes": buffer.getvalue(), "path": f"{path.stem}{number}.png"})
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features = {"label": {"_type": "ClassLabel", "names": names}}
+    table = pa.table({"image": pa.array(rows, kind), "label": list(range(len(names)))})
+    meta = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(meta), path)
 
 
 def test_missing_values_are_named(config: dict[str, Any]) -> None:
