@@ -109,8 +109,9 @@ def _read_ids(path: Path) -> list[str]:
 
             found = pq.read_table(path, columns=["id"]).column("id").to_pylist()
         else:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            found = [json.loads(one) if path.suffix == ".jsonl" else one for one in lines if one.strip()]
+            # By "\n" alone: an id may hold what Unicode calls a line break.
+            lines = [one.removesuffix("\r") for one in path.read_bytes().decode("utf-8").split("\n")]
+            found = [json.loads(one) if path.suffix == ".jsonl" else one for one in lines if one.strip(" \t")]
             found = [one.get("id") if isinstance(one, dict) else one for one in found]
     except (OSError, ValueError) as error:  # pyarrow's errors are either
         got: object = f"{type(error).__name__}: {error}"
