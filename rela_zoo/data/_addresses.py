@@ -6,6 +6,8 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from io import BytesIO
 from typing import Any
 
 from rela_zoo._io.text import without_password
@@ -20,6 +22,9 @@ _MARKS = (
 # Read onwards at once. Headers of small images lie close together; what is between those of large ones is skipped.
 _BLOCK = 4 << 20
 _ATTEMPTS = 3
+_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+_SENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
+_WHOLE_ONLY = "a server that only sends whole files"
 _QUERY = re.compile(r"\?[^\s'\"]*")
 
 
@@ -44,6 +49,8 @@ class RemoteFile:
             found = _again(lambda: files.info(path))
             if found.get("size") is None:
                 raise _no_ranges(self.name, "a server that does not say how large the file is")
+            if found.get("partial") is False:
+                raise _no_ranges(self.name, _WHOLE_ONLY)
             marks = [f"{key} {found[key]}" for key in _MARKS if found.get(key)]
             return int(found["size"]), "; ".join(marks)
 
@@ -53,9 +60,9 @@ class RemoteFile:
         with _reading(self.name):
             files, path = _file_system(self.address)
             with files.open(path, "rb", block_size=_BLOCK, cache_type="readahead") as file:
-                if not file.seekable():
-                    raise _no_ranges(self.name, "a server that only sends whole files")
-                yield file
+                # fsspec opens an empty file as one without size and jumps, as those of servers without Range.
+                empty = getattr(file, "size", 0) is None and not self.facts()[0]
+                yield BytesIO() if empty else file
 
     def read(self, offset: int, size: int) -> bytes:
         """A part; shorter at the end of the file."""
@@ -63,7 +70,7 @@ class RemoteFile:
             files, path = _file_system(self.address)
             found = _again(lambda: _part(files, path, offset, offset + size))
         if len(found) > size:
-            raise _no_ranges(self.name, "a server that only sends whole files")
+            raise _no_ranges(self.name, _WHOLE_ONLY)
         return found
 
 
@@ -71,8 +78,38 @@ def _file_system(address: str) -> tuple[Any, str]:
     """Made anew in each process: a connection does not outlive a fork. fsspec keeps those of a process."""
     from fsspec.core import url_to_fs
 
-    found: tuple[Any, str] = url_to_fs(address)
+    found: tuple[Any, str] = url_to_fs(address, **_checked_ranges(address.partition("://")[0]))
     return found
+
+
+def _checked_ranges(protocol: str) -> dict[str, Any]:
+    """Of a web server, what makes fsspec's client look at `Content-Range`, which fsspec itself does not."""
+    if protocol not in ("http", "https"):
+        return {}
+    from fsspec.config import conf
+
+    options = dict(conf.get("http", {}).get("client_kwargs", {})) | conf.get("https", {}).get("client_kwargs", {})
+    return {"client_kwargs": {**options, "trace_configs": [*options.get("trace_configs", ()), _range_check()]}}
+
+
+@cache  # the same one for every file, or fsspec would open connections of its own for each
+def _range_check() -> Any:
+    import aiohttp
+
+    async def look(session: Any, context: Any, answered: Any) -> None:
+        wanted = _RANGE.fullmatch(answered.headers.get("Range", ""))
+        if wanted is None or answered.response.status != 206:
+            return
+        said = answered.response.headers.get("Content-Range", "")
+        found = _SENT_RANGE.match(said)
+        if found is None or found[1] != wanted[1] or int(found[2]) > int(wanted[2]):
+            answered.response.close()
+            got = f"{said or 'bytes without Content-Range'} where {wanted[0].replace('=', ' ')} were asked for"
+            raise _no_ranges(shown(str(answered.url)), f"a server that answers with {got}")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_end.append(look)
+    return config
 
 
 def _part(files: Any, path: str, start: int, stop: int) -> bytes:

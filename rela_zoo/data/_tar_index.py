@@ -55,8 +55,12 @@ def is_address(path: str) -> bool:
     return "://" in path
 
 
-def read_indexes(files: Sequence[str]) -> list[TarIndex]:
-    """What the tars hold. Those elsewhere are looked through several at a time."""
+def read_indexes(files: Sequence[str]) -> list[tuple[TarIndex, tuple[int, int]]]:
+    """What the tars hold, and the stamps of the versions that were looked through; elsewhere several at a time.
+
+    A stamp is the size in bytes and the time of the last change in ns; for a tar elsewhere, in place of the time, the
+    digest of what the server says of the version.
+    """
     if not any(map(is_address, files)):
         return [_index(path) for path in files]
     found = []
@@ -67,17 +71,19 @@ def read_indexes(files: Sequence[str]) -> list[TarIndex]:
     return found
 
 
-def _index(path: str) -> TarIndex:
+def _index(path: str) -> tuple[TarIndex, tuple[int, int]]:
     """What a tar holds, from the cache if it has not changed since."""
     if is_address(path):
         size, mark = RemoteFile(path).facts()
         stamp = f"{_FORMAT} {path} {size} {mark}"
-        return _kept(stamp, path) if mark else _read_index(path)
+        version = int.from_bytes(hashlib.sha256(mark.encode()).digest()[:7], "big")
+        return _kept(stamp, path) if mark else _read_index(path), (size, version)
     try:
         state = os.stat(path)
     except OSError as error:
         raise damaged(path, error.strerror or str(error)) from error
-    return _kept(f"{_FORMAT} {os.path.realpath(path)} {state.st_size} {state.st_mtime_ns}", path)
+    found = _kept(f"{_FORMAT} {os.path.realpath(path)} {state.st_size} {state.st_mtime_ns}", path)
+    return found, (state.st_size, state.st_mtime_ns)
 
 
 def _kept(stamp: str, path: str) -> TarIndex:

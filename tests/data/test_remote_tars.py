@@ -7,6 +7,7 @@ import re
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -30,6 +31,9 @@ class Web:
         self.files, self.ranges = files, ranges
         self.requests: list[tuple[str, str, str]] = []
         self.sent = 0
+        # What it says of a part that it sends, the truth if it is empty, and by how much the part is wrong.
+        self.said: str | None = ""
+        self.shift = 0
         web = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,8 +54,12 @@ class Web:
                 self.send_header("Accept-Ranges", "bytes" if web.ranges else "none")
                 if match:
                     start, stop = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
-                    self.send_header("Content-Range", f"bytes {start}-{stop}/{len(data)}")
-                    data = data[start : stop + 1]
+                    other = start + web.shift
+                    facts = {"other": other, "stop": stop + web.shift, "size": stop - start, "all": len(data)}
+                    said = f"bytes {start}-{stop}/{len(data)}" if web.said == "" else web.said
+                    if said is not None:
+                        self.send_header("Content-Range", said.format(**facts))
+                    data = data[other : stop + web.shift + 1]
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 if self.command == "GET":
@@ -119,7 +127,8 @@ def test_the_index_is_made_once_for_a_version(web: Web, tars: Path, make_picture
     assert [method for method, _, _ in web.requests[before:]] == ["HEAD"]
     web.files["/d/000.tar"] = write_tar(tars / "other.tar", samples(make_pictures(5))).read_bytes()
     assert len(image_source(address)) == 5
-    assert first.stamps().values[0, 1] != stamps.values[0, 1]
+    assert image_source(address).stamps().values[0, 1] != stamps.values[0, 1]
+    assert first.stamps().values.tolist() == stamps.values.tolist(), "what was exchanged later is not what was read"
     web.files["/d/000.tar"] = web.files["/d/000.tar"][:1000]
     with pytest.raises(EmbeddingsError, match=r"(?s)000.tar (is damaged.*exchanged|can't be read)"):
         first.raw(3)
@@ -166,8 +175,42 @@ def test_a_split_is_what_the_names_say(web: Web) -> None:
 
 def test_a_server_that_sends_whole_files_is_refused(web: Web) -> None:
     web.ranges = False
-    with pytest.raises(EmbeddingsError, match=r"(?s)000.tar can't be read.*"):
+    with pytest.raises(EmbeddingsError, match=r"(?s)000.tar can't be read in parts.*answers requests with a Range"):
         image_source(web.url + "/d/000.tar").raw(0)
+
+
+def test_an_empty_tar_is_said(web: Web, tmp_path: Path) -> None:
+    web.files["/d/none.tar"] = b""
+    with pytest.raises(EmbeddingsError, match=r"(?s)none.tar is damaged or cut short"):
+        image_source(web.url + "/d/none.tar")
+
+
+@pytest.mark.parametrize("said", ["bytes {other}-{stop}/{all}", "bytes 1-{size}/{all}", None])
+def test_other_bytes_than_those_asked_for_are_refused(web: Web, said: str | None) -> None:
+    source = image_source(web.url + "/d/{000..001}.tar")
+    web.said, web.shift = said, 512
+    with pytest.raises(EmbeddingsError, match=r"(?s)000.tar can't be read in parts.*were asked for"):
+        source.raw(1)
+    web.said, web.shift = "", 0
+    assert source.raw(1) == image_source(web.url + "/d/000.tar").raw(1)
+    web.said, web.shift = said, 512
+    with pytest.raises(EmbeddingsError, match=r"(?s)002.tar can't be read in parts.*were asked for"):
+        image_source(web.url + "/d/002.tar").raw(1)
+
+
+def test_a_tar_exchanged_while_it_is_embedded_is_seen_at_the_next_use(
+    web: Web, tmp_path: Path, make_prior: Any, make_pictures: Any
+) -> None:
+    address, prior = web.url + "/d/000.tar", make_prior()
+    source = image_source(address)
+    other = write_tar(tmp_path / "other.tar", samples(make_pictures(4, seed=5))).read_bytes()
+    web.files["/d/000.tar"] = other  # after its headers were read, before its images are
+    with suppress(EmbeddingsError):  # what lies at the old places may be no image
+        embed(prior, source, tmp_path / "rows", progress=False, on_error="skip")
+    rows = embed(prior, address, tmp_path / "rows", progress=False)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a.tar").write_bytes(other)
+    assert rows.digest == embed(prior, tmp_path / "new", tmp_path / "right", progress=False).digest
 
 
 def test_an_address_is_said_without_its_secrets(web: Web) -> None:
