@@ -82,6 +82,8 @@ def build_command(
         if dry_run:
             _print_estimate(zoo.estimate(planned, device=device), as_json)
             return
+    if sign:
+        zoo.check_zoo_signers(planned, org=org, to=to, sign=sign)
     command = ["rela-zoo", "zoo", "build"]
     command += ["--priors", ",".join(one.id for one in planned.priors)]
     for one in planned.data:

@@ -7,7 +7,6 @@ import re
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -196,21 +195,6 @@ def test_other_bytes_than_those_asked_for_are_refused(web: Web, said: str | None
     web.said, web.shift = said, 512
     with pytest.raises(EmbeddingsError, match=r"(?s)002.tar can't be read in parts.*were asked for"):
         image_source(web.url + "/d/002.tar").raw(1)
-
-
-def test_a_tar_exchanged_while_it_is_embedded_is_seen_at_the_next_use(
-    web: Web, tmp_path: Path, make_prior: Any, make_pictures: Any
-) -> None:
-    address, prior = web.url + "/d/000.tar", make_prior()
-    source = image_source(address)
-    other = write_tar(tmp_path / "other.tar", samples(make_pictures(4, seed=5))).read_bytes()
-    web.files["/d/000.tar"] = other  # after its headers were read, before its images are
-    with suppress(EmbeddingsError):  # what lies at the old places may be no image
-        embed(prior, source, tmp_path / "rows", progress=False, on_error="skip")
-    rows = embed(prior, address, tmp_path / "rows", progress=False)
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "a.tar").write_bytes(other)
-    assert rows.digest == embed(prior, tmp_path / "new", tmp_path / "right", progress=False).digest
 
 
 def test_an_address_is_said_without_its_secrets(web: Web) -> None:

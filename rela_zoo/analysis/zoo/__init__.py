@@ -11,7 +11,7 @@ from rela_zoo.analysis.zoo._cells import Cell, Places, ZooPrior
 from rela_zoo.analysis.zoo._data import About, ZooData, describe, open_data, opened
 from rela_zoo.analysis.zoo._estimate import CellEstimate, estimate
 from rela_zoo.analysis.zoo._page import PAGE_FILE, write_zoo_page, zoo_page
-from rela_zoo.analysis.zoo._publish import Published, publish_zoo, write_cards
+from rela_zoo.analysis.zoo._publish import Published, check_zoo_signers, publish_zoo, write_cards
 
 __all__ = [
     "PAGE_FILE",
@@ -26,6 +26,7 @@ __all__ = [
     "ZooPrior",
     "as_json",
     "build_zoo",
+    "check_zoo_signers",
     "describe",
     "estimate",
     "open_data",

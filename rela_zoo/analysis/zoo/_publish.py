@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from rela_zoo._io.files import atomic_write
 from rela_zoo._io.log import logger
 from rela_zoo.analysis.zoo._build import Zoo
 from rela_zoo.analysis.zoo._cells import Cell, ZooPrior, read_record
-from rela_zoo.errors import RegistryError, WeightsError
+from rela_zoo.errors import RegistryError, SignatureError, WeightsError
 from rela_zoo.hub import index_file
 from rela_zoo.hub.cards import Measurement, make_cards, measurements
-from rela_zoo.hub.publish import Plan, Publication, publish, send_index
+from rela_zoo.hub.publish import Plan, Publication, check_signers, publish, send_index
 from rela_zoo.registry import INDEX_FILE, ZooResults, packaged_priors
 from rela_zoo.remote import mirrored_path
 
@@ -80,22 +81,60 @@ def publish_zoo(
         own = [cell for cell in cells if len(cell.priors) == 1]
         if not own:
             continue
-        packaged = any(one == prior.spec for one in packaged_priors())
         try:
-            found.done[prior.id] = publish(
-                f"{org}/{prior.id.replace('@', '-')}",
-                entry=prior.name,
-                embeddings=_embeddings(zoo, own),
-                transports=_transports(zoo, prior, cells),
-                measured=[] if packaged else _measured(prior, results),
-                to=to,
-                sign=sign,
-                confirm=confirm,
-            )
+            with _without_replace():
+                found.done[prior.id] = publish(
+                    _repository(org, prior),
+                    entry=prior.name,
+                    embeddings=_embeddings(zoo, own),
+                    transports=_transports(zoo, prior, cells),
+                    measured=[] if _is_packaged(prior) else _measured(prior, results),
+                    to=to,
+                    sign=sign,
+                    confirm=confirm,
+                )
         except (RegistryError, WeightsError) as error:
             found.left_out[prior.id] = f"{error.what}" + (f" ({error.fix})" if error.fix else "")
     found.index = _index(org, found.done, to)
     return found
+
+
+def check_zoo_signers(zoo: Zoo, *, org: str, to: Path | None = None, sign: Sequence[Path] = ()) -> None:
+    """Refuse keys by which `publish_zoo` would not sign over what is there; for before the zoo is built.
+
+    Args:
+        zoo: that is to be built.
+        org, to, sign: as for `publish_zoo`.
+
+    Raises:
+        SignatureError: a key can't be read, or what would be kept was not signed by it.
+        HubError: the Hub is out of reach.
+    """
+    for prior in zoo.priors:
+        with _without_replace():
+            check_signers(_repository(org, prior), sign, rows_only=_is_packaged(prior), to=to)
+
+
+@contextmanager
+def _without_replace() -> Iterator[None]:
+    """A zoo keeps what was published before: what to do about other keys is another thing than for `publish`."""
+    try:
+        yield
+    except SignatureError as error:
+        if "--replace" not in (error.fix or ""):  # a key that can't be read
+            raise
+        raise SignatureError(
+            error.what, expected=error.expected, got=error.got,
+            fix="sign by that key (--sign), trust its identity (RELA_ZOO_TRUSTED), or build into another place (--out)",
+        ) from error  # fmt: skip
+
+
+def _repository(org: str, prior: ZooPrior) -> str:
+    return f"{org}/{prior.id.replace('@', '-')}"
+
+
+def _is_packaged(prior: ZooPrior) -> bool:
+    return any(one == prior.spec for one in packaged_priors())
 
 
 def _embeddings(zoo: Zoo, cells: list[Cell]) -> dict[str, Path]:

@@ -5,5 +5,16 @@ from rela_zoo.hub.publish._details import Details
 from rela_zoo.hub.publish._prepare import prepare
 from rela_zoo.hub.publish._publisher import publish
 from rela_zoo.hub.publish._send_index import SentIndex, send_index
+from rela_zoo.hub.publish._signed_state import check_signers
 
-__all__ = ["Details", "Plan", "Publication", "RepoChange", "SentIndex", "prepare", "publish", "send_index"]
+__all__ = [
+    "Details",
+    "Plan",
+    "Publication",
+    "RepoChange",
+    "SentIndex",
+    "check_signers",
+    "prepare",
+    "publish",
+    "send_index",
+]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from rela_zoo._io.digest import file_sha256
 from rela_zoo.errors import HubError, SignatureError
-from rela_zoo.hub.publish._repo_state import RepoState, fetch_text
+from rela_zoo.hub.publish._repo_state import RepoState, fetch_text, read_state
+from rela_zoo.hub.publish._to_folder import FolderPlace
 from rela_zoo.registry import HUB_ENTRY_FILE
-from rela_zoo.remote import MANIFEST, SIGNATURE, SigningKey, check_signature, trusted_signers
+from rela_zoo.remote import (
+    MANIFEST,
+    SIGNATURE,
+    Kind,
+    SigningKey,
+    check_signature,
+    client,
+    read_key,
+    trusted_signers,
+)
 
 
 def check_before_signing(state: RepoState, keys: Sequence[SigningKey]) -> None:
@@ -38,3 +50,26 @@ def check_before_signing(state: RepoState, keys: Sequence[SigningKey]) -> None:
             expected="a version signed by this key, or by one of RELA_ZOO_TRUSTED", got=f"{error.what}: {error.got}",
             fix="--replace, with everything that is to be published given again: then nothing of it is kept",
         ) from error  # fmt: skip
+
+
+def check_signers(
+    repo: str, sign: Sequence[str | os.PathLike[str]], *, rows_only: bool, to: str | os.PathLike[str] | None = None
+) -> None:
+    """Refuse keys by which `publish` would not sign over what is there: before the work that is to be published.
+
+    Args:
+        repo: as for `publish`, whose repository of embeddings is the usual one.
+        sign, to: as for `publish`.
+        rows_only: whether it is a prior of the registry, of which embeddings alone are published.
+
+    Raises:
+        SignatureError: a key can't be read, or what would be kept was not signed by it.
+        HubError: the Hub is out of reach.
+    """
+    keys = [read_key(path) for path in sign]
+    repositories: list[tuple[str, Kind]] = [(repo, "dataset")]
+    if not rows_only:
+        repositories = [(repo, "model"), (f"{repo}-embeddings", "dataset")]
+    for name, kind in repositories if keys else ():
+        state = read_state(client(), name, kind) if to is None else FolderPlace(Path(to).expanduser()).state(name, kind)
+        check_before_signing(state, keys)

@@ -294,6 +294,12 @@ def test_what_it_publishes_is_signed(small: Any, tmp_path: Path, monkeypatch: py
     with require_signature(key.identity):
         _, artefact = open_address(f"hf://zoo/cifar10-resnet20@{commit}/split")
     assert artefact.signed_by == key.identity
+    # By another key it is refused, before any work: nothing that was built is looked at or made again.
+    create_key(tmp_path / "other")
+    monkeypatch.setattr("rela_zoo.analysis.zoo.build_zoo", lambda *args, **options: pytest.fail("it builds"))
+    with pytest.raises(RelaZooError, match=r"(?s)a version that you have not signed.*RELA_ZOO_TRUSTED") as caught:
+        CliRunner().invoke(app, [*arguments, "--sign", str(tmp_path / "other")], catch_exceptions=False)
+    assert "--replace" not in str(caught.value)
 
 
 def test_it_is_published_on_the_hub_when_that_is_said(small: Any, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
