@@ -179,7 +179,7 @@ def _h5(solo) -> Path:
 
 
 def _flat(solo) -> Path:
-    folder = solo.folder / "flat"
+    folder = solo.folder / "flat-views"
     folder.mkdir()
     for image in (solo.data / "train").rglob("*.png"):
         shutil.copy(image, folder / f"{image.parent.name}-{image.name}")
