@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rela_zoo._io.environment import environment
+
+
+def relative(mine: Sequence[float], others: Sequence[float]) -> dict[str, float]:
+    """One thing's times against another's of the same rounds: the spread says how much of a ratio is noise.
+
+    Returns:
+        The median ratio as `relative`, and `relative_min` and `relative_max`.
+    """
+    ratios = [one / other for one, other in zip(mine, others, strict=True)]
+    found = {"relative": statistics.median(ratios), "relative_min": min(ratios), "relative_max": max(ratios)}
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def write_results(result: dict[str, Any], out: Path | None, **more: Any) -> str:

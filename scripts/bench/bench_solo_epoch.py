@@ -35,7 +35,7 @@ os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from _results import write_results
+from _results import relative, write_results
 from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import Dataset
@@ -215,7 +215,6 @@ def measure(name: str, arguments: argparse.Namespace, gpu: bool) -> list[dict[st
                 times[variant].append(statistics.median(seconds))
     rows = []
     for variant, mine in times.items():
-        ratios = [one / bare for one, bare in zip(mine, times[BARE], strict=True)]
         seen = int(count * ((VARIANTS[variant] or {}).get("data_ratio", 1.0))) // batch * batch
         rows.append(
             {
@@ -225,9 +224,7 @@ def measure(name: str, arguments: argparse.Namespace, gpu: bool) -> list[dict[st
                 "samples_of_an_epoch": seen,
                 "seconds": round(statistics.median(mine), 3),
                 "images_per_second": round(seen / statistics.median(mine), 1),
-                "relative": round(statistics.median(ratios), 3),
-                "relative_min": round(min(ratios), 3),
-                "relative_max": round(max(ratios), 3),
+                **relative(mine, times[BARE]),
             }
         )
     return rows

@@ -28,7 +28,7 @@ os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
 
 import lightning.pytorch as pl
 import torch
-from _results import write_results
+from _results import relative, write_results
 from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -209,17 +209,13 @@ def main() -> None:
             found = measure(name, arguments.method, arguments.steps, arguments.rounds, gpu)
         batch = SETTINGS[name]["gpu" if gpu else "cpu"][0]
         for variant, seconds in found.items():
-            # Each round against the bare one of the same round: their spread says how much of a ratio is noise.
-            ratios = [mine / bare for mine, bare in zip(seconds, found["bare"], strict=True)]
             rows.append(
                 {
                     "setting": name,
                     "batch": batch,
                     "variant": variant,
                     "seconds": statistics.median(seconds),
-                    "relative": statistics.median(ratios),
-                    "relative_min": min(ratios),
-                    "relative_max": max(ratios),
+                    **relative(seconds, found["bare"]),
                 }
             )
     write_results({"rows": rows}, arguments.out, **facts)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _results import write_results
+from _results import relative, write_results
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -157,7 +157,6 @@ def measure(recipe: str, setting: str, device: torch.device, rounds: int, repeat
             seconds[name].append(timed(known[name], device, repeats))
     rows = []
     for name, mine in seconds.items():
-        ratios = [one / ours for one, ours in zip(mine, seconds["batch views"], strict=True)]
         rows.append(
             {
                 "recipe": recipe,
@@ -165,9 +164,7 @@ def measure(recipe: str, setting: str, device: torch.device, rounds: int, repeat
                 "batch": batch,
                 "made_by": name,
                 "ms_per_image": round(1e3 * statistics.median(mine) / batch, 4),
-                "relative": round(statistics.median(ratios), 3),
-                "relative_min": round(min(ratios), 3),
-                "relative_max": round(max(ratios), 3),
+                **relative(mine, seconds["batch views"]),
             }
         )
     return rows
