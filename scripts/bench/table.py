@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 _HEAD = """# Benchmarks
 
 Every figure is a ratio against a named alternative, on the same work, by turns in the same run; written by
-`scripts/bench/table.py` from [these results](../scripts/bench/results). `python scripts/bench/run.py --out DIR` runs it
-all in half an hour on two cores. **No GPU has been measured**: `--device cuda` runs the same there.
+`scripts/bench/table.py` from the files in `scripts/bench/results`, which say versions and commands. `python
+scripts/bench/run.py --out DIR` runs them all. **No GPU has been measured**: `--device cuda` runs the same there. A bar that
+is wanted and not reached is a bar that was not reached.
 
 """
 
@@ -71,10 +72,19 @@ def _pretrain(found: dict[str, Any]) -> Iterator[Line]:
         )
 
 
+_TIMES = {
+    "call_s": ("the call", "≤ 1.25"),
+    "process_s": ("the process", "≤ 1.25"),
+    "cpu_s": ("CPU seconds, hashing included", ""),
+}
+
+
 def _pull(found: dict[str, Any]) -> Iterator[Line]:
     what = f"time of `pull`, {found['rows']:,} × {found['dim']}"
     for key, ratio in found["ratio"].items():
-        yield Line(f"{what}, {key.replace('_', ' ')}", "`hf download` of the same files", f"{ratio:.2f}", "≤ 1.25")
+        # Hashing what has come takes processor time that the Hub's client does not take.
+        kind, wanted = _TIMES[key]
+        yield Line(f"{what}: {kind}", "`hf download` of the same files", f"{ratio:.2f}", wanted)
 
 
 def _pairs(found: dict[str, Any]) -> Iterator[Line]:
@@ -125,10 +135,10 @@ def page(folder: Path) -> str:
     """The page of the results in a folder."""
     parts = [_HEAD]
     for name, lines in TABLES.items():
-        paths = [path for path in (folder / f"{name}.json", folder / f"{name}-cpu.json") if path.is_file()]
+        paths = [path for path in (folder / f"{name}.json", *sorted(folder.glob(f"{name}-*.json"))) if path.is_file()]
         for path in paths:
             found = json.loads(path.read_text(encoding="utf-8"))
-            parts.append(f"## {name}\n\n| what | against | ratio | wanted |\n|---|---|---|---|\n")
+            parts.append(f"## {path.stem}\n\n| what | against | ratio | wanted |\n|---|---|---|---|\n")
             parts += [f"| {one.what} | {one.against} | {one.found} | {one.wanted} |\n" for one in lines(found)]
             parts.append(f"\n{_circumstances(found)}\n\n")
     return "".join(parts).rstrip() + "\n"
