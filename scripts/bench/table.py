@@ -17,7 +17,7 @@ _HEAD = """# Benchmarks
 
 Every figure is a ratio against a named alternative, on the same work, by turns in the same run; written by
 `scripts/bench/table.py` from the files in `scripts/bench/results`, which say versions and commands.
-`python scripts/bench/run.py --out DIR` runs them all. **No GPU has been measured**: `--device cuda` runs the same there.
+`python scripts/bench/run.py --out DIR` runs them all. **No GPU has been measured**; `--device cuda` runs the same.
 What is wanted and not reached was not reached.
 
 """
