@@ -16,6 +16,7 @@ from torch.utils.data import (
 from rela_zoo.data.raw import CollateUnlessReady, RawItems, applies_transform, find_image
 from rela_zoo.data.read_views import UnreadableViewsError
 from rela_zoo.engine import Accelerator, StagedDataset, SubsetSampler, ViewShape
+from rela_zoo.engine.sampler import seeded
 from rela_zoo.errors import ConfigError, Problem
 from rela_zoo.hosts.lightning._device_views import Placement, place_images
 from rela_zoo.hosts.lightning._indexed import CollateIndexed, PairedDataset, innermost
@@ -108,7 +109,9 @@ class LoaderData:
             ConfigError: it has no Normalize.
         """
         found = None if views is None else accelerator.views(self.owner.transform, views)
-        if found is not None and not self._indexed and not applies_transform(self.dataset, self.owner):
+        with seeded(0):  # an item is looked at, and uses up no chance of the run
+            applied = found is None or self._indexed or applies_transform(self.dataset, self.owner)
+        if not applied:
             name = type(self.owner).__name__
             fix = f"let {name}.__getitem__ call self.transform on its image, or leave `views` out"
             expected = "a data set that applies its `transform`"
@@ -126,7 +129,10 @@ class LoaderData:
         if not self._indexed and (hook := hook_on_batches(self._trainer)) is not None:
             raise UnreadableViewsError(f"{hook} is given batches before their views are made")
         # Under solo-learn's contract items are (index, image, target).
-        return 1 if self._indexed else find_image(self.dataset, self.owner)
+        if self._indexed:
+            return 1
+        with seeded(0):
+            return find_image(self.dataset, self.owner)
 
     def install(self, accelerator: Accelerator, views: ViewShape | None) -> DataLoader:
         """As in `TrainingData`.

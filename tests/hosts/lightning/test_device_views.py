@@ -208,6 +208,22 @@ def test_a_transform_that_is_not_applied_is_found_out() -> None:
         tiny.fit(tiny.SimCLR(), tiny.rela(), tiny.loader(data=AtFirst()))
 
 
+def test_looking_at_items_uses_up_no_chance() -> None:
+    """The training draws on from where the module's own chance has left off."""
+    drawn = []
+
+    class Drawing(tiny.SimCLR):
+        def on_fit_start(self) -> None:
+            drawn.append((float(torch.rand(())), float(np.random.rand())))
+
+    for data in (tiny.Images, Turned):
+        for more in ({}, {"views_on": "auto", "cache": "auto"}):
+            torch.manual_seed(1)
+            np.random.seed(1)
+            tiny.fit(Drawing(), tiny.rela(**more), tiny.loader(data=data()), max_epochs=1)
+    assert len(set(drawn)) == 1
+
+
 @pytest.mark.parametrize("hook", ["on_before_batch_transfer", "transfer_batch_to_device"])
 def test_hooks_that_see_batches_before_their_views(hook: str, said: Any) -> None:
     def look(self: Any, batch: Any, *more: Any) -> Any:
