@@ -220,7 +220,7 @@ def test_looking_at_items_uses_up_no_chance() -> None:
         for more in ({}, {"views_on": "auto", "cache": "auto"}):
             torch.manual_seed(1)
             np.random.seed(1)
-            tiny.fit(Drawing(), tiny.rela(**more), tiny.loader(data=data()), max_epochs=1)
+            tiny.fit(Drawing(), tiny.rela(**more), tiny.loader(data=data()), max_epochs=2)
     assert len(set(drawn)) == 1
 
 
