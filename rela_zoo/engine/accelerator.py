@@ -26,7 +26,7 @@ from rela_zoo.engine.alignment import Alignment
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler
-from rela_zoo.engine.surpass import judge_of
+from rela_zoo.engine.surpass import judge_of, refuse_unjudged
 from rela_zoo.engine.targets import Student, Targets, resolve_all
 from rela_zoo.errors import RelaZooError
 
@@ -108,6 +108,7 @@ class Accelerator:
             from rela_zoo.data import image_source
 
             source = image_source(data)
+        refuse_unjudged(self.config, student, source)
         self.targets: tuple[Targets, ...] = ()
         if self.config.needs_embeddings:
             self.targets = resolve_all(plan, source, student=student, device=self.device, num_workers=num_workers)

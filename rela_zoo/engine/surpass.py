@@ -42,7 +42,8 @@ class Judge:
         wanted: the accuracy of the best prior, in [0, 1].
 
     Raises:
-        ConfigError: the images have no labels, or too few of them do.
+        ConfigError: the prior tells the labels apart no better than always naming the commonest, or the student gives
+            something else than features.
     """
 
     def __init__(
@@ -50,12 +51,8 @@ class Judge:
     ) -> None:
         from rela_zoo.prior import square_transform
 
-        labels = np.asarray([] if source.labels is None else source.labels)
+        labels = np.asarray(source.labels)
         labelled = np.flatnonzero(labels >= 0)
-        if len(labelled) < _LEAST:
-            fix = "set rela.handover=plateau, adaptive or a fraction, or give images with labels"
-            got = "none" if source.labels is None else f"{len(labelled)} images with one"
-            raise ConfigError([Problem("rela.handover", "labels, to see when the student surpasses it", got, fix)])
         picks = np.random.default_rng([seed, len(labels)]).permutation(labelled)[:_IMAGES]
         self._labels, self.images = labels[picks], len(picks)
         self._network, self._device = student.network, device
@@ -104,6 +101,25 @@ class Judge:
         return knn_accuracy(found[:half], known[:half], found[half:], known[half:], k=_NEIGHBOURS)
 
 
+def refuse_unjudged(config: RelaConfig, student: Student | None, source: ImageSource | None) -> None:
+    """Refuse `rela.handover=surpass`, before any row is made, where there is nothing to compare.
+
+    Raises:
+        ConfigError: nobody gave the student, or the images have no labels, or too few of them do.
+    """
+    if not _is_judged(config):
+        return
+    if student is None:
+        fix = "give `student`, or set rela.handover=plateau, adaptive or a fraction"
+        raise ConfigError([Problem("rela.handover", "a host that knows its student, for surpass", "none", fix)])
+    assert source is not None
+    labelled = 0 if source.labels is None else int((np.asarray(source.labels) >= 0).sum())
+    if labelled < _LEAST:
+        fix = "set rela.handover=plateau, adaptive or a fraction, or give images with labels"
+        got = "none" if source.labels is None else f"{labelled} images with one"
+        raise ConfigError([Problem("rela.handover", "labels, to see when the student surpasses it", got, fix)])
+
+
 def judge_of(
     config: RelaConfig,
     student: Student | None,
@@ -112,18 +128,16 @@ def judge_of(
     seed: int,
     device: torch.device,
 ) -> Judge | None:
-    """The judge of a run, for `rela.handover=surpass`; None for other rules.
-
-    Raises:
-        ConfigError: nobody gave the student, or the images have no labels.
-    """
-    if not config.accelerates or config.handover != "surpass":
+    """The judge of a run that `refuse_unjudged` has let pass, for `rela.handover=surpass`; None for other rules."""
+    if not _is_judged(config):
         return None
-    if student is None:
-        fix = "give `student`, or set rela.handover=plateau, adaptive or a fraction"
-        raise ConfigError([Problem("rela.handover", "a host that knows its student, for surpass", "none", fix)])
+    assert student is not None
     assert source is not None
     return Judge(student, source, targets, seed, device)
+
+
+def _is_judged(config: RelaConfig) -> bool:
+    return config.accelerates and config.handover == "surpass"
 
 
 class SurpassHandover:
