@@ -14,7 +14,7 @@ from safetensors.torch import save
 from rela_zoo.errors import HubError
 from rela_zoo.hub import pull
 
-from .test_pull import _train
+from .test_pull_in_training import _train
 
 NAME = "test_vit.r160_in1k"
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hub_server import routes
+from hub_server import routes, routing, uploads  # noqa: F401  (each registers its calls)
 from hub_server.faults import Fault, Faults
 from hub_server.store import HubError, Store, Token
 
@@ -115,11 +115,11 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.status is not None:
                 headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
                 return self._error(HubError(fault.status, fault.code, fault.message), headers)
-        request = routes.Request(
+        request = routing.Request(
             hub, self.command, parts.path, parse_qs(parts.query), self.headers, body, self._token(hub)
         )
         try:
-            response = routes.answer(request)
+            response = routing.answer(request)
         except HubError as error:
             return self._error(error)
         self._send(response, fault)
@@ -142,9 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _error(self, error: HubError, more: dict[str, str] | None = None) -> None:
         headers = {"X-Error-Message": error.message, **({"X-Error-Code": error.code} if error.code else {})}
         body = json.dumps({"error": error.message}).encode()
-        self._send(routes.Response(error.status, body, {**headers, **(more or {})}), None)
+        self._send(routing.Response(error.status, body, {**headers, **(more or {})}), None)
 
-    def _send(self, response: routes.Response, fault: Fault | None) -> None:
+    def _send(self, response: routing.Response, fault: Fault | None) -> None:
         body = response.body
         if fault is not None and fault.flip is not None and fault.flip < len(body) and self.command == "GET":
             body = body[: fault.flip] + bytes([body[fault.flip] ^ 1]) + body[fault.flip + 1 :]
