@@ -301,14 +301,23 @@ def test_the_comparison_of_distributions_sees_small_differences() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_makes_the_same_views_without_waiting(pixels: torch.Tensor) -> None:
-    entries = [{**RELA_VIEW, "crop_size": 32, "gaussian_blur": {"prob": 0.5}, "num_crops": 2}]
-    on_device, maker = pixels.cuda(), views(entries)
-    maker(on_device, torch.arange(64), 0)
+@pytest.mark.parametrize("sizes", ["one size", "several sizes"])
+def test_a_gpu_makes_the_same_views_without_waiting(pixels: torch.Tensor, sizes: str) -> None:
+    entries = [
+        {**RELA_VIEW, "crop_size": 32, "gaussian_blur": {"prob": 0.5}, "num_crops": 2},
+        {"rrc": CROP, "color_jitter": JITTER, "solarization": {"prob": 0.5}, "crop_size": 16, "num_crops": 1},
+    ]
+    here: Any = pixels
+    if sizes == "several sizes":
+        here = [one[:, : 20 + i % 13, : 32 - i % 7] for i, one in enumerate(pixels)]
+    there = [one.cuda() for one in here] if isinstance(here, list) else here.cuda()
+    maker = views(entries)
+    maker(there, torch.arange(64), 0)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        ours = maker(on_device, torch.arange(64), 1)
+        ours = maker(there, torch.arange(64), 1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    for a, b in zip(ours, views(entries)(pixels, torch.arange(64), 1), strict=True):
-        torch.testing.assert_close(a.cpu(), b, atol=1e-4, rtol=1e-4)
+    for a, b in zip(ours, views(entries)(here, torch.arange(64), 1), strict=True):
+        # Where a pixel lies on the edge of a rule (solarise, round), one of many may fall on the other side.
+        assert float(((a.cpu() - b).abs() < 1e-3).float().mean()) > 0.999

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+# Read by tests as `tiny_builtin`.
+sys.path.insert(0, str(Path(__file__).parent))
 
 CLASSES = ("apple", "bee", "cat")
 

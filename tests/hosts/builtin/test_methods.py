@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_builtin import KWARGS
 
 from rela_zoo.hosts.builtin.config import resolve_config
 from rela_zoo.hosts.builtin.methods import METHODS
@@ -15,24 +16,6 @@ from rela_zoo.hosts.builtin.methods.mocov3 import batch_contrast
 from rela_zoo.hosts.builtin.momentum import MomentumUpdater, momentum_at
 from rela_zoo.hosts.builtin.train import train
 
-KWARGS: dict[str, dict[str, Any]] = {
-    "barlow_twins": {"proj_hidden_dim": 32, "proj_output_dim": 16},
-    "byol": {"proj_hidden_dim": 32, "proj_output_dim": 16, "pred_hidden_dim": 32},
-    "dino": {"proj_hidden_dim": 32, "proj_output_dim": 16, "num_prototypes": 24, "clip_grad": 1.0},
-    "mocov2plus": {"proj_hidden_dim": 32, "proj_output_dim": 16, "queue_size": 20},
-    "mocov3": {"proj_hidden_dim": 32, "proj_output_dim": 16, "pred_hidden_dim": 32},
-    "simclr": {"proj_hidden_dim": 32, "proj_output_dim": 16},
-    "simsiam": {"proj_hidden_dim": 32, "proj_output_dim": 16, "pred_hidden_dim": 8},
-    "supervised": {},
-    "swav": {
-        "proj_hidden_dim": 32,
-        "proj_output_dim": 16,
-        "num_prototypes": 12,
-        "queue_size": 20,
-        "epoch_queue_starts": 1,
-    },
-    "vicreg": {"proj_hidden_dim": 32, "proj_output_dim": 16},
-}
 GROUPS = {
     "barlow_twins": ["projector"],
     "byol": ["projector", "predictor"],

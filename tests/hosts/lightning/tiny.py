@@ -71,7 +71,7 @@ class SimCLR(pl.LightningModule):
 
     def contrast(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         similar = F.normalize(one) @ F.normalize(other).T / 0.5
-        return F.cross_entropy(similar, torch.arange(len(one)))
+        return F.cross_entropy(similar, torch.arange(len(one), device=one.device))
 
     def note(self, stage: str, batch: Any, loss: torch.Tensor) -> torch.Tensor:
         self.seen.append(

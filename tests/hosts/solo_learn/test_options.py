@@ -140,8 +140,17 @@ def test_without_handover_the_heads_of_the_method_never_move(outcomes):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(solo):
+@pytest.mark.parametrize("method", ["byol", "dino", "simclr", "swav"])
+def test_on_a_gpu(solo, method):
+    """Views by workers and on the device, images anywhere: the same samples, and finite losses, in both stages."""
     changes = {"accelerator": "gpu", "devices": [0], "precision": "16-mixed", "max_epochs": 2}
-    (outcome,) = solo.run(solo.job("byol", *RELA, "data.num_workers=2", changes=changes))
-    assert outcome.ok, outcome.error
-    assert [b["stage"] for b in outcome.batches] == ["accelerated"] * 2 + ["own"] * 2
+    ways = [(), ("rela.views_on=device",), ("rela.views_on=device", "rela.cache=device"), ("rela.cache=memory",)]
+    jobs = [solo.job(method, *RELA, "data.num_workers=2", *way, changes=changes) for way in ways]
+    outcomes = solo.run(*jobs)
+    for outcome in outcomes:
+        assert outcome.ok, outcome.error
+        assert [b["stage"] for b in outcome.batches] == ["accelerated"] * 2 + ["own"] * 2
+        assert [b["indices"] for b in outcome.batches] == [b["indices"] for b in outcomes[0].batches]
+        assert all(math.isfinite(b["loss"]) for b in outcome.batches)
+    made, held = outcomes[1:3]
+    assert [b["pixels"] for b in made.batches] == [b["pixels"] for b in held.batches]
