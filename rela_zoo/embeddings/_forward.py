@@ -1,4 +1,4 @@
-"""Batches through a prior: copied to the device, normalised there, embedded; rows come back without a wait a batch."""
+"""Batches through a prior: copied to the device, made ready there, embedded; rows come back without a wait a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rela_zoo.embeddings._loading import Batch, can_be_split
+from rela_zoo.embeddings._loading import Batch, Pixels, can_be_split
 
 if TYPE_CHECKING:
     from rela_zoo.prior import Prior
@@ -24,7 +24,7 @@ class Arrived(NamedTuple):
 
     Attributes:
         rows: (B, D) float32.
-        copy, model: seconds that copies, both ways, and normalising and embedding took.
+        copy, model: seconds that copies, both ways, and what the device did took: resizing, normalising, embedding.
     """
 
     rows: Tensor
@@ -81,23 +81,23 @@ class Forward:
     @torch.inference_mode()
     def start(self, batch: Batch) -> Started:
         """Have the rows of a batch made; it has at least one image."""
-        assert batch.pixels is not None
         if self._copies is not None:
-            return self._start_cuda(batch, batch.pixels)
+            return self._start_cuda(batch)
         begun = time.perf_counter()
-        images = self._normalised(batch.pixels.to(self._device))
+        images = self._normalised([one.to(self._device) for one in batch.pixels])
         rows = self._embedded(images).float().cpu()
         return Started(batch, images, rows, time.perf_counter() - begun)
 
-    def _start_cuda(self, batch: Batch, pixels: Tensor) -> Started:
+    def _start_cuda(self, batch: Batch) -> Started:
         sent, copied, begun, done, back = (torch.cuda.Event(enable_timing=True) for _ in range(5))
         current = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._copies):
             sent.record(self._copies)
-            there = pixels.to(self._device, non_blocking=True)
+            there = [one.to(self._device) for one in batch.pixels]
             copied.record(self._copies)
         current.wait_event(copied)
-        there.record_stream(current)  # its memory is not to be used again before the model has read it
+        for tensor in (tensor for one in there for tensor in one.tensors()):
+            tensor.record_stream(current)  # its memory is not to be used again before the model has read it
         begun.record(current)
         images = self._normalised(there)
         rows = self._embedded(images).float()
@@ -122,9 +122,11 @@ class Forward:
                 break
         return len(images) / max(best, 1e-9)
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        normalise: Any = self._prior.transform.normalise if self._split else None
-        return pixels if normalise is None else normalise(pixels)
+    def _normalised(self, parts: list[Pixels]) -> Tensor:
+        transform: Any = self._prior.transform
+        ready = [one.resized(transform) for one in parts]
+        pixels = ready[0] if len(ready) == 1 else torch.cat(ready)
+        return transform.normalise(pixels) if self._split else pixels
 
     def _embedded(self, images: Tensor) -> Tensor:
         with torch.autocast(self._device.type, dtype=self._lower, enabled=self._lower is not None):

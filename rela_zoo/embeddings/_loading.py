@@ -1,9 +1,10 @@
-"""Images decoded by loader workers: a batch is one tensor, of uint8 wherever the rest can be done on the device."""
+"""Images decoded by loader workers and handed over in few tensors, of uint8 wherever the device can do the rest."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,13 +17,75 @@ from rela_zoo.errors import EmbeddingsError
 _UNREADABLE = bytes(8)  # in the place of a digest, as `digest_of` gives it
 
 
+@dataclass
+class Pixels:
+    """Images, in order, some of them ready for the model but for normalising, some as large as they were decoded.
+
+    Attributes:
+        ready: (n, 3, S, S), uint8, or floating and normalised where a transform can't be split; None if there are none.
+        whole: flat uint8, the (H, W, 3) of each of the others, one after the other; None if there are none.
+        shapes: (H, W) of each image that is in `whole`; None for each in `ready`.
+    """
+
+    ready: Tensor | None
+    whole: Tensor | None
+    shapes: list[tuple[int, int] | None]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def tensors(self) -> list[Tensor]:
+        """Whatever there is."""
+        return [one for one in (self.ready, self.whole) if one is not None]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Pixels:
+        ready, whole = (None if one is None else change(one) for one in (self.ready, self.whole))
+        return Pixels(ready, whole, self.shapes)
+
+    def to(self, device: torch.device) -> Pixels:
+        """The same there; without a wait if it is in pinned memory."""
+        return self._each(lambda one: one.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Pixels:
+        """The same in pinned memory."""
+        return self._each(Tensor.pin_memory)
+
+    def resized(self, transform: Any) -> Tensor:
+        """(B, 3, S, S): all of them ready, on the device where they are."""
+        if self.whole is None:
+            assert self.ready is not None
+            return self.ready
+        # Those of one size at once, and then into their order.
+        places: dict[tuple[int, int], list[int]] = {}
+        for place, shape in enumerate(self.shapes):
+            if shape is not None:
+                places.setdefault(shape, []).append(place)
+        flat = iter(self.whole.split([3 * h * w for h, w in filter(None, self.shapes)]))
+        images = {place: next(flat) for place, shape in enumerate(self.shapes) if shape is not None}
+        made = [
+            transform.resized(torch.stack([images[place].view(*shape, 3) for place in those]))
+            for shape, those in places.items()
+        ]
+        order = [place for those in places.values() for place in those]
+        if self.ready is not None:
+            made.append(self.ready)
+            order += [place for place, shape in enumerate(self.shapes) if shape is None]
+        if len(made) == 1:
+            only: Tensor = made[0]
+            return only
+        turned = torch.tensor(order).argsort()
+        if self.whole.device.type == "cuda":
+            turned = turned.pin_memory()
+        return torch.cat(made)[turned.to(self.whole.device, non_blocking=True)]
+
+
 class Batch(NamedTuple):
-    """Images as a worker hands them over.
+    """Images as workers hand them over.
 
     Attributes:
         asked: positions in the source.
         positions: those of them that `pixels` holds.
-        pixels: (B, 3, H, W), uint8, or floating and normalised where a transform can't be split; None without images.
+        pixels: the images, in parts; empty without images.
         errors: what is wrong with the others, by position; values, for the main process to judge.
         digests: `content_digest` of each image asked for; empty where nobody asks.
         seconds: spent on reading and decoding, and on the transform.
@@ -30,22 +93,40 @@ class Batch(NamedTuple):
 
     asked: list[int]
     positions: list[int]
-    pixels: Tensor | None
+    pixels: list[Pixels]
     errors: dict[int, EmbeddingsError]
     digests: list[bytes]
     seconds: tuple[float, float]
 
 
+def joined(pieces: Sequence[Batch]) -> Batch:
+    """Pieces of one batch, in order."""
+    if len(pieces) == 1:
+        return pieces[0]
+    errors: dict[int, EmbeddingsError] = {}
+    for piece in pieces:
+        errors |= piece.errors
+    asked, positions, pixels, digests = (
+        [one for piece in pieces for one in getattr(piece, name)]
+        for name in ("asked", "positions", "pixels", "digests")
+    )
+    decoding, preparing = (sum(piece.seconds[i] for piece in pieces) for i in (0, 1))
+    return Batch(asked, positions, pixels, errors, digests, (decoding, preparing))
+
+
 class _Batches(torch.utils.data.Dataset[Batch]):
     """Positions → their batch."""
 
-    def __init__(self, source: ImageSource, transform: Any, digests: bool) -> None:
+    def __init__(self, source: ImageSource, transform: Any, digests: bool, whole: bool) -> None:
         self._source, self._digests = source, digests
         self._prepare = transform.pixels if can_be_split(transform) else transform
+        self._whole = transform.whole if whole and can_resize_whole(transform) else None
 
     def __getitem__(self, asked: list[int]) -> Batch:
         good: list[int] = []
-        images: list[Tensor] = []
+        ready: list[Tensor] = []
+        whole: list[Tensor] = []
+        shapes: list[tuple[int, int] | None] = []
         errors: dict[int, EmbeddingsError] = {}
         digests: list[bytes] = []
         decoding = preparing = 0.0
@@ -62,14 +143,21 @@ class _Batches(torch.utils.data.Dataset[Batch]):
             finally:
                 digests.append(digest)
             decoded = time.perf_counter()
-            images.append(self._prepare(image))
+            uncut = None if self._whole is None else self._whole(image)
+            if uncut is None:
+                ready.append(self._prepare(image))
+                shapes.append(None)
+            else:
+                whole.append(uncut.view(-1))
+                shapes.append((uncut.shape[0], uncut.shape[1]))
             good.append(position)
             decoding += decoded - started
             preparing += time.perf_counter() - decoded
         started = time.perf_counter()
-        pixels = None
+        pixels = []
         try:
-            pixels = _stacked(images)
+            if good:
+                pixels = [Pixels(_stacked(ready), torch.cat(whole) if whole else None, shapes)]
         except EmbeddingsError as error:
             errors[good[0]] = error
         preparing += time.perf_counter() - started
@@ -81,6 +169,11 @@ def can_be_split(transform: Any) -> bool:
     return hasattr(transform, "pixels") and hasattr(transform, "normalise")
 
 
+def can_resize_whole(transform: Any) -> bool:
+    """Whether a transform may leave the resizing to the device, too, as `whole` and `resized`."""
+    return can_be_split(transform) and hasattr(transform, "whole") and hasattr(transform, "resized")
+
+
 def image_loader(
     source: ImageSource,
     transform: Any,
@@ -88,7 +181,7 @@ def image_loader(
     num_workers: int,
     *,
     digests: bool,
-    pinned: bool = False,
+    on_gpu: bool = False,
 ) -> torch.utils.data.DataLoader[Batch]:
     """A loader of these batches, in this order.
 
@@ -98,17 +191,18 @@ def image_loader(
         batches: positions in the source.
         num_workers: processes that decode; 0 decodes in this one.
         digests: whether digests of the images are asked for.
-        pinned: whether pixels lie in pinned memory, from which CUDA copies beside computing.
+        on_gpu: whether pixels go to a GPU: they lie in pinned memory, from which it copies beside computing, and are
+            handed over whole where it can resize them.
     """
     workers = min(num_workers, len(batches))
     return torch.utils.data.DataLoader(
-        _Batches(source, transform, digests),
+        _Batches(source, transform, digests, on_gpu),
         batch_size=None,
         sampler=batches,
         num_workers=workers,
         multiprocessing_context=start_method() if workers else None,
         collate_fn=_as_it_is,
-        pin_memory=pinned,
+        pin_memory=on_gpu,
         # A generator of its own: the loader would otherwise draw a seed from the global one, and computing missing
         # embeddings at the start of a training would change that training.
         generator=torch.Generator(),

@@ -18,10 +18,10 @@ from rela_zoo._io.progress import Progress
 from rela_zoo.data import ImageSource, UndecodableImageError
 from rela_zoo.embeddings._format import EmbedPlan
 from rela_zoo.embeddings._forward import Forward, Started, on_device
-from rela_zoo.embeddings._loading import Batch, image_loader
+from rela_zoo.embeddings._loading import Batch, image_loader, joined
 from rela_zoo.embeddings._precision import PRECISIONS, Precision
 from rela_zoo.embeddings._profile import Profile
-from rela_zoo.embeddings._sizes import choose_workers
+from rela_zoo.embeddings._sizes import PIECE, choose_workers
 from rela_zoo.embeddings._store import FinishedShard
 from rela_zoo.embeddings._writer import ShardWriter
 from rela_zoo.errors import EmbeddingsError
@@ -100,15 +100,19 @@ def make_shards(
         for first in range(0, len(images), step)
     ]
     images = sum(map(len, batches))
+    on_gpu = run.device.type == "cuda"
+    # A GPU's batches are large, and what a worker makes of one at a time small: it comes sooner, and takes less memory.
+    piece = min(step, PIECE) if on_gpu else step
+    pieces = [[batch[first : first + piece] for first in range(0, len(batch), piece)] for batch in batches]
+    handed_over = [part for parts in pieces for part in parts]
     workers = run.num_workers
     if workers is None:
-        workers = choose_workers(run.device, source, prior.transform, step, len(batches))
-    pinned = run.device.type == "cuda"
+        workers = choose_workers(run.device, source, prior.transform, piece, len(handed_over))
     profile = run.profile
-    profile.num_workers, profile.batch_size = min(workers, len(batches)), step
+    profile.num_workers, profile.batch_size = min(workers, len(handed_over)), step
     profile.device, profile.precision = str(run.device), run.precision
     begun = time.perf_counter()
-    loader = iter(image_loader(source, prior.transform, batches, workers, digests=digests, pinned=pinned))
+    loader = iter(image_loader(source, prior.transform, handed_over, workers, digests=digests, on_gpu=on_gpu))
     with (
         on_device(prior, run.device, PRECISIONS[run.precision]) as forward,
         Progress("embedding", done + images, done=done, unit="images", show=run.progress) as bar,
@@ -117,9 +121,9 @@ def make_shards(
         line = _Line(forward, _Assembly(source, plan, numbers, writer, run), bar)
         measure = run.measure or (bar.watched and len(batches) >= _WORTH_MEASURING)
         try:
-            for number in range(len(batches)):
+            for number, parts in enumerate(pieces):
                 asked = time.perf_counter()
-                batch = next(loader)
+                batch = joined([next(loader) for _ in parts])
                 if number:  # until the first one comes, processes are started, and it says nothing of their pace
                     profile.starved += time.perf_counter() - asked
                 started = line.start(batch)
@@ -149,7 +153,7 @@ class _Line:
     def start(self, batch: Batch) -> Started | None:
         """Have the device work on a batch; None if it holds no image."""
         self.assembly.judge(batch)
-        started = self._forward.start(batch) if batch.pixels is not None else None
+        started = self._forward.start(batch) if batch.pixels else None
         self._waiting.append((batch, started))
         if len(self._waiting) > self._forward.late:
             self._take()

@@ -65,7 +65,7 @@ def check_precision(prior: Prior, source: ImageSource, device: torch.device, pre
         )
     picks = [int(i) for i in np.unique(np.linspace(0, len(source) - 1, _LOOKED_AT).round())]
     batch = next(iter(image_loader(source, prior.transform, [picks], 0, digests=False)))
-    if batch.pixels is None:
+    if not batch.pixels:
         return  # none of them can be decoded, which is judged elsewhere
     found = []
     for dtype in (lower, None):

@@ -19,7 +19,7 @@ class Profile:
         images: embedded, this time.
         wall: from the first batch asked for to the last shard written.
         decode, resize: in all processes that decode: reading and decoding, resizing and cropping.
-        copy, model, write: to the device and back, normalising and embedding, hashing and writing shards.
+        copy, model, write: to the device and back, what is done there (a GPU resizes, too), hashing and writing shards.
         starved: that the model had to wait for images, after the first batch.
         blocked: that it had to wait for the disk.
         limit: images a second of the model alone, on a batch that is on the device; None if not measured.
@@ -70,6 +70,9 @@ class Profile:
             return "decode" if self.decode >= self.resize else "resize"
         if self.blocked > _IDLE * self.wall:
             return "write"
+        # A short run waits for the first batches, and for no others.
+        if self.num_workers and (self.decode + self.resize) / self.num_workers > self.copy + self.model:
+            return "decode" if self.decode >= self.resize else "resize"
         return "copy" if self.copy > self.model else "model"
 
     def advice(self) -> str:

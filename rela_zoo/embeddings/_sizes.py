@@ -10,12 +10,14 @@ import torch
 
 from rela_zoo._io.resources import free_memory, free_shared_memory, usable_cores
 from rela_zoo.data import ImageSource
+from rela_zoo.data.resize import MOST_PIXELS
 
 _SIDE = 224  # of a prior that does not say its own
 _CPU_BATCH = 32  # a CPU's caches hold no more
 _GPU_BATCH, _GPU_LARGEST = 256, 1024
 # Device memory for each byte of a float32 image: what the maps of a ResNet-50 or a ViT-L take at most, with room.
 _MAPS = 64
+PIECE = 64  # images that a worker hands over at a time to a GPU
 _MOST_WORKERS = 32
 _PREFETCH = 2  # batches that a worker makes ahead
 # Batches below which starting processes takes longer than it saves; more where each has to import everything anew.
@@ -64,7 +66,10 @@ def choose_workers(device: torch.device, source: ImageSource, transform: Any, ba
         return 0
     wanted = min(cores // 2 if device.type == "cpu" else cores, _MOST_WORKERS, batches)
     itemsize = 1 if hasattr(transform, "pixels") else 4
-    handed_over = (_PREFETCH + 1) * batch_size * 3 * input_side(transform) ** 2 * itemsize
+    pixels = input_side(transform) ** 2
+    if device.type == "cuda" and hasattr(transform, "whole"):
+        pixels = max(pixels, MOST_PIXELS)
+    handed_over = (_PREFETCH + 1) * batch_size * 3 * pixels * itemsize
     for free in (free_memory(), free_shared_memory()):
         if free is not None:
             wanted = min(wanted, free // 2 // handed_over)

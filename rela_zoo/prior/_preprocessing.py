@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torchvision.transforms.functional as F
 from PIL import Image
@@ -14,8 +15,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
 from rela_zoo.data import as_rgb
+from rela_zoo.data.resize import MOST_PIXELS, Window, can_resize, resize
 from rela_zoo.data.statistics import IMAGENET
-from rela_zoo.data.views import ResizeAndCrop
+from rela_zoo.data.views import MAX_RESIZED_PIXELS, ResizeAndCrop
 from rela_zoo.registry import Preprocessing
 
 UPSTREAM, RELA_REFERENCE = "upstream", "rela-reference"
@@ -54,6 +56,41 @@ class ImageTransform:
             squashed = F.resize(as_rgb(image), [p.resize, p.resize], interpolation, antialias=True)
             return F.pil_to_tensor(F.center_crop(squashed, [p.input_size, p.input_size]))
         return F.pil_to_tensor(ResizeAndCrop(p.resize, p.input_size, interpolation)(as_rgb(image)))
+
+    def whole(self, image: Image.Image) -> Tensor | None:
+        """Instead of `pixels`, where a GPU is to resize: PIL image → uint8 (H, W, 3) as it is.
+
+        None if `resized` would not give the pixels of `pixels`, or the image is too large, or has the size already.
+        """
+        width, height = image.size
+        if width * height > MOST_PIXELS or not self._resizable(height, width):
+            return None
+        return torch.from_numpy(np.array(as_rgb(image)))
+
+    def resized(self, images: Tensor) -> Tensor:
+        """Images of one size that `whole` gave, (B, H, W, 3) uint8 on any device → (B, 3, S, S) uint8.
+
+        Bit for bit what `pixels` gives of each.
+        """
+        _, height, width, _ = images.shape
+        return resize(images, *self._windows(height, width), self.preprocessing.interpolation)  # type: ignore[arg-type]
+
+    def _resizable(self, height: int, width: int) -> bool:
+        p = self.preprocessing
+        rows, columns = self._windows(height, width)
+        if rows.total * columns.total > MAX_RESIZED_PIXELS or (rows.total, columns.total) == (height, width):
+            return False
+        return can_resize(p.interpolation, rows, columns)
+
+    def _windows(self, height: int, width: int) -> tuple[Window, Window]:
+        """Of rows and columns, as torchvision's Resize and CenterCrop choose them."""
+        p, short = self.preprocessing, min(height, width)
+        squashes = p.crop_mode == "squash"
+        found = []
+        for side in (height, width):
+            total = p.resize if squashes or side == short else int(p.resize * side / short)
+            found.append(Window(side, total, round((total - p.input_size) / 2), p.input_size))
+        return found[0], found[1]
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """The second half, for a whole batch on the device: uint8 (…, 3, S, S) → float32, the same bits everywhere."""

@@ -41,13 +41,14 @@ def test_normalised_to_the_same_bits() -> None:
     assert torch.equal(transform.normalise(pixels.cuda()).cpu(), transform.normalise(pixels))
 
 
-def test_a_batch_is_started_without_a_wait(tmp_path: Path, make_folder: Any) -> None:
+@pytest.mark.parametrize("name", ["cifar10-resnet20", "random-resnet18"])
+def test_a_batch_is_started_without_a_wait(tmp_path: Path, make_folder: Any, name: str) -> None:
     make_folder(tmp_path / "data", {"a": 96})
-    prior, device = load_prior("cifar10-resnet20"), torch.device("cuda")
+    prior, device = load_prior(name), torch.device("cuda")
     source = image_source(tmp_path / "data")
     parts = [list(range(first, first + 32)) for first in (0, 32, 64)]
-    batches = list(image_loader(source, prior.transform, parts, 0, digests=False, pinned=True))
-    assert all(one.pixels is not None and one.pixels.is_pinned() for one in batches)
+    batches = list(image_loader(source, prior.transform, parts, 0, digests=False, on_gpu=True))
+    assert all(tensor.is_pinned() for one in batches for part in one.pixels for tensor in part.tensors())
     with on_device(prior, device) as forward:
         forward.start(batches[0]).wait()  # constants and kernels are there from now on
         torch.cuda.set_sync_debug_mode("error")
@@ -57,6 +58,7 @@ def test_a_batch_is_started_without_a_wait(tmp_path: Path, make_folder: Any) -> 
             torch.cuda.set_sync_debug_mode("default")
         rows = torch.cat([one.wait().rows for one in started])
         images = torch.stack([prior.transform(source.image(i)) for i in range(32, 96)]).cuda()
+        assert torch.equal(torch.cat([one.images for one in started]), images)
         torch.testing.assert_close(rows, prior(images).cpu(), rtol=1e-3, atol=1e-3)
 
 

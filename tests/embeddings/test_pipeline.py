@@ -20,7 +20,7 @@ from torchvision.transforms import functional as F
 import rela_zoo
 from rela_zoo.data import image_source
 from rela_zoo.embeddings import _forward, _sizes, _writer, embed, open_embeddings
-from rela_zoo.embeddings._loading import image_loader
+from rela_zoo.embeddings._loading import _Batches, image_loader, joined
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.prior import load_prior
 
@@ -64,13 +64,40 @@ def test_rows_are_bit_for_bit_those_of_images_normalised_one_by_one(tmp_path: Pa
 def test_workers_hand_over_bytes(tmp_path: Path) -> None:
     source, prior = image_source(folder_of_all_kinds(tmp_path / "data", 8)), load_prior("cifar10-resnet20")
     (batch,) = image_loader(source, prior.transform, [list(range(8))], 1, digests=True)
-    assert batch.pixels.dtype == torch.uint8
-    assert batch.pixels.shape == (8, 3, 32, 32)
+    (pixels,) = batch.pixels
+    assert pixels.ready is not None
+    assert pixels.ready.dtype == torch.uint8
+    assert pixels.ready.shape == (8, 3, 32, 32)
     assert len(batch.digests) == 8
     read = []
     source.raw = lambda i, whole=source.raw: read.append(i) or whole(i)  # type: ignore[method-assign]
     next(iter(image_loader(source, prior.transform, [[0, 1, 2]], 0, digests=True)))
     assert read == [0, 1, 2], "each file is read once"
+
+
+@pytest.mark.parametrize("name", ["cifar10-resnet20", "random-resnet18", "cifar10-resnet20@96"])
+def test_left_to_the_device_images_become_the_same_pixels(tmp_path: Path, name: str) -> None:
+    """Images of all sizes and modes, in pieces: those that the device resizes, and those that it can't."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    shapes = [(40, 60), (60, 40), (40, 60), (32, 32), (300, 20), (224, 256), (1200, 1000), (2, 700), (60, 40), (1, 1)]
+    for i, shape in enumerate(shapes):
+        kind = (*shape, 3) if i != 4 else shape
+        Image.fromarray(rng.integers(0, 256, kind, dtype=np.uint8)).save(folder / f"{i}.png")
+    (folder / "4a.png").write_bytes(b"no picture")
+    transform, source = load_prior(name).transform, image_source(folder)
+    parts = [[0, 1, 2, 3], [4, 5, 6], [7, 8], [9, 10]]
+    found = joined(list(image_loader(source, transform, parts, 0, digests=True)))
+    left = _Batches(source, transform, True, True)
+    given = joined([left[part] for part in parts])
+    assert (given.asked, given.positions, given.digests) == (found.asked, found.positions, found.digests)
+    assert set(given.errors) == set(found.errors) == {5}
+    made = torch.cat([one.resized(transform) for one in given.pixels])
+    assert torch.equal(made, torch.cat([one.resized(transform) for one in found.pixels]))
+    whole = [shape for one in given.pixels for shape in one.shapes]
+    assert len([shape for shape in whole if shape is not None]) >= 6
+    assert None in whole, "a large image is not handed over whole"
 
 
 class Late(_forward.Forward):
@@ -237,9 +264,10 @@ class TestSizes:
 
     def test_by_memory(self, tmp_path: Path, machine: Any) -> None:
         folder = folder_of_all_kinds(tmp_path / "data", 2)
-        made_ahead = 3 * 256 * 3 * 32 * 32
-        machine(16, memory=1 << 34, shared=2 * 5 * made_ahead)
-        assert self.workers(folder, "cuda", batch_size=256) == 5
+        for device, pixels in (("cuda", 1 << 19), ("cpu", 32 * 32)):  # a GPU is given images as they are
+            made_ahead = 3 * 64 * 3 * pixels
+            machine(16, memory=1 << 34, shared=2 * 5 * made_ahead)
+            assert self.workers(folder, device, batch_size=64) == 5
         machine(16, memory=1 << 20)
         assert self.workers(folder, "cuda", batch_size=256) == 0
 

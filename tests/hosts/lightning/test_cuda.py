@@ -45,9 +45,7 @@ def _alike(ours: list[Any], theirs: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", [tiny.Images, Mixed])
-@pytest.mark.parametrize(
-    ("cache", "workers"), [("none", 0), ("none", 1), ("memory", 1), ("device", 0), ("auto", 0)]
-)
+@pytest.mark.parametrize(("cache", "workers"), [("none", 0), ("none", 1), ("memory", 1), ("device", 0), ("auto", 0)])
 @pytest.mark.parametrize("views_on", ["device", "workers"])
 def test_trains_what_a_cpu_trains(views_on: str, cache: str, workers: int, kind: Any) -> None:
     if cache == "device" and (kind is Mixed or views_on == "workers"):
