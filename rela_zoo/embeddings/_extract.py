@@ -145,8 +145,7 @@ def prepare(
     """Check the arguments of `embed`, and work out what they ask for."""
     where = _device(device)
     _check_arguments(dtype, batch_size, num_workers, shard_rows, on_error, precision)
-    if where.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory()  # on a CPU for its own sake, for a GPU for that of the workers, whose pictures come and go
     source = image_source(data)
     prior = _loaded(prior)
     size = batch_size or choose_batch_size(where, input_side(prior.transform))

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rela_zoo.data import ImageSource, content_digest
-from rela_zoo.embeddings._sizes import start_method
+from rela_zoo.data.resize import MOST_PIXELS
+from rela_zoo.embeddings._ring import Ring, Written
+from rela_zoo.embeddings._sizes import PREFETCH, start_method
 from rela_zoo.errors import EmbeddingsError
 
 _UNREADABLE = bytes(8)  # in the place of a digest, as `digest_of` gives it
@@ -23,12 +26,13 @@ class Pixels:
 
     Attributes:
         ready: (n, 3, S, S), uint8, or floating and normalised where a transform can't be split; None if there are none.
-        whole: flat uint8, the (H, W, 3) of each of the others, one after the other; None if there are none.
+        whole: flat uint8, the (H, W, 3) of each of the others, one after the other, or where a worker has written them;
+            None if there are none.
         shapes: (H, W) of each image that is in `whole`; None for each in `ready`.
     """
 
     ready: Tensor | None
-    whole: Tensor | None
+    whole: Tensor | Written | None
     shapes: list[tuple[int, int] | None]
 
     def __len__(self) -> int:
@@ -36,9 +40,10 @@ class Pixels:
 
     def tensors(self) -> list[Tensor]:
         """Whatever there is."""
-        return [one for one in (self.ready, self.whole) if one is not None]
+        return [one for one in (self.ready, self.whole) if isinstance(one, Tensor)]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Pixels:
+        assert not isinstance(self.whole, Written)
         ready, whole = (None if one is None else change(one) for one in (self.ready, self.whole))
         return Pixels(ready, whole, self.shapes)
 
@@ -47,14 +52,18 @@ class Pixels:
         return self._each(lambda one: one.to(device, non_blocking=True))
 
     def pin_memory(self) -> Pixels:
-        """The same in pinned memory."""
-        return self._each(Tensor.pin_memory)
+        """The same in pinned memory; called by the loader's thread for it, before a worker is asked for more."""
+        if not isinstance(self.whole, Written):
+            return self._each(Tensor.pin_memory)
+        ready = None if self.ready is None else self.ready.pin_memory()
+        return Pixels(ready, self.whole.read(pinned=True), self.shapes)
 
     def resized(self, transform: Any) -> Tensor:
         """(B, 3, S, S): all of them ready, on the device where they are."""
         if self.whole is None:
             assert self.ready is not None
             return self.ready
+        assert isinstance(self.whole, Tensor)
         # Those of one size at once, and then into their order.
         places: dict[tuple[int, int], list[int]] = {}
         for place, shape in enumerate(self.shapes):
@@ -115,17 +124,20 @@ def joined(pieces: Sequence[Batch]) -> Batch:
 
 
 class _Batches(torch.utils.data.Dataset[Batch]):
-    """Positions → their batch."""
+    """(Number of a batch, positions) → that batch."""
 
-    def __init__(self, source: ImageSource, transform: Any, digests: bool, whole: bool) -> None:
-        self._source, self._digests = source, digests
+    def __init__(
+        self, source: ImageSource, transform: Any, digests: bool, whole: bool = False, ring: Ring | None = None
+    ) -> None:
+        self._source, self._digests, self._ring = source, digests, ring
         self._prepare = transform.pixels if can_be_split(transform) else transform
         self._whole = transform.whole if whole and can_resize_whole(transform) else None
 
-    def __getitem__(self, asked: list[int]) -> Batch:
+    def __getitem__(self, which: tuple[int, list[int]]) -> Batch:
+        number, asked = which
         good: list[int] = []
         ready: list[Tensor] = []
-        whole: list[Tensor] = []
+        whole: list[np.ndarray] = []
         shapes: list[tuple[int, int] | None] = []
         errors: dict[int, EmbeddingsError] = {}
         digests: list[bytes] = []
@@ -148,7 +160,7 @@ class _Batches(torch.utils.data.Dataset[Batch]):
                 ready.append(self._prepare(image))
                 shapes.append(None)
             else:
-                whole.append(uncut.view(-1))
+                whole.append(uncut)
                 shapes.append((uncut.shape[0], uncut.shape[1]))
             good.append(position)
             decoding += decoded - started
@@ -157,11 +169,18 @@ class _Batches(torch.utils.data.Dataset[Batch]):
         pixels = []
         try:
             if good:
-                pixels = [Pixels(_stacked(ready), torch.cat(whole) if whole else None, shapes)]
+                pixels = [Pixels(_stacked(ready), self._handed_over(whole, number), shapes)]
         except EmbeddingsError as error:
             errors[good[0]] = error
         preparing += time.perf_counter() - started
         return Batch(asked, good, pixels, errors, digests if self._digests else [], (decoding, preparing))
+
+    def _handed_over(self, images: list[np.ndarray], number: int) -> Tensor | Written | None:
+        if not images:
+            return None
+        if self._ring is not None and torch.utils.data.get_worker_info() is not None:
+            return self._ring.write(number % len(self._ring), images)
+        return torch.from_numpy(np.concatenate([image.reshape(-1) for image in images]))
 
 
 def can_be_split(transform: Any) -> bool:
@@ -195,12 +214,18 @@ def image_loader(
             handed over whole where it can resize them.
     """
     workers = min(num_workers, len(batches))
+    method = start_method() if workers else None
+    ring = None
+    if on_gpu and method == "fork" and can_resize_whole(transform):
+        # One more than there are batches on their way: a place is read before the loader asks for the next batch.
+        ring = Ring(PREFETCH * workers + 1, max(map(len, batches)) * 3 * MOST_PIXELS)
     return torch.utils.data.DataLoader(
-        _Batches(source, transform, digests, on_gpu),
+        _Batches(source, transform, digests, on_gpu, ring),
         batch_size=None,
-        sampler=batches,
+        sampler=list(enumerate(batches)),
         num_workers=workers,
-        multiprocessing_context=start_method() if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
+        multiprocessing_context=method,
         collate_fn=_as_it_is,
         pin_memory=on_gpu,
         # A generator of its own: the loader would otherwise draw a seed from the global one, and computing missing

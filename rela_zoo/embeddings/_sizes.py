@@ -19,7 +19,7 @@ _GPU_BATCH, _GPU_LARGEST = 256, 1024
 _MAPS = 64
 PIECE = 64  # images that a worker hands over at a time to a GPU
 _MOST_WORKERS = 32
-_PREFETCH = 2  # batches that a worker makes ahead
+PREFETCH = 2  # batches that a worker makes ahead
 # Batches below which starting processes takes longer than it saves; more where each has to import everything anew.
 _WORTH_A_FORK, _WORTH_A_SPAWN = 4, 64
 
@@ -66,13 +66,14 @@ def choose_workers(device: torch.device, source: ImageSource, transform: Any, ba
         return 0
     wanted = min(cores // 2 if device.type == "cpu" else cores, _MOST_WORKERS, batches)
     itemsize = 1 if hasattr(transform, "pixels") else 4
-    pixels = input_side(transform) ** 2
+    largest = side = input_side(transform) ** 2 * itemsize
     if device.type == "cuda" and hasattr(transform, "whole"):
-        pixels = max(pixels, MOST_PIXELS)
-    handed_over = (_PREFETCH + 1) * batch_size * 3 * pixels * itemsize
-    for free in (free_memory(), free_shared_memory()):
+        # Handed over as they are; by processes that are forked not where tensors are.
+        largest = max(side, MOST_PIXELS)
+        side = side if method == "fork" else largest
+    for free, pixels in ((free_memory(), largest), (free_shared_memory(), side)):
         if free is not None:
-            wanted = min(wanted, free // 2 // handed_over)
+            wanted = min(wanted, free // 2 // ((PREFETCH + 1) * batch_size * 3 * pixels))
     return wanted
 
 

@@ -57,15 +57,15 @@ class ImageTransform:
             return F.pil_to_tensor(F.center_crop(squashed, [p.input_size, p.input_size]))
         return F.pil_to_tensor(ResizeAndCrop(p.resize, p.input_size, interpolation)(as_rgb(image)))
 
-    def whole(self, image: Image.Image) -> Tensor | None:
-        """Instead of `pixels`, where a GPU is to resize: PIL image → uint8 (H, W, 3) as it is.
+    def whole(self, image: Image.Image) -> np.ndarray | None:
+        """Instead of `pixels`, where a GPU is to resize: PIL image → uint8 (H, W, 3) as it is, not to be written to.
 
         None if `resized` would not give the pixels of `pixels`, or the image is too large, or has the size already.
         """
         width, height = image.size
         if width * height > MOST_PIXELS or not self._resizable(height, width):
             return None
-        return torch.from_numpy(np.array(as_rgb(image)))
+        return np.asarray(as_rgb(image))
 
     def resized(self, images: Tensor) -> Tensor:
         """Images of one size that `whole` gave, (B, H, W, 3) uint8 on any device → (B, 3, S, S) uint8.

@@ -19,7 +19,7 @@ from torchvision.transforms import functional as F
 
 import rela_zoo
 from rela_zoo.data import image_source
-from rela_zoo.embeddings import _forward, _sizes, _writer, embed, open_embeddings
+from rela_zoo.embeddings import _forward, _ring, _sizes, _writer, embed, open_embeddings
 from rela_zoo.embeddings._loading import _Batches, image_loader, joined
 from rela_zoo.errors import EmbeddingsError
 from rela_zoo.prior import load_prior
@@ -90,7 +90,7 @@ def test_left_to_the_device_images_become_the_same_pixels(tmp_path: Path, name: 
     parts = [[0, 1, 2, 3], [4, 5, 6], [7, 8], [9, 10]]
     found = joined(list(image_loader(source, transform, parts, 0, digests=True)))
     left = _Batches(source, transform, True, True)
-    given = joined([left[part] for part in parts])
+    given = joined([left[one] for one in enumerate(parts)])
     assert (given.asked, given.positions, given.digests) == (found.asked, found.positions, found.digests)
     assert set(given.errors) == set(found.errors) == {5}
     made = torch.cat([one.resized(transform) for one in given.pixels])
@@ -98,6 +98,26 @@ def test_left_to_the_device_images_become_the_same_pixels(tmp_path: Path, name: 
     whole = [shape for one in given.pixels for shape in one.shapes]
     assert len([shape for shape in whole if shape is not None]) >= 6
     assert None in whole, "a large image is not handed over whole"
+
+
+def test_workers_write_whole_images_into_places_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a GPU, but for pinning: each batch is read before a place is written to again, however slow the reader."""
+    source = image_source(folder_of_all_kinds(tmp_path / "data", 60))
+    transform = load_prior("cifar10-resnet20@40").transform
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    read = _ring.Written.read
+    monkeypatch.setattr(_ring.Written, "read", lambda self, pinned: read(self, False))
+    parts = [list(range(first, min(first + 4, 60))) for first in range(0, 60, 4)]
+    loader = image_loader(source, transform, parts, 2, digests=False, on_gpu=True)
+    ring = loader.dataset._ring  # type: ignore[attr-defined]
+    assert len(ring) == 5 < len(parts)
+    loader.pin_memory = False  # which asks for a GPU; done here in its place
+    made = []
+    for batch in loader:
+        assert any(isinstance(one.whole, _ring.Written) for one in batch.pixels)
+        time.sleep(0.01)
+        made += [one.pin_memory().resized(transform) for one in batch.pixels]
+    assert torch.equal(torch.cat(made), torch.stack([transform.pixels(source.image(i)) for i in range(60)]))
 
 
 class Late(_forward.Forward):
@@ -264,10 +284,11 @@ class TestSizes:
 
     def test_by_memory(self, tmp_path: Path, machine: Any) -> None:
         folder = folder_of_all_kinds(tmp_path / "data", 2)
-        for device, pixels in (("cuda", 1 << 19), ("cpu", 32 * 32)):  # a GPU is given images as they are
-            made_ahead = 3 * 64 * 3 * pixels
-            machine(16, memory=1 << 34, shared=2 * 5 * made_ahead)
-            assert self.workers(folder, device, batch_size=64) == 5
+        small, large = (3 * 64 * 3 * pixels for pixels in (32 * 32, 1 << 19))  # a GPU is given images as they are
+        machine(16, memory=1 << 40, shared=2 * 5 * small)
+        assert [self.workers(folder, device, 64) for device in ("cpu", "cuda")] == [5, 5]
+        machine(16, memory=2 * 5 * large, shared=1 << 40)
+        assert [self.workers(folder, device, 64) for device in ("cpu", "cuda")] == [8, 5]
         machine(16, memory=1 << 20)
         assert self.workers(folder, "cuda", batch_size=256) == 0
 
