@@ -86,9 +86,8 @@ class BatchViews:
         cut_out = _cutter(pixels)
         for size, numbers in self._by_size.items():
             parts = [_drawn(self._views[v], (self._seed, epoch, v), indices.numpy(), sizes) for v in numbers]
-            cut = [cut_out(part["windows"], size, part["flip"]) for part in parts]
             chosen = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
-            out = self._coloured(torch.cat(cut), chosen)
+            out = self._coloured(cut_out(chosen["windows"], size, chosen["flip"]), chosen)
             for number, view in zip(numbers, out.split(len(pixels)), strict=True):
                 views[number] = view
         return views
@@ -120,11 +119,17 @@ class BatchViews:
 
 
 def _cutter(pixels: Tensor | Sequence[Tensor]) -> Callable[[np.ndarray, int, np.ndarray], Tensor]:
-    """How boxes are cut out of these images: of all at once, or one by one."""
+    """How boxes are cut out of these images, of each as often as there are views: of all at once, or one by one."""
     if isinstance(pixels, Tensor) and (pixels.device.type != "cpu" or pixels[0, 0].numel() <= _SMALL):
         images, device = pixels.float().div_(255), pixels.device
         return lambda windows, size, flip: resample(images, _sent(windows, device), size, _sent(flip, device))
-    return lambda windows, size, flip: resample_each(pixels, windows, size, flip)
+
+    def one_by_one(windows: np.ndarray, size: int, flip: np.ndarray) -> Tensor:
+        rounds = range(0, len(flip), len(pixels))
+        views = [(windows[:, at : at + len(pixels)], flip[at : at + len(pixels)]) for at in rounds]
+        return torch.cat([resample_each(pixels, boxes, size, mirrored) for boxes, mirrored in views])
+
+    return one_by_one
 
 
 def _sent(values: np.ndarray, device: torch.device) -> Tensor:
@@ -216,20 +221,29 @@ def resample(images: Tensor, windows: Tensor, size: int, flip: Tensor) -> Tensor
 
     Args:
         images: (B, C, H, W) float in [0, 1].
-        windows: (8, B) float: top, left, height, width of the box in pixels; height and width it is resized to; and of
-            the result the first row and column to be kept.
+        windows: (8, N) float, N a multiple of B for several views of each image, one view of all of them after the
+            other: top, left, height, width of the box in pixels; height and width it is resized to; and of the result
+            the first row and column to be kept.
         size: of the square that is kept.
-        flip: (B,) bool, which images are mirrored.
+        flip: (N,) bool, which images are mirrored.
 
     Returns:
-        (B, C, size, size) float in [0, 1].
+        (N, C, size, size) float in [0, 1].
     """
     top, left, height, width, rows, columns, down, right = windows
-    across = _weights(left, width, columns, right, size, images.shape[3])
+    axes = ((left, top), (width, height), (columns, rows), (right, down))
+    tall, wide = images.shape[-2:]
+    if tall == wide:  # in half as many steps, each of which a GPU is told of
+        across, along = _weights(*map(torch.cat, axes), size, wide).chunk(2)
+    else:
+        across, along = (_weights(*(pair[i] for pair in axes), size, (wide, tall)[i]) for i in (0, 1))
     across = torch.where(flip.view(-1, 1, 1), across.flip(1), across)
-    # Pillow, too, goes first along the rows, and cuts off what the filter overshoots.
-    narrowed = torch.matmul(images, across.transpose(1, 2).unsqueeze(1)).clamp_(0, 1)
-    return torch.matmul(_weights(top, height, rows, down, size, images.shape[2]).unsqueeze(1), narrowed).clamp_(0, 1)
+    cut = []
+    for over, under in zip(across.split(len(images)), along.split(len(images)), strict=True):
+        # Pillow, too, goes first along the rows, and cuts off what the filter overshoots.
+        narrowed = torch.matmul(images, over.transpose(1, 2).unsqueeze(1)).clamp_(0, 1)
+        cut.append(torch.matmul(under.unsqueeze(1), narrowed).clamp_(0, 1))
+    return cut[0] if len(cut) == 1 else torch.cat(cut)
 
 
 def resample_each(images: Tensor | Sequence[Tensor], windows: np.ndarray, size: int, flip: np.ndarray) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from rela_zoo.hosts.builtin.base import BaseMethod, Batch, MethodWithHeads, Outputs, classification
 
@@ -41,6 +42,11 @@ class MomentumUpdater:
 
     def update(self, online_net: nn.Module, momentum_net: nn.Module) -> None:
         """momentum ← tau · momentum + (1 − tau) · online, parameter by parameter."""
+        averages, ours = list(momentum_net.parameters()), list(online_net.parameters())
+        if ours and ours[0].device.type == "cuda":
+            # All in a few kernels: a GPU takes longer to be told of each than to move it.
+            get_ema_multi_avg_fn(self.cur_tau)(averages, ours, 0)
+            return
         from lightly.models.utils import update_momentum
 
         update_momentum(online_net, momentum_net, m=self.cur_tau)

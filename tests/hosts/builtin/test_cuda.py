@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 from tiny_builtin import KWARGS
 
 from rela_zoo.hosts.builtin.methods import METHODS
+from rela_zoo.hosts.builtin.momentum import MomentumUpdater
 from rela_zoo.hosts.builtin.train import TrainResult, train
 
 pytestmark = [
@@ -112,3 +113,13 @@ def test_resumed_as_if_never_stopped(config: dict[str, Any], views_on: str) -> N
     for (samples, loss), (others, other) in zip(rest.seen, whole.seen[4:], strict=True):
         assert samples == others
         assert loss == pytest.approx(other, rel=0.02, abs=0.005)
+
+
+def test_momentum_networks_follow_as_on_a_cpu() -> None:
+    torch.manual_seed(0)
+    online, twin = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3).requires_grad_(False)
+    there = [copy.deepcopy(one).cuda() for one in (online, twin)]
+    MomentumUpdater(0.9).update(online, twin)
+    MomentumUpdater(0.9).update(*there)
+    for ours, theirs in zip(there[1].parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs)
