@@ -234,9 +234,11 @@ def resample(images: Tensor, windows: Tensor, size: int, flip: Tensor) -> Tensor
     axes = ((left, top), (width, height), (columns, rows), (right, down))
     tall, wide = images.shape[-2:]
     if tall == wide:  # in half as many steps, each of which a GPU is told of
-        across, along = _weights(*map(torch.cat, axes), size, wide).chunk(2)
+        start, length, total, offset = map(torch.cat, axes)
+        across, along = _weights(start, length, total, offset, size, wide).chunk(2)
     else:
-        across, along = (_weights(*(pair[i] for pair in axes), size, (wide, tall)[i]) for i in (0, 1))
+        across = _weights(left, width, columns, right, size, wide)
+        along = _weights(top, height, rows, down, size, tall)
     across = torch.where(flip.view(-1, 1, 1), across.flip(1), across)
     cut = []
     for over, under in zip(across.split(len(images)), along.split(len(images)), strict=True):

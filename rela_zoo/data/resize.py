@@ -2,7 +2,8 @@
 
 Pillow goes along one axis, then along the other. Each pass is a sum of whole numbers: 8-bit pixels by filter weights
 that are rounded to multiples of 2⁻²², rounded again to 8 bits. float32 holds neither the weights nor such sums, so each
-weight is split in two halves of 11 bits, whose sums are exact, and the sums are joined as integers.
+weight is split in two halves of 11 bits, whose sums are exact, and the sums are joined as integers. Where a GPU may
+shorten float32 to TF32, the sums are taken in float64.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def resize(images: Tensor, rows: Window, columns: Window, filter: Filter) -> Ten
         True
     """
     with torch.autocast(images.device.type, enabled=False):
-        pixels = images.permute(0, 3, 1, 2).float()
+        pixels = images.permute(0, 3, 1, 2).to(_exact_in(images.device))
         if _downwards_first(rows, columns):
             pixels = _across(_down(pixels, rows, filter), columns, filter)
         else:
@@ -78,13 +79,23 @@ def resize(images: Tensor, rows: Window, columns: Window, filter: Filter) -> Ten
         return pixels.to(torch.uint8)
 
 
+def _exact_in(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    try:
+        shortened = torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:  # set by the newer of two ways, which the older one doesn't know
+        shortened = True
+    return torch.float64 if shortened else torch.float32
+
+
 def _across(pixels: Tensor, columns: Window, filter: Filter) -> Tensor:
-    halves = _matrix(columns, filter, pixels.device)
+    halves = _matrix(columns, filter, pixels.device).to(pixels.dtype)
     return _joined(*torch.matmul(pixels, halves.T).split(columns.size, -1))
 
 
 def _down(pixels: Tensor, rows: Window, filter: Filter) -> Tensor:
-    halves = _matrix(rows, filter, pixels.device)
+    halves = _matrix(rows, filter, pixels.device).to(pixels.dtype)
     return _joined(*torch.matmul(halves, pixels).split(rows.size, -2))
 
 
@@ -105,9 +116,9 @@ def _pillow_chooses() -> bool:
 
 
 def _joined(upper: Tensor, lower: Tensor) -> Tensor:
-    """The sums of both halves → pixels, whole numbers in float32."""
+    """The sums of both halves → pixels, whole numbers in their dtype."""
     total = (upper.to(torch.int32) << _HALF) + lower.to(torch.int32)
-    return ((total + (1 << (_BITS - 1))) >> _BITS).clamp_(0, 255).float()
+    return ((total + (1 << (_BITS - 1))) >> _BITS).clamp_(0, 255).to(upper.dtype)
 
 
 @lru_cache(maxsize=_KEPT)

@@ -80,9 +80,11 @@ class Judge:
 
     @torch.no_grad()
     def _features(self, pixels: Tensor) -> Tensor:
-        dtype = next((one.dtype for one in self._network.parameters()), torch.float32)
-        with _evaluated(self._network), torch.autocast(self._device.type, enabled=False):
-            images = self._transform.normalise(pixels.to(self._device))
+        # Where the network is by now: a trainer moves it to its device after this has been set up.
+        one = next(self._network.parameters(), None)
+        device, dtype = (self._device, torch.float32) if one is None else (one.device, one.dtype)
+        with _evaluated(self._network), torch.autocast(device.type, enabled=False):
+            images = self._transform.normalise(pixels.to(device))
             features = self._network(images.to(dtype))
             return features.float().cpu() if isinstance(features, Tensor) else features
 
