@@ -13,6 +13,8 @@ falls on all of them; ratios are medians over the turns, of the ratio within a t
 On a machine that does other work, the wall's clock says little. So the ratio to `resident` is given by processor
 seconds, too, of which other work takes nothing: by those of the thread that runs the model, which is the pace where
 loading has cores of its own (with one torch thread), and by those of all processes, where everything shares one.
+A turn counts its start, too: processes that decode, and the first batch, whose memory they share until it is written
+to, take half a second; of few images that is much of it.
 Wanted: embed / resident ≥ 0.90 on a CPU at 224 px and ≥ 0.50 at 32 px, ≥ 0.95 on a GPU; embed / plain ≥ 1.5,
 embed / timm ≥ 1.2; CLIP ViT-B/16 ≥ 4,000 images/s on an H100 with 16 cores.
 """
