@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -217,8 +218,9 @@ def image_loader(
     method = start_method() if workers else None
     ring = None
     if on_gpu and method == "fork" and can_resize_whole(transform):
-        # One more than there are batches on their way: a place is read before the loader asks for the next batch.
-        ring = Ring(PREFETCH * workers + 1, max(map(len, batches)) * 3 * MOST_PIXELS)
+        with suppress(OSError):  # where the system promises no more memory than it has; tensors are handed over then
+            # One more than there are batches on their way: a place is read before the loader asks for the next batch.
+            ring = Ring(PREFETCH * workers + 1, max(map(len, batches)) * 3 * MOST_PIXELS)
     return torch.utils.data.DataLoader(
         _Batches(source, transform, digests, on_gpu, ring),
         batch_size=None,

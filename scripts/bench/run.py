@@ -21,7 +21,9 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 # Name → arguments, and those of --small.
 ALL: dict[str, tuple[list[str], list[str]]] = {
-    "embed": (["--images", "512", "--repeats", "3"], ["--prior", "cifar10-resnet20", "--images", "16", "--repeats", "1"]),
+    "embed": (
+        ["--images", "512", "--repeats", "3"], ["--prior", "cifar10-resnet20", "--images", "16", "--repeats", "1"],
+    ),
     "decode": ([], ["--prior", "cifar10-resnet20", "--images", "4", "--repeats", "1"]),
     "precision": (
         ["--images", "256"], ["--prior", "cifar10-resnet20", "--images", "64", "--precision", "bf16"],
