@@ -31,6 +31,8 @@ def profile(**seconds: float) -> Profile:
         ({"model": 3.0, "starved": 6.0, "decode": 9.0, "resize": 6.0}, "decode", "--workers 5"),
         ({"model": 0.1, "starved": 6.0, "decode": 9.0, "resize": 16.0}, "resize", "--workers 8"),
         ({"model": 3.0, "starved": 6.0, "decode": 9.0, "num_workers": 8}, "decode", "stored smaller"),
+        # A run so short that it waits for the first batches alone.
+        ({"model": 1.0, "wall": 5.0, "decode": 9.0, "resize": 3.0}, "decode", "--workers 8"),
         ({"model": 3.0, "starved": 2.0, "blocked": 5.0, "write": 9.0}, "write", "faster disk"),
         ({"model": 3.0, "copy": 6.0, "device": "cuda"}, "copy", "--batch-size"),
     ],
