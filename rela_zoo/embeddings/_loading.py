@@ -36,9 +36,6 @@ class Pixels:
     whole: Tensor | Written | None
     shapes: list[tuple[int, int] | None]
 
-    def __len__(self) -> int:
-        return len(self.shapes)
-
     def tensors(self) -> list[Tensor]:
         """Whatever there is."""
         return [one for one in (self.ready, self.whole) if isinstance(one, Tensor)]
