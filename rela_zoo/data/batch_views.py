@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo._io.device import to_device
 from rela_zoo.data import colour
 from rela_zoo.data._chance import uniforms
 
@@ -133,9 +134,9 @@ def _cutter(pixels: Tensor | Sequence[Tensor]) -> Callable[[np.ndarray, int, np.
 
 
 def _sent(values: np.ndarray, device: torch.device) -> Tensor:
-    """An array on a device; from ordinary memory the copy would wait for a GPU."""
+    """An array on a device, in float32 if it was in float64."""
     found = torch.from_numpy(np.ascontiguousarray(values, np.float32 if values.dtype == np.float64 else None))
-    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
+    return to_device(found, device)
 
 
 def _rows(mask: np.ndarray, device: torch.device) -> Tensor | None:

@@ -17,6 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rela_zoo._io.device import to_device
+
 Filter = Literal["bilinear", "bicubic"]
 # Larger images are resized where they are decoded: handed over whole they would take too much memory.
 MOST_PIXELS = 1 << 19
@@ -133,7 +135,7 @@ def _matrix(axis: Window, filter: Filter, device: torch.device) -> Tensor:
     dense[0, at, places], dense[1, at, places] = upper, weights - (upper << _HALF)
     found = torch.from_numpy(dense[:, :, : axis.length].reshape(2 * axis.size, axis.length))
     with torch.inference_mode(False):  # or they would be of no use outside of it
-        return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
+        return to_device(found, device)
 
 
 def filter_weights(length: int, total: int, filter: Filter) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo._io.device import to_device
 from rela_zoo.data import ImageSource, content_digest
 from rela_zoo.data.resize import MOST_PIXELS
 from rela_zoo.embeddings._ring import Ring, Written
@@ -54,7 +55,7 @@ class Pixels:
         if not isinstance(self.whole, Written):
             return self._each(Tensor.pin_memory)
         ready = None if self.ready is None else self.ready.pin_memory()
-        return Pixels(ready, self.whole.read(pinned=True), self.shapes)
+        return Pixels(ready, self.whole.read().pin_memory(), self.shapes)
 
     def resized(self, transform: Any) -> Tensor:
         """(B, 3, S, S): all of them ready, on the device where they are."""
@@ -80,10 +81,7 @@ class Pixels:
         if len(made) == 1:
             only: Tensor = made[0]
             return only
-        turned = torch.tensor(order).argsort()
-        if self.whole.device.type == "cuda":
-            turned = turned.pin_memory()
-        return torch.cat(made)[turned.to(self.whole.device, non_blocking=True)]
+        return torch.cat(made)[to_device(torch.tensor(order).argsort(), self.whole.device)]
 
 
 class Batch(NamedTuple):

@@ -59,7 +59,6 @@ class Written:
     def __init__(self, ring: int, place: int, size: int) -> None:
         self._ring, self._place, self._size = ring, place, size
 
-    def read(self, pinned: bool) -> Tensor:
-        """A copy, flat uint8, for the place will be written to again."""
-        there = torch.from_numpy(_rings[self._ring][self._place][: self._size])
-        return torch.empty_like(there, pin_memory=pinned).copy_(there)
+    def read(self) -> Tensor:
+        """What is there, flat uint8; to be copied, for the place will be written to again."""
+        return torch.from_numpy(_rings[self._ring][self._place][: self._size])

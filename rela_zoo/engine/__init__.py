@@ -1,6 +1,6 @@
 """The accelerated stage, whatever the host: no trainer, no configuration tree. `Accelerator` is the whole of it."""
 
-from rela_zoo.engine._device import to_device
+from rela_zoo._io.device import to_device
 from rela_zoo.engine._plan import PriorPlan, RelaPlan, plan_rela
 from rela_zoo.engine._preflight import preflight
 from rela_zoo.engine._published import fetch_for_run

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rela_zoo._io.device import to_device
 from rela_zoo._io.log import logger, speak
 from rela_zoo.engine._banner import banner
-from rela_zoo.engine._device import to_device
 from rela_zoo.engine._plan import RelaPlan, plan_rela
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape

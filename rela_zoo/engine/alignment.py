@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from rela_zoo._io.device import to_device
 from rela_zoo._io.log import logger
-from rela_zoo.engine._device import to_device
 from rela_zoo.engine.config import RelaConfig
 from rela_zoo.engine.objective import build_head, cosine_discrepancy
 from rela_zoo.engine.targets import Targets

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rela_zoo._io.device import to_device
 from rela_zoo._io.log import logger
 from rela_zoo._io.resources import free_memory, free_shared_memory
 from rela_zoo._io.text import format_bytes
@@ -65,8 +66,7 @@ class DeviceViews:
         if pixels is None:
             assert self._images is not None
             self._images = self._images.to(device)
-            where = raw.indices.pin_memory() if device.type == "cuda" else raw.indices
-            pixels = self._images[where.to(device, non_blocking=True)]
+            pixels = self._images[to_device(raw.indices, device)]
         return self._makers[key](pixels, raw.indices, raw.epoch)
 
 
