@@ -65,15 +65,15 @@ def choose_workers(device: torch.device, source: ImageSource, transform: Any, ba
     if multiprocessing.current_process().daemon:  # which may have no children
         return 0
     wanted = min(cores // 2 if device.type == "cpu" else cores, _MOST_WORKERS, batches)
-    itemsize = 1 if hasattr(transform, "pixels") else 4
-    largest = side = input_side(transform) ** 2 * itemsize
+    # Bytes of an image, of a channel: as it is handed over, and of that in shared memory for tensors.
+    handed_over = in_tensors = input_side(transform) ** 2 * (1 if hasattr(transform, "pixels") else 4)
     if device.type == "cuda" and hasattr(transform, "whole"):
-        # Handed over as they are; by processes that are forked not where tensors are.
-        largest = max(side, MOST_PIXELS)
-        side = side if method == "fork" else largest
-    for free, pixels in ((free_memory(), largest), (free_shared_memory(), side)):
+        handed_over = max(in_tensors, MOST_PIXELS)
+        if method != "fork":  # processes that are forked write them elsewhere
+            in_tensors = handed_over
+    for free, size in ((free_memory(), handed_over), (free_shared_memory(), in_tensors)):
         if free is not None:
-            wanted = min(wanted, free // 2 // ((PREFETCH + 1) * batch_size * 3 * pixels))
+            wanted = min(wanted, free // 2 // ((PREFETCH + 1) * batch_size * 3 * size))
     return wanted
 
 

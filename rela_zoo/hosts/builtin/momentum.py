@@ -44,7 +44,8 @@ class MomentumUpdater:
         """momentum ← tau · momentum + (1 − tau) · online, parameter by parameter."""
         averages, ours = list(momentum_net.parameters()), list(online_net.parameters())
         if ours and ours[0].device.type == "cuda":
-            # All in a few kernels: a GPU takes longer to be told of each than to move it.
+            # All in a few kernels: a GPU takes longer to be told of each than to move it. Rounded otherwise, so a CPU,
+            # which gains little by it, goes on giving the numbers of the runs that are on record.
             get_ema_multi_avg_fn(self.cur_tau)(averages, ours, 0)
             return
         from lightly.models.utils import update_momentum
