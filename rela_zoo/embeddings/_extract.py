@@ -26,7 +26,7 @@ from rela_zoo.embeddings._pictures import changed_pictures, digest_of, refuse_ch
 from rela_zoo.embeddings._precision import PRECISIONS, Precision, check_precision
 from rela_zoo.embeddings._profile import Profile
 from rela_zoo.embeddings._samples import sample_records
-from rela_zoo.embeddings._sizes import choose_batch_size, input_side
+from rela_zoo.embeddings._sizes import choose_batch_size
 from rela_zoo.embeddings._store import (
     FinishedShard,
     begin,
@@ -38,6 +38,7 @@ from rela_zoo.embeddings._store import (
     shard_rows_in,
 )
 from rela_zoo.embeddings._table import EmbeddingTable
+from rela_zoo.embeddings._transforms import input_side
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:

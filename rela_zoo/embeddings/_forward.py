@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rela_zoo.embeddings._loading import Batch, Pixels, can_be_split
+from rela_zoo.embeddings._loading import Batch, Pixels
+from rela_zoo.embeddings._transforms import can_be_split
 
 if TYPE_CHECKING:
     from rela_zoo.prior import Prior

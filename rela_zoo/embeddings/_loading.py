@@ -17,6 +17,7 @@ from rela_zoo.data import ImageSource, content_digest
 from rela_zoo.data.resize import MOST_PIXELS
 from rela_zoo.embeddings._ring import Ring, Written
 from rela_zoo.embeddings._sizes import PREFETCH, start_method
+from rela_zoo.embeddings._transforms import can_be_split, can_resize_whole
 from rela_zoo.errors import EmbeddingsError
 
 _UNREADABLE = bytes(8)  # in the place of a digest, as `digest_of` gives it
@@ -177,16 +178,6 @@ class _Batches(torch.utils.data.Dataset[Batch]):
         if self._ring is not None and torch.utils.data.get_worker_info() is not None:
             return self._ring.write(number % len(self._ring), images)
         return torch.from_numpy(np.concatenate([image.reshape(-1) for image in images]))
-
-
-def can_be_split(transform: Any) -> bool:
-    """Whether a transform is `pixels`, to uint8, and then `normalise`, of whole batches on any device."""
-    return hasattr(transform, "pixels") and hasattr(transform, "normalise")
-
-
-def can_resize_whole(transform: Any) -> bool:
-    """Whether a transform may leave the resizing to the device, too, as `whole` and `resized`."""
-    return can_be_split(transform) and hasattr(transform, "whole") and hasattr(transform, "resized")
 
 
 def image_loader(

@@ -11,8 +11,8 @@ import torch
 from rela_zoo._io.resources import free_memory, free_shared_memory, usable_cores
 from rela_zoo.data import ImageSource
 from rela_zoo.data.resize import MOST_PIXELS
+from rela_zoo.embeddings._transforms import can_be_split, can_resize_whole, input_side
 
-_SIDE = 224  # of a prior that does not say its own
 _CPU_BATCH = 32  # a CPU's caches hold no more
 _GPU_BATCH, _GPU_LARGEST = 256, 1024
 # Device memory for each byte of a float32 image: what the maps of a ResNet-50 or a ViT-L take at most, with room.
@@ -22,11 +22,6 @@ _MOST_WORKERS = 32
 PREFETCH = 2  # batches that a worker makes ahead
 # Batches below which starting processes takes longer than it saves; more where each has to import everything anew.
 _WORTH_A_FORK, _WORTH_A_SPAWN = 4, 64
-
-
-def input_side(transform: Any) -> int:
-    """Side of a prior's images, in pixels."""
-    return int(getattr(getattr(transform, "preprocessing", None), "input_size", _SIDE))
 
 
 def choose_batch_size(device: torch.device, side: int) -> int:
@@ -58,7 +53,7 @@ def choose_workers(device: torch.device, source: ImageSource, transform: Any, ba
     """
     cores = usable_cores()
     method = start_method()
-    if method != "fork" and not (source.encoded and hasattr(transform, "pixels")):
+    if method != "fork" and not (source.encoded and can_be_split(transform)):
         return 0  # a whole array would be sent to each process, or what can't be sent
     if cores < 2 or batches < (_WORTH_A_FORK if method == "fork" else _WORTH_A_SPAWN):
         return 0
@@ -66,8 +61,8 @@ def choose_workers(device: torch.device, source: ImageSource, transform: Any, ba
         return 0
     wanted = min(cores // 2 if device.type == "cpu" else cores, _MOST_WORKERS, batches)
     # Bytes of an image, of a channel: as it is handed over, and of that in shared memory for tensors.
-    handed_over = in_tensors = input_side(transform) ** 2 * (1 if hasattr(transform, "pixels") else 4)
-    if device.type == "cuda" and hasattr(transform, "whole"):
+    handed_over = in_tensors = input_side(transform) ** 2 * (1 if can_be_split(transform) else 4)
+    if device.type == "cuda" and can_resize_whole(transform):
         handed_over = max(in_tensors, MOST_PIXELS)
         if method != "fork":  # processes that are forked write them elsewhere
             in_tensors = handed_over
