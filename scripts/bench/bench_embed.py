@@ -9,6 +9,8 @@ falls on all of them; ratios are medians over the turns, of the ratio within a t
 * `embed`: `rela_zoo.embed` with its own choice of workers, shards written.
 * `plain`: as in ReLA's code: PIL, torchvision's transforms, a DataLoader (as many workers as `embed` takes), `.cpu()`.
 * `timm`: `timm.data.create_loader` (with its prefetcher on CUDA), and the same loop.
+* `thingsvision`: its data set, loader (which has no workers) and extractor, rows kept in memory; where it is installed.
+  Its requirements exclude those of this package; version 2.7.3 does run with newer ones.
 
 On a machine that does other work, the wall's clock says little. So the ratio to `resident` is given by processor
 seconds, too, of which other work takes nothing: by those of the thread that runs the model, which is the pace where
@@ -16,13 +18,16 @@ loading has cores of its own (with one torch thread), and by those of all proces
 A turn counts its start, too: processes that decode, and the first batch, whose memory they share until it is written
 to, take half a second; of few images that is much of it.
 Wanted: embed / resident ≥ 0.90 on a CPU at 224 px and ≥ 0.50 at 32 px, ≥ 0.95 on a GPU; embed / plain ≥ 1.5,
-embed / timm ≥ 1.2; CLIP ViT-B/16 ≥ 4,000 images/s on an H100 with 16 cores.
+embed / timm ≥ 1.2, embed / thingsvision ≥ 1.2; CLIP ViT-B/16 ≥ 4,000 images/s on an H100 with 16 cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import importlib
+import importlib.util
 import io
 import os
 import resource
@@ -31,6 +36,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +57,7 @@ PRIORS = {
     "cpu": ["cifar10-resnet20", "imagenet1k-efficientnet-lite0", "random-vit_small_patch16_224"],
     "cuda": ["random-tf_efficientnet_lite0", "random-vit_small_patch16_224", "random-vit_base_patch16_clip_224"],
 }
-WAYS = ("resident", "embed", "plain", "timm")
+WAYS = ("resident", "embed", "plain", "timm", *(["thingsvision"] if importlib.util.find_spec("thingsvision") else []))
 _DIFFERENT = 256  # files that differ; further ones are links to these
 
 
@@ -120,11 +126,12 @@ class Ways:
         self.rows["embed"] = table.rows(range(len(table))).float()
         return len(table)
 
-    def plain(self) -> int:
-        from torchvision import datasets, transforms
+    def transform(self) -> Any:
+        """As a loop of one's own has it, image by image."""
+        from torchvision import transforms
 
         p = self.p
-        transform = transforms.Compose(
+        return transforms.Compose(
             [
                 transforms.Resize(p.resize, transforms.InterpolationMode(p.interpolation)),
                 transforms.CenterCrop(p.input_size),
@@ -132,8 +139,12 @@ class Ways:
                 transforms.Normalize(p.mean, p.std),
             ]
         )
+
+    def plain(self) -> int:
+        from torchvision.datasets import ImageFolder
+
         loader = torch.utils.data.DataLoader(
-            datasets.ImageFolder(str(self.folder), transform), batch_size=self.batch, num_workers=self.workers
+            ImageFolder(str(self.folder), self.transform()), batch_size=self.batch, num_workers=self.workers
         )
         return self._loop("plain", (images for images, _ in loader))
 
@@ -148,6 +159,19 @@ class Ways:
             pin_memory=on_gpu,
         )  # fmt: skip
         return self._loop("timm", (images for images, _ in loader))
+
+    def thingsvision(self) -> int:
+        from thingsvision import get_extractor_from_model
+        from thingsvision.utils.data import DataLoader, ImageDataset
+
+        whole = torch.nn.Sequential(OrderedDict(network=self.plain_network))  # it takes what modules with a name give
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), self.autocast():
+            extractor = get_extractor_from_model(whole, str(self.device), "pt")
+            files = ImageDataset(str(self.folder), str(self.work / "names"), "pt", transforms=self.transform())
+            batches = DataLoader(files, self.batch, "pt")
+            rows = extractor.extract_features(batches, module_name="network", output_type="ndarray")
+        self.rows["thingsvision"] = torch.from_numpy(rows).float()
+        return len(rows)
 
     @torch.inference_mode()
     def _loop(self, way: str, batches: Any) -> int:
@@ -180,13 +204,14 @@ def measure(name: str, args: argparse.Namespace, work: Path) -> dict[str, Any]:
     width, height = (32, 32) if small else (500, 375)
     folder = make_pictures(work / "pictures", args.images * (8 if small else 1), width, height)
     ways = Ways(name, folder, args, work)
+    for library in ("timm.data", *WAYS[4:]):  # importing is no part of a turn
+        importlib.import_module(library)
     turns: list[dict[str, dict[str, float]]] = []
     for turn in range(args.repeats):
         order = [*WAYS[turn % len(WAYS) :], *WAYS[: turn % len(WAYS)]]
         turns.append({way: timed(getattr(ways, way)) for way in order})
     cosine = {
-        way: float(torch.nn.functional.cosine_similarity(ways.rows["embed"], ways.rows[way]).mean())
-        for way in ("plain", "timm")
+        way: float(torch.nn.functional.cosine_similarity(ways.rows["embed"], ways.rows[way]).mean()) for way in WAYS[2:]
     }
     middle = statistics.median
     found: dict[str, Any] = {
@@ -200,7 +225,7 @@ def measure(name: str, args: argparse.Namespace, work: Path) -> dict[str, Any]:
         "stages_ms_an_image": {stage: round(value, 3) for stage, value in ways.profile.milliseconds().items()},
         "binds": ways.profile.binds(),
     }
-    for way in ("resident", "plain", "timm"):
+    for way in ("resident", *WAYS[2:]):
         ratios = [t[way]["wall_ms"] / t["embed"]["wall_ms"] for t in turns]
         found[f"embed_over_{way}"] = [round(one, 3) for one in (middle(ratios), min(ratios), max(ratios))]
     for what in ("thread_ms", "processor_ms"):
@@ -214,12 +239,12 @@ def measure(name: str, args: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     lines = [
-        f"{'prior':<36}{'resident':>10}{'embed':>10}{'plain':>10}{'timm':>10}  embed / "
-        "resident (by thread, processor), plain, timm"
+        f"{'prior':<36}{''.join(f'{way:>14}' for way in WAYS)}  embed / "
+        f"resident (by thread, processor), {', '.join(WAYS[2:])}"
     ]
     for name, one in found["priors"].items():
-        rates = "".join(f"{one['images_per_second'][way]:>10,.1f}" for way in WAYS)
-        names = ("resident", "resident_by_thread", "resident_by_processor", "plain", "timm")
+        rates = "".join(f"{one['images_per_second'][way]:>14,.1f}" for way in WAYS)
+        names = ("resident", "resident_by_thread", "resident_by_processor", *WAYS[2:])
         ratios = ", ".join(f"{one[f'embed_over_{name}'][0]:.2f}" for name in names)
         lines.append(f"{name:<36}{rates}  {ratios}  ({one['workers']} workers; binds: {one['binds']})")
     about = found["environment"]

@@ -50,6 +50,8 @@ def _embed(found: dict[str, Any]) -> Iterator[Line]:
             )  # fmt: skip
         yield Line("the same", "a plain loop, as in ReLA's code", _range(one["embed_over_plain"]), "≥ 1.5")
         yield Line("the same", "timm's loader and a plain loop", _range(one["embed_over_timm"]), "≥ 1.2")
+        if "embed_over_thingsvision" in one:
+            yield Line("the same", "thingsvision's extractor", _range(one["embed_over_thingsvision"]), "≥ 1.2")
 
 
 def _rows(against: str, wanted: dict[str, str], key: str, labels: tuple[str, ...]) -> Callable[[Any], Iterator[Line]]:
