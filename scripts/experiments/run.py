@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             _results.append(results, row)
         left -= _work(run)
-        minutes = (time.perf_counter() - started) / (whole - left) * left / 60
+        minutes = max(0.0, (time.perf_counter() - started) / (whole - left) * left / 60)
         print(f"done with {run.label}; about {minutes:.0f} min left", file=sys.stderr, flush=True)
     if stopped:
         print("the time is up; the same command goes on from here", file=sys.stderr)
