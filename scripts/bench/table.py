@@ -76,6 +76,14 @@ def _pretrain(found: dict[str, Any]) -> Iterator[Line]:
         )
 
 
+def _checkout(found: dict[str, Any]) -> Iterator[Line]:
+    for row in found["rows"]:
+        what = f"{row['pace'].replace('_', ' ')} of `embed`, {found['prior']}"
+        wanted = "≥ 2" if "cpu" in row["pace"] else ""
+        ratio = _range([row[name] for name in ("relative", "relative_min", "relative_max")])
+        yield Line(what, f"the same of commit {found['commits']['other']}", ratio, wanted)
+
+
 _TIMES = {
     "call_s": ("the call", "≤ 1.25"),
     "process_s": ("the process", "≤ 1.25"),
@@ -122,6 +130,7 @@ def _first_rows(reads: dict[str, float]) -> float:
 
 TABLES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "embed": _embed,
+    "another_checkout": _checkout,
     "step": _rows("bare solo-learn, a step of BYOL", {"wrapped": "≤ 1.01"}, "variant", ("setting",)),
     "solo_epoch": _rows(
         "bare solo-learn, an epoch of BYOL with its loader", {"a fifth": "≤ 0.5"}, "variant", ("setting",)

@@ -45,10 +45,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="JSON lines written by run.py")
     parser.add_argument("--out", type=Path, required=True, help="folder")
+    parser.add_argument("--draw", nargs="+", metavar="RUN", help="runs in prices.png, named as in the report's tables")
     arguments = parser.parse_args(argv)
     rows = _results.read(arguments.results)
     if not rows:
         print(f"error: expected results in {arguments.results}, found none; run.py makes them", file=sys.stderr)
+        return 2
+    known = [cell.name for cell in cells(row for row in rows if row["engine"] == "product")]
+    if unknown := [name for name in arguments.draw or () if name not in known]:
+        print(f"error: expected for --draw names out of {known}, got {unknown}", file=sys.stderr)
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
     lines = ["# Results", ""]
@@ -56,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         if found := cells(row for row in rows if row["engine"] == engine):
             prefix = "" if engine == ENGINES[0] else f"{engine}-"
             if engine == "product":
-                section = product_section(found, arguments.out)
+                section = product_section(found, arguments.out, arguments.draw)
             else:
                 section = _section(found, draw_all(found, arguments.out, prefix))
             lines += [f"## {_TITLES[engine]}", "", *section, ""]
@@ -65,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def product_section(found: list[Cell], out: Path) -> list[str]:
+def product_section(found: list[Cell], out: Path, drawn: list[str] | None = None) -> list[str]:
     """What the report says of rows of the product: every cell, and each against the best baseline that has learnt."""
     untrained = next((cell for cell in found if not _is_trained(cell)), None)
     lines = [*_made_by(found), "", "| run | linear, % | 20-NN, % | 10 labels a class, % | samples seen | CPU-s | with "]
@@ -79,7 +84,7 @@ def product_section(found: list[Cell], out: Path) -> list[str]:
             learnt = "yes" if has_learnt(cell, untrained) else "not shown"
         lines.append(f"| {cell.name} | {' | '.join(words)} | {len(cell.rows)} | {learnt} |")
     lines += ["", "*Beats*: by two standard errors of the paired differences, by linear probe and by 20-NN.", ""]
-    draw_prices(found, untrained, out / "prices.png")
+    draw_prices([cell for cell in found if drawn is None or cell.name in drawn], untrained, out / "prices.png")
     reference = best_baseline(found)
     if reference is None:
         lines += [

@@ -121,6 +121,19 @@ def test_page_and_figures(tmp_path: Path) -> None:
     assert "standalone" not in page
 
 
+def test_runs_to_draw_are_named_as_in_the_page(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    results, out = tmp_path / "r.jsonl", tmp_path / "out"
+    results.write_text("\n".join(map(json.dumps, ROWS)))
+    assert report.main([str(results), "--out", str(out), "--draw", "BYOL 99 %"]) == 2
+    assert "BYOL 100 %" in capsys.readouterr().err
+    drawn = []
+    for names in ([], ["--draw", "BYOL 100 %"]):
+        assert report.main([str(results), "--out", str(out), *names]) == 0
+        drawn.append(((out / "report.md").read_text(), (out / "prices.png").read_bytes()))
+    assert drawn[0][0] == drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]
+
+
 def _learnt(one: dict[str, Any], knn: float) -> dict[str, Any]:
     """The same run, better by 20-NN, too."""
     curve = [{**point, "knn_accuracy": knn} for point in one["curve"]]
