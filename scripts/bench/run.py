@@ -4,8 +4,8 @@
 
 Each is a process of its own, so that none leaves anything behind for the next, and writes DIR/NAME.json; `report.md`
 has what each printed, and how long it took. Run it on a machine that does nothing else: the load at the end of each
-stands in its JSON. Sizes are chosen so that all of it takes less than half an hour on two cores (28 minutes on those of an
-AMD EPYC); `--small` only tries whether everything runs. `step` and `solo_epoch` need solo-learn (importable, or
+stands in its JSON. Sizes are chosen so that all of it takes less than half an hour on two cores (28 minutes on those
+of an AMD EPYC); `--small` only tries whether everything runs. `step` and `solo_epoch` need solo-learn (importable, or
 SOLO_LEARN_ROOT), and are left out without it.
 """
 
