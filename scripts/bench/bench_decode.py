@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
-
+import _home  # noqa: F401  (first)
 import numpy as np
 import torch
 from _results import write_results

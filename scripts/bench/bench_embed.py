@@ -41,9 +41,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before the artefacts' place is asked for: a benchmark leaves nothing in the user's cache.
-os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
-
+import _home  # noqa: F401  (first)
 import numpy as np
 import torch
 from _results import write_results
@@ -57,7 +55,8 @@ PRIORS = {
     "cpu": ["cifar10-resnet20", "imagenet1k-efficientnet-lite0", "random-vit_small_patch16_224"],
     "cuda": ["random-tf_efficientnet_lite0", "random-vit_small_patch16_224", "random-vit_base_patch16_clip_224"],
 }
-WAYS = ("resident", "embed", "plain", "timm", *(["thingsvision"] if importlib.util.find_spec("thingsvision") else []))
+LOOPS = ("plain", "timm", *(["thingsvision"] if importlib.util.find_spec("thingsvision") else []))  # of other people
+WAYS = ("resident", "embed", *LOOPS)
 _DIFFERENT = 256  # files that differ; further ones are links to these
 
 
@@ -204,14 +203,14 @@ def measure(name: str, args: argparse.Namespace, work: Path) -> dict[str, Any]:
     width, height = (32, 32) if small else (500, 375)
     folder = make_pictures(work / "pictures", args.images * (8 if small else 1), width, height)
     ways = Ways(name, folder, args, work)
-    for library in ("timm.data", *WAYS[4:]):  # importing is no part of a turn
+    for library in ("timm.data", *LOOPS[2:]):  # importing is no part of a turn
         importlib.import_module(library)
     turns: list[dict[str, dict[str, float]]] = []
     for turn in range(args.repeats):
         order = [*WAYS[turn % len(WAYS) :], *WAYS[: turn % len(WAYS)]]
         turns.append({way: timed(getattr(ways, way)) for way in order})
     cosine = {
-        way: float(torch.nn.functional.cosine_similarity(ways.rows["embed"], ways.rows[way]).mean()) for way in WAYS[2:]
+        way: float(torch.nn.functional.cosine_similarity(ways.rows["embed"], ways.rows[way]).mean()) for way in LOOPS
     }
     middle = statistics.median
     found: dict[str, Any] = {
@@ -225,7 +224,7 @@ def measure(name: str, args: argparse.Namespace, work: Path) -> dict[str, Any]:
         "stages_ms_an_image": {stage: round(value, 3) for stage, value in ways.profile.milliseconds().items()},
         "binds": ways.profile.binds(),
     }
-    for way in ("resident", *WAYS[2:]):
+    for way in ("resident", *LOOPS):
         ratios = [t[way]["wall_ms"] / t["embed"]["wall_ms"] for t in turns]
         found[f"embed_over_{way}"] = [round(one, 3) for one in (middle(ratios), min(ratios), max(ratios))]
     for what in ("thread_ms", "processor_ms"):
@@ -240,11 +239,11 @@ def measure(name: str, args: argparse.Namespace, work: Path) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     lines = [
         f"{'prior':<36}{''.join(f'{way:>14}' for way in WAYS)}  embed / "
-        f"resident (by thread, processor), {', '.join(WAYS[2:])}"
+        f"resident (by thread, processor), {', '.join(LOOPS)}"
     ]
     for name, one in found["priors"].items():
         rates = "".join(f"{one['images_per_second'][way]:>14,.1f}" for way in WAYS)
-        names = ("resident", "resident_by_thread", "resident_by_processor", *WAYS[2:])
+        names = ("resident", "resident_by_thread", "resident_by_processor", *LOOPS)
         ratios = ", ".join(f"{one[f'embed_over_{name}'][0]:.2f}" for name in names)
         lines.append(f"{name:<36}{rates}  {ratios}  ({one['workers']} workers; binds: {one['binds']})")
     about = found["environment"]

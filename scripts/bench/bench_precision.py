@@ -11,15 +11,12 @@ of `rela_zoo.embeddings`.
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
-
+import _home  # noqa: F401  (first)
 import numpy as np
 import torch
 from _results import write_results

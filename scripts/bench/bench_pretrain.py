@@ -11,7 +11,6 @@ over rounds, beside its smallest and largest. Wanted: at least 0.90 on a CPU, 0.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -20,9 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before the artefacts' place is asked for: a benchmark leaves nothing in the user's cache.
-os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
-
+import _home  # noqa: F401  (first)
 import numpy as np
 import torch
 from _results import write_results

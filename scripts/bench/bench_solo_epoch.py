@@ -21,7 +21,6 @@ import argparse
 import contextlib
 import io
 import logging
-import os
 import statistics
 import tempfile
 import time
@@ -29,9 +28,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-# Before the artefacts' place is asked for: a benchmark leaves nothing in the user's cache.
-os.environ["RELA_ZOO_HOME"] = tempfile.mkdtemp(prefix="rela-zoo-bench-")
-
+import _home  # noqa: F401  (first)
 import lightning.pytorch as pl
 import numpy as np
 import torch
