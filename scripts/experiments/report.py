@@ -51,14 +51,15 @@ def main(argv: list[str] | None = None) -> int:
     if not rows:
         print(f"error: expected results in {arguments.results}, found none; run.py makes them", file=sys.stderr)
         return 2
-    known = [cell.name for cell in cells(row for row in rows if row["engine"] == "product")]
+    by_engine = {engine: cells(row for row in rows if row["engine"] == engine) for engine in ENGINES}
+    known = [cell.name for cell in by_engine["product"]]
     if unknown := [name for name in arguments.draw or () if name not in known]:
         print(f"error: expected for --draw names out of {known}, got {unknown}", file=sys.stderr)
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
     lines = ["# Results", ""]
-    for engine in ENGINES:
-        if found := cells(row for row in rows if row["engine"] == engine):
+    for engine, found in by_engine.items():
+        if found:
             prefix = "" if engine == ENGINES[0] else f"{engine}-"
             if engine == "product":
                 section = product_section(found, arguments.out, arguments.draw)
