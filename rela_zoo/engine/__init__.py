@@ -1,6 +1,5 @@
 """The accelerated stage, whatever the host: no trainer, no configuration tree. `Accelerator` is the whole of it."""
 
-from rela_zoo._io.device import to_device
 from rela_zoo.engine._plan import PriorPlan, RelaPlan, plan_rela
 from rela_zoo.engine._preflight import preflight
 from rela_zoo.engine._published import fetch_for_run
@@ -38,5 +37,4 @@ __all__ = [
     "resolve_targets",
     "run_subset",
     "scale_gradients",
-    "to_device",
 ]
