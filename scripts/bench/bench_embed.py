@@ -27,6 +27,7 @@ import argparse
 import contextlib
 import copy
 import importlib
+import importlib.metadata
 import importlib.util
 import io
 import os
@@ -264,7 +265,9 @@ def main(args: argparse.Namespace) -> None:
             shutil.rmtree(work, ignore_errors=True)
     from PIL import __version__ as pillow
 
-    write_results(found, args.out, device=args.device, precision=args.precision, pillow=pillow)
+    theirs = {name: importlib.metadata.version(name) for name in LOOPS[2:]}
+
+    write_results(found, args.out, device=args.device, precision=args.precision, pillow=pillow, **theirs)
     print(table(found))
 
 

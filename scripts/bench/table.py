@@ -84,6 +84,16 @@ def _checkout(found: dict[str, Any]) -> Iterator[Line]:
         yield Line(what, f"the same of commit {found['commits']['other']}", ratio, wanted)
 
 
+def _precision(found: dict[str, Any]) -> Iterator[Line]:
+    for prior, kinds in found["priors"].items():
+        full = kinds.get("32")
+        for kind, one in kinds.items():
+            if full is not None and one is not full:
+                what = f"images/s of {prior} in {kind} (rows: cosine ≥ {one['rows']['smallest_cosine']:.5f}, "
+                what += f"difference ≤ {one['rows']['largest_difference']:.3f})"
+                yield Line(what, "float32", f"{one['images_per_second'] / full['images_per_second']:.2f}")
+
+
 _TIMES = {
     "call_s": ("the call", "≤ 1.25"),
     "process_s": ("the process", "≤ 1.25"),
@@ -131,6 +141,7 @@ def _first_rows(reads: dict[str, float]) -> float:
 TABLES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "embed": _embed,
     "another_checkout": _checkout,
+    "precision": _precision,
     "step": _rows("bare solo-learn, a step of BYOL", {"wrapped": "≤ 1.01"}, "variant", ("setting",)),
     "solo_epoch": _rows(
         "bare solo-learn, an epoch of BYOL with its loader", {"a fifth": "≤ 0.5"}, "variant", ("setting",)
