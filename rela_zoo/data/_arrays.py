@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -126,6 +126,9 @@ class SubsetSource(ImageSource):
 
     def image_of(self, raw: bytes, index: int) -> Image:
         return self._whole.image_of(raw, self._indices[index])
+
+    def pixels_of(self, raw: bytes, index: int, wanted: Callable[[int, int], bool]) -> Image | np.ndarray:
+        return self._whole.pixels_of(raw, self._indices[index], wanted)
 
     def stamps(self) -> Stamps | None:
         found = self._whole.stamps()

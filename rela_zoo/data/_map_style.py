@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -198,6 +198,10 @@ class ConcatSource(ImageSource):
     def image_of(self, raw: bytes, index: int) -> Image:
         part, inside = self._at(index)
         return part.image_of(raw, inside)
+
+    def pixels_of(self, raw: bytes, index: int, wanted: Callable[[int, int], bool]) -> Image | np.ndarray:
+        part, inside = self._at(index)
+        return part.pixels_of(raw, inside, wanted)
 
     def stamps(self) -> Stamps | None:
         found = [one.stamps() for one in self._parts]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rela_zoo.data._decode import UndecodableImageError, decode
+from rela_zoo.data._decode import UndecodableImageError, as_rgb, decode, decode_pixels
 from rela_zoo.errors import EmbeddingsError
 
 if TYPE_CHECKING:
@@ -115,6 +115,13 @@ class ImageSource(ABC):
         if type(self).image is not ImageSource.image:
             return self.image(index)
         return decode(raw, lambda: self.ids[index])
+
+    def pixels_of(self, raw: bytes, index: int, wanted: Callable[[int, int], bool]) -> Image | np.ndarray:
+        """As `image_of`, but an array (H, W, 3) uint8, not to be written to, where it is wanted: `decode_pixels`."""
+        if type(self).image is ImageSource.image and type(self).image_of is ImageSource.image_of:
+            return decode_pixels(raw, lambda: self.ids[index], wanted)
+        image = self.image_of(raw, index)
+        return np.asarray(as_rgb(image)) if wanted(image.height, image.width) else image
 
     def stamps(self) -> Stamps | None:
         """Sizes and times of the files; None where the ids name the pixels, so that no other picture can have them."""

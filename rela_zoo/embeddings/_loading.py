@@ -120,6 +120,10 @@ def joined(pieces: Sequence[Batch]) -> Batch:
     return Batch(asked, positions, pixels, errors, digests, (decoding, preparing))
 
 
+def _never(height: int, width: int) -> bool:
+    return False
+
+
 class _Batches(torch.utils.data.Dataset[Batch]):
     """(Number of a batch, positions) → that batch."""
 
@@ -128,7 +132,7 @@ class _Batches(torch.utils.data.Dataset[Batch]):
     ) -> None:
         self._source, self._digests, self._ring = source, digests, ring
         self._prepare = transform.pixels if can_be_split(transform) else transform
-        self._whole = transform.whole if whole and can_resize_whole(transform) else None
+        self._whole = transform.leaves_whole if whole and can_resize_whole(transform) else _never
 
     def __getitem__(self, which: tuple[int, list[int]]) -> Batch:
         number, asked = which
@@ -145,20 +149,19 @@ class _Batches(torch.utils.data.Dataset[Batch]):
             try:
                 raw = self._source.raw(position)
                 digest = content_digest(raw) if self._digests else digest
-                image = self._source.image_of(raw, position)
+                image = self._source.pixels_of(raw, position, self._whole)
             except EmbeddingsError as error:
                 errors[position] = error
                 continue
             finally:
                 digests.append(digest)
             decoded = time.perf_counter()
-            uncut = None if self._whole is None else self._whole(image)
-            if uncut is None:
+            if isinstance(image, np.ndarray):
+                whole.append(image)
+                shapes.append((image.shape[0], image.shape[1]))
+            else:
                 ready.append(self._prepare(image))
                 shapes.append(None)
-            else:
-                whole.append(uncut)
-                shapes.append((uncut.shape[0], uncut.shape[1]))
             good.append(position)
             decoding += decoded - started
             preparing += time.perf_counter() - decoded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,8 @@ class Profile:
                 needed = (self.decode + self.resize) / max(self.model + self.copy, 1e-9)
                 enough = max(self.num_workers + 1, min(cores, math.ceil(needed)))
                 return f"more processes that decode: --workers {enough}"
+            if self.device.startswith("cuda") and importlib.util.find_spec("simplejpeg") is None:
+                return "JPEG files, if these are any, decode faster with simplejpeg: pip install simplejpeg"
             return "more cores, or images that are stored smaller: resized once to little more than the prior's input"
         if stage == "write":
             return "a faster disk for the rows"

@@ -18,5 +18,5 @@ def can_be_split(transform: Any) -> bool:
 
 
 def can_resize_whole(transform: Any) -> bool:
-    """Whether a transform may leave the resizing to the device, too, as `whole` and `resized`."""
-    return can_be_split(transform) and hasattr(transform, "whole") and hasattr(transform, "resized")
+    """Whether a transform may leave the resizing to the device, too, as `leaves_whole` and `resized`."""
+    return can_be_split(transform) and hasattr(transform, "leaves_whole") and hasattr(transform, "resized")

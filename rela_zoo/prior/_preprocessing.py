@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
 import torchvision.transforms.functional as F
 from PIL import Image
@@ -57,30 +56,26 @@ class ImageTransform:
             return F.pil_to_tensor(F.center_crop(squashed, [p.input_size, p.input_size]))
         return F.pil_to_tensor(ResizeAndCrop(p.resize, p.input_size, interpolation)(as_rgb(image)))
 
-    def whole(self, image: Image.Image) -> np.ndarray | None:
-        """Instead of `pixels`, where a GPU is to resize: PIL image → uint8 (H, W, 3) as it is, not to be written to.
+    def leaves_whole(self, height: int, width: int) -> bool:
+        """Whether `resized`, on a GPU, may take the place of `pixels` for an RGB image of this size, to its very bits.
 
-        None if `resized` would not give the pixels of `pixels`, or the image is too large, or has the size already.
+        Not where the image is too large to be handed over, nor where it has the right size already.
         """
-        width, height = image.size
-        if width * height > MOST_PIXELS or not self._resizable(height, width):
-            return None
-        return np.asarray(as_rgb(image))
+        p = self.preprocessing
+        if height * width > MOST_PIXELS:
+            return False
+        rows, columns = self._windows(height, width)
+        if rows.total * columns.total > MAX_RESIZED_PIXELS or (rows.total, columns.total) == (height, width):
+            return False
+        return can_resize(p.interpolation, rows, columns)
 
     def resized(self, images: Tensor) -> Tensor:
-        """Images of one size that `whole` gave, (B, H, W, 3) uint8 on any device → (B, 3, S, S) uint8.
+        """RGB images of one size that `leaves_whole` allows, (B, H, W, 3) uint8 on any device → (B, 3, S, S) uint8.
 
         Bit for bit what `pixels` gives of each.
         """
         _, height, width, _ = images.shape
         return resize(images, *self._windows(height, width), self.preprocessing.interpolation)  # type: ignore[arg-type]
-
-    def _resizable(self, height: int, width: int) -> bool:
-        p = self.preprocessing
-        rows, columns = self._windows(height, width)
-        if rows.total * columns.total > MAX_RESIZED_PIXELS or (rows.total, columns.total) == (height, width):
-            return False
-        return can_resize(p.interpolation, rows, columns)
 
     def _windows(self, height: int, width: int) -> tuple[Window, Window]:
         """Of rows and columns, as torchvision's Resize and CenterCrop choose them."""

@@ -6,12 +6,15 @@ Photographs of 500 × 375 and 2000 × 1500, 4:2:0 and 4:4:4, are decoded by Pill
 at a half, a quarter or an eighth where that is still larger than what is wanted), by `torchvision.io` and, where it is
 installed, by simplejpeg; then all are resized by Pillow to the prior's input. Differences are those to Pillow: of the
 pixels in their standard deviations, of the prior's rows as cosine. A decoder whose pixels are not identical is another
-recipe: rows of it are not rows of the artefacts that exist.
+recipe: rows of it are not rows of the artefacts that exist. Where a GPU resizes, pixels are wanted in an array and not
+in an image of Pillow's: `array` has the time until they are there by Pillow, by `decode_pixels`, and their ratio.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import io
 import statistics
 import time
@@ -27,6 +30,8 @@ from _results import write_results
 from PIL import Image
 
 from rela_zoo import load_prior
+from rela_zoo._io.memory import keep_freed_memory
+from rela_zoo.data._decode import decode, decode_pixels
 
 Decoder = Callable[[bytes], Image.Image]
 
@@ -90,11 +95,11 @@ def compare(raws: list[bytes], prior: Any, repeats: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     wanted: dict[str, Any] = {}
     ways = decoders(prior.transform.preprocessing.resize)
-    images = {name: [decode(raw) for raw in raws] for name, decode in ways.items()}
+    images = {name: [way(raw) for raw in raws] for name, way in ways.items()}
     decoding: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):  # by turns
-        for name, decode in ways.items():
-            decoding[name].append(milliseconds(lambda decode=decode: [decode(raw) for raw in raws], len(raws), 1))
+        for name, way in ways.items():
+            decoding[name].append(milliseconds(lambda way=way: [way(raw) for raw in raws], len(raws), 1))
     for name in ways:
         pixels = torch.stack([prior.transform.pixels(image) for image in images[name]])
         rows = torch.cat([prior(prior.transform.normalise(part)) for part in pixels.split(32)])
@@ -125,10 +130,30 @@ def compare(raws: list[bytes], prior: Any, repeats: int) -> dict[str, Any]:
     return found
 
 
+def in_array(raws: list[bytes], repeats: int) -> dict[str, Any]:
+    """Milliseconds of the processor until the pixels lie in an array, as medians; and their ratio with its range."""
+    ways: dict[str, Callable[[bytes], Any]] = {
+        "Pillow": lambda raw: np.asarray(decode(raw, "")),
+        "decode_pixels": lambda raw: decode_pixels(raw, "", lambda height, width: True),
+    }
+    turns = []
+    for _ in range(repeats):
+        turns.append(
+            {n: milliseconds(lambda way=way: [way(raw) for raw in raws], len(raws), 1) for n, way in ways.items()}
+        )
+    ratios = [turn["decode_pixels"] / turn["Pillow"] for turn in turns]
+    return {
+        **{f"{name}_ms": round(statistics.median(turn[name] for turn in turns), 3) for name in ways},
+        "ratio": [round(one, 3) for one in (statistics.median(ratios), min(ratios), max(ratios))],
+    }
+
+
 def main(args: argparse.Namespace) -> None:
     from PIL import features
 
     warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)  # more would only wait, and their waiting counts
+    keep_freed_memory()  # as in `embed`
     prior = load_prior(args.prior)
     results: dict[str, Any] = {"prior": args.prior, "files": {}}
     for width, height, count in ((500, 375, args.images), (2000, 1500, max(8, args.images // 8))):
@@ -136,7 +161,9 @@ def main(args: argparse.Namespace) -> None:
             raws = photographs(count, width, height, subsampling)
             name = f"{width} × {height}, {label}"
             found = compare(raws, prior, args.repeats)
-            results["files"][name] = {"count": count, "mean_bytes": round(sum(map(len, raws)) / count), **found}
+            array = in_array(raws, args.repeats)
+            size = round(sum(map(len, raws)) / count)
+            results["files"][name] = {"count": count, "mean_bytes": size, "array": array, **found}
             print(f"{name}, {sum(map(len, raws)) // count:,} bytes")
             for way, one in found.items():
                 cosine = one["cosine_of_rows"]["smallest"]
@@ -145,7 +172,11 @@ def main(args: argparse.Namespace) -> None:
                     f"{one['difference_resized_in_sigma']:.4f} σ, cosine of rows ≥ {cosine:.5f}"
                     f"{', identical' if one['identical'] else ''}"
                 )
-    write_results(results, args.out, pillow=Image.__version__, libjpeg_turbo=features.version("libjpeg_turbo"))  # type: ignore[attr-defined]
+            print(f"  into an array: Pillow {array['Pillow_ms']} ms, decode_pixels {array['decode_pixels_ms']} ms")
+    versions = {"pillow": Image.__version__, "libjpeg_turbo": features.version("libjpeg_turbo")}  # type: ignore[attr-defined]
+    if importlib.util.find_spec("simplejpeg"):
+        versions["simplejpeg"] = importlib.metadata.version("simplejpeg")
+    write_results(results, args.out, **versions)
 
 
 if __name__ == "__main__":

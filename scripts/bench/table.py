@@ -67,6 +67,13 @@ def _rows(against: str, wanted: dict[str, str], key: str, labels: tuple[str, ...
     return lines
 
 
+def _decode(found: dict[str, Any]) -> Iterator[Line]:
+    for name, one in found["files"].items():
+        yield Line(
+            f"CPU time of a JPEG until its pixels lie in an array, {name}", "Pillow", _range(one["array"]["ratio"])
+        )
+
+
 def _pretrain(found: dict[str, Any]) -> Iterator[Line]:
     wanted = "≥ 0.85" if found["environment"].get("gpu") else "≥ 0.90"
     for row in found["rows"]:
@@ -140,6 +147,7 @@ def _first_rows(reads: dict[str, float]) -> float:
 
 TABLES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "embed": _embed,
+    "decode": _decode,
     "another_checkout": _checkout,
     "precision": _precision,
     "step": _rows("bare solo-learn, a step of BYOL", {"wrapped": "≤ 1.01"}, "variant", ("setting",)),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from rela_zoo.data import UndecodableImageError, as_rgb, decode
+from rela_zoo.data import UndecodableImageError, _decode, as_rgb, decode
+from rela_zoo.data._decode import decode_pixels
 from rela_zoo.errors import EmbeddingsError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
@@ -174,3 +178,87 @@ def test_every_mode_of_an_image_at_hand(mode: str) -> None:
     found = as_rgb(image)
     assert (found.mode, found.size) == ("RGB", RGB.size)
     assert as_rgb(RGB) is RGB
+
+
+def always(height: int, width: int) -> bool:
+    return True
+
+
+class TestPixels:
+    """In an array, without Pillow in between where that changes nothing."""
+
+    @pytest.fixture(autouse=True)
+    def anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_decode, "_alike", {})
+
+    @pytest.mark.parametrize("kind", ORDINARY)
+    def test_those_of_decode(self, kind: str) -> None:
+        content = ORDINARY[kind]()
+        for _ in range(2):  # of the first of its layout, and of a further one
+            found = decode_pixels(content, "x", always)
+            assert isinstance(found, np.ndarray)
+            assert np.array_equal(found, np.asarray(decode(content, "x")))
+
+    @given(
+        st.integers(8, 120), st.integers(8, 120), st.integers(20, 98), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
+        st.booleans(), st.integers(0, 4), st.data(),
+    )  # fmt: skip
+    @settings(max_examples=60, deadline=None)
+    def test_jpegs_damaged_ones_too(
+        self,
+        height: int,
+        width: int,
+        quality: int,
+        sampling: str,
+        progressive: bool,
+        restarts: int,
+        data: st.DataObject,
+    ) -> None:
+        coarse = np.random.default_rng(0).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+        options = {"quality": quality, "subsampling": sampling, "progressive": progressive}
+        smooth = Image.fromarray(coarse).resize((width, height))
+        whole = bytearray(encoded(smooth, "JPEG", restart_marker_blocks=restarts, **options))
+        for place in data.draw(st.lists(st.integers(2, len(whole) - 1), max_size=3)):
+            whole[place] = data.draw(st.integers(0, 255))
+        content = bytes(whole[: data.draw(st.sampled_from([len(whole), len(whole) // 2]))])
+        try:
+            wanted = np.asarray(decode(content, "x"))
+        except UndecodableImageError:
+            with pytest.raises(UndecodableImageError):
+                decode_pixels(content, "x", always)
+        else:
+            assert np.array_equal(decode_pixels(content, "x", always), wanted)
+
+    def test_by_simplejpeg_where_it_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        simplejpeg, asked = pytest.importorskip("simplejpeg"), []
+        decode_jpeg = simplejpeg.decode_jpeg
+        monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: asked.append(a) or decode_jpeg(*a, **k))
+        for _ in range(3):
+            decode_pixels(encoded(RGB, "JPEG"), "x", always)
+        assert len(asked) == 3
+
+    def test_left_to_pillow_where_other_pixels_are_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        simplejpeg, asked = pytest.importorskip("simplejpeg"), []
+        other = np.zeros((9, 7, 3), np.uint8)
+        monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: asked.append(a) or other)
+        content = encoded(RGB, "JPEG")
+        for _ in range(3):
+            assert np.array_equal(decode_pixels(content, "x", always), np.asarray(decode(content, "x")))
+        assert len(asked) == 1
+
+    def test_without_simplejpeg(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "simplejpeg", None)
+        content = encoded(RGB, "JPEG")
+        assert np.array_equal(decode_pixels(content, "x", always), np.asarray(decode(content, "x")))
+
+    def test_an_image_where_no_pixels_are_wanted(self) -> None:
+        sizes = []
+        for content in (encoded(RGB, "JPEG"), encoded(RGB)):
+            found = decode_pixels(content, "x", lambda *size: bool(sizes.append(size)))
+            assert isinstance(found, Image.Image)
+            assert np.array_equal(np.asarray(found), np.asarray(decode(content, "x")))
+        assert set(sizes) == {(9, 7)}
+
+    def test_a_broken_one_is_named(self) -> None:
+        with pytest.raises(UndecodableImageError, match=r"a/broken\.jpg"):
+            decode_pixels(encoded(RGB, "JPEG")[:300], "a/broken.jpg", always)

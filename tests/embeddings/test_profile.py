@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def profile(**seconds: float) -> Profile:
         ({"model": 3.0, "starved": 6.0, "decode": 9.0, "resize": 6.0}, "decode", "--workers 5"),
         ({"model": 0.1, "starved": 6.0, "decode": 9.0, "resize": 16.0}, "resize", "--workers 8"),
         ({"model": 3.0, "starved": 6.0, "decode": 9.0, "num_workers": 8}, "decode", "stored smaller"),
+        ({"model": 3.0, "starved": 6.0, "decode": 9.0, "num_workers": 8, "device": "cuda"}, "decode", "stored smaller"),
         # A run so short that it waits for the first batches alone.
         ({"model": 1.0, "wall": 5.0, "decode": 9.0, "resize": 3.0}, "decode", "--workers 8"),
         ({"model": 3.0, "starved": 2.0, "blocked": 5.0, "write": 9.0}, "write", "faster disk"),
@@ -43,6 +45,14 @@ def test_what_binds(seconds: dict[str, Any], stage: str, advice: str) -> None:
     assert advice in found.advice()
     assert f"what binds: {stage}" in found.table()
     assert found.as_dict()["binds"] == stage
+
+
+def test_a_faster_decoder_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = profile(model=3.0, starved=6.0, decode=9.0, num_workers=8, device="cuda:0")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install simplejpeg" in found.advice()
+    found.device = "cpu"  # whose resizing needs Pillow's image
+    assert "simplejpeg" not in found.advice()
 
 
 def test_the_table() -> None:
