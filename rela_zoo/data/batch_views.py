@@ -62,6 +62,11 @@ class BatchViews:
         for number, view in enumerate(self._views):
             self._by_size[int(view["crop_size"])].append(number)
 
+    @property
+    def values(self) -> int:
+        """Values of all views of an image."""
+        return sum(3 * size**2 * len(numbers) for size, numbers in self._by_size.items())
+
     @torch.no_grad()
     def __call__(self, pixels: Tensor | Sequence[Tensor], indices: Tensor, epoch: int) -> list[Tensor]:
         """Make the views of a batch.

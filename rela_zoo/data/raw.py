@@ -36,6 +36,15 @@ class RawBatch:
         self._pixels, self.indices = pixels, indices
         self.epoch, self.stage, self.seed = epoch, stage, seed
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What its views depend on, apart from the images."""
+        return (self.seed, self.epoch, self.stage, self.indices.numpy().tobytes())
+
+    def of(self, indices: Tensor) -> RawBatch:
+        """The one of other samples whose images the device has."""
+        return RawBatch(None, indices, self.epoch, self.stage, self.seed)
+
     def images(self) -> Tensor | list[Tensor] | None:
         """(B, 3, H, W) uint8, channels last; B of (3, h, w) if their sizes differ; None if the device has them."""
         if self._pixels is None:

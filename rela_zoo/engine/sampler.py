@@ -54,6 +54,8 @@ class SubsetSampler(DistributedSampler):
         self.epoch = 0
         # (m,) int64, what was drawn for the epoch under way, for all ranks in turn; None before the first.
         self.drawn: Tensor | None = None
+        self._mine: tuple[int, Tensor] | None = None  # the epoch begun last, and its samples of this rank, in turn
+        self._places: dict[int, int] | None = None  # of its batches, by their first samples
         self._own_from_batch: int | None = None
         self._weights: Tensor | None = None
         smallest = len(subset) if subset.counts is None else min(subset.counts)
@@ -89,10 +91,32 @@ class SubsetSampler(DistributedSampler):
         if draw.weights is not None:
             self._weights = torch.zeros(n)
             self._weights[draw.indices] = draw.weights
-        indices = draw.indices[self.rank : total : self.num_replicas].tolist()
-        for position, index in enumerate(indices):
+        mine = draw.indices[self.rank : total : self.num_replicas]
+        self._mine, self._places = (epoch, mine), None
+        for position, index in enumerate(mine.tolist()):
             # Asked for every sample, for a handover may come while the epoch is under way.
             yield index + n * (int(self.in_own_stage(position // self.batch_size)) + 2 * epoch)
+
+    def batches_from(self, indices: Tensor, epoch: int, count: int) -> list[Tensor]:
+        """A batch and those that come after it, as far as they can be foretold.
+
+        Args:
+            indices: (B,) int64 on the CPU, of its samples.
+            epoch: in which it was drawn.
+            count: batches at most, ≥ 1.
+
+        Returns:
+            (B,) of each; the first one is `indices`.
+        """
+        if count == 1 or self._mine is None or self._mine[0] != epoch:
+            return [indices]
+        batches = self._mine[1].split(self.batch_size)
+        if self._places is None:
+            self._places = {int(batch[0]): number for number, batch in enumerate(batches)}
+        at = self._places.get(int(indices[0]))
+        if at is None or not torch.equal(batches[at], indices):
+            return [indices]
+        return [one for one in batches[at : at + count] if len(one) == len(indices)]
 
     def weights(self, indices: Tensor) -> Tensor | None:
         """Weights of samples of the epoch under way: (B,) int64 on the CPU → (B,) float32, or None for no weights."""

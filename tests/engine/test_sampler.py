@@ -87,3 +87,20 @@ def test_the_global_generators_are_left_alone():
     torch.manual_seed(1)
     StagedDataset(_Recorder(5), None, 0)[2]
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_batches_to_come_are_foretold(ranks):
+    sampler = SubsetSampler(EpochSubset(100, 0.5, 5), batch_size=4, num_replicas=ranks, rank=ranks - 1)
+    one = torch.arange(4)
+    assert [batch.tolist() for batch in sampler.batches_from(one, 0, 3)] == [one.tolist()], "nothing drawn yet"
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        mine = torch.tensor([i % 100 for i in sampler])
+        batches = [part.tolist() for part in mine.split(4) if len(part) == 4]
+        for at in range(len(batches)):
+            found = sampler.batches_from(torch.tensor(batches[at]), epoch, 3)
+            assert [batch.tolist() for batch in found] == batches[at : at + 3]
+    # Of another epoch, of other samples, in another order: no more is known than what was asked about.
+    for indices, at in ((mine[:4], 0), (mine[1:5], 1), (mine[:4].flip(0), 1)):
+        assert [batch.tolist() for batch in sampler.batches_from(indices, at, 3)] == [indices.tolist()]

@@ -10,6 +10,7 @@ from rela_zoo.data.datasets import ImageDataset
 from rela_zoo.data.decoded import HeldSource, decode_images
 from rela_zoo.data.raw import RawItems
 from rela_zoo.data.views import Described
+from rela_zoo.engine import SubsetSampler
 from rela_zoo.hosts.lightning import DeviceViews
 
 log = logger(__name__)
@@ -37,10 +38,15 @@ def prepare_images(data: Mapping[str, Any], base: ImageDataset) -> tuple[ImageDa
         return base, None
     # Refused at once, not at the first batch.
     images = held.stacked("data.cache") if held is not None and data["cache"] == "device" else None
-    return RawItems(base, base, 1, resident=images is not None), DeviceViews(_described, images)
+    return RawItems(base, base, 1, resident=images is not None), DeviceViews(_described, images, _sampler)
 
 
 def _described(module: Any, stage: int) -> Described:
     """What the loader's data set would do to an image of this stage."""
     described: Described = module.trainer.train_dataloader.dataset.transforms[stage].described
     return described
+
+
+def _sampler(module: Any) -> SubsetSampler:
+    found: SubsetSampler = module.trainer.train_dataloader.sampler
+    return found

@@ -21,7 +21,7 @@ from rela_zoo.data.read_views import UnreadableViewsError, read_views
 from rela_zoo.data.views import Described
 from rela_zoo.engine import Accelerator
 from rela_zoo.engine.config import RelaConfig
-from rela_zoo.engine.sampler import seeded
+from rela_zoo.engine.sampler import SubsetSampler, seeded
 from rela_zoo.errors import ConfigError, Problem
 
 log = logger(__name__)
@@ -30,17 +30,30 @@ log = logger(__name__)
 _SHARE, _PROBED = 0.25, 32
 
 
+# A GPU takes longer to be told of each of some hundred small steps than to take it. So where the images live there,
+# views of several batches are made at once: as many as have so many values together.
+_AT_ONCE = 1 << 23
+
+
 class DeviceViews:
     """Makes the views of each batch where the network is, as the batch's stage wants them.
 
     Args:
         described: gives what a module's views of a stage are (0 the accelerated one, 1 the method's own).
         images: (N, 3, H, W) uint8 that are to live on the device, or None if batches bring theirs.
+        sampler: gives the one that a module's batches are drawn by.
     """
 
-    def __init__(self, described: Callable[[Any, int], Described], images: Tensor | None = None) -> None:
-        self._described, self._images = described, images
+    def __init__(
+        self,
+        described: Callable[[Any, int], Described],
+        images: Tensor | None = None,
+        sampler: Callable[[Any], SubsetSampler] | None = None,
+    ) -> None:
+        self._described, self._images, self._sampler = described, images, sampler
         self._makers: dict[tuple[int, int], BatchViews] = {}
+        # Views that have been made ahead, by seed, epoch, stage and samples of their batch.
+        self._ahead: dict[tuple[Any, ...], list[Tensor]] = {}
 
     def __call__(self, module: Any, batch: Any) -> Any:
         """A batch on the module's device, a `RawBatch` somewhere in it → the same with a list of views instead.
@@ -59,15 +72,36 @@ class DeviceViews:
         return made
 
     def _views(self, raw: RawBatch, module: Any) -> list[Tensor]:
-        key, device = (raw.stage, raw.seed), module.device
-        if key not in self._makers:
-            self._makers[key] = BatchViews(*self._described(module, raw.stage), raw.seed)
-        pixels = raw.images()
-        if pixels is None:
-            assert self._images is not None
-            self._images = self._images.to(device)
-            pixels = self._images[to_device(raw.indices, device)]
-        return self._makers[key](pixels, raw.indices, raw.epoch)
+        if raw.key in self._ahead:
+            return self._ahead.pop(raw.key)
+        kind, device = (raw.stage, raw.seed), module.device
+        if kind not in self._makers:
+            self._makers[kind] = BatchViews(*self._described(module, raw.stage), raw.seed)
+        make, pixels = self._makers[kind], raw.images()
+        if pixels is not None:
+            return make(pixels, raw.indices, raw.epoch)
+        assert self._images is not None
+        self._images = self._images.to(device)
+        batches = [raw.indices]
+        if self._sampler is not None:
+            count = _batches_at_once(make.values * len(raw.indices), device)
+            batches = self._sampler(module).batches_from(raw.indices, raw.epoch, count)
+        return self._made(make, raw, batches, device)
+
+    def _made(self, make: BatchViews, raw: RawBatch, batches: list[Tensor], device: torch.device) -> list[Tensor]:
+        """The views of the first of these batches; those of the others are kept until they come."""
+        assert self._images is not None
+        indices = torch.cat(batches)
+        views = make(self._images[to_device(indices, device)], indices, raw.epoch)
+        each = [list(one) for one in zip(*(view.split(len(raw.indices)) for view in views), strict=True)]
+        # A batch that comes in another stage than was foretold is made anew.
+        self._ahead = {raw.of(further).key: made for further, made in zip(batches[1:], each[1:], strict=True)}
+        return each[0]
+
+
+def _batches_at_once(values: int, device: torch.device) -> int:
+    """Whose views are made together, each having so many values; a CPU's caches have no room for more than one."""
+    return 1 if device.type == "cpu" else max(1, _AT_ONCE // values)
 
 
 class PlacedData(Protocol):
@@ -152,7 +186,9 @@ def place_images(
         resident = cache == "device"
         images = held.images.stacked("rela.cache") if held is not None and resident else None
         made.dataset = RawItems(made.dataset, owner, place, stages, resident)
-        made.views = DeviceViews(lambda _, stage: cast(Described, described[stage]), images)
+        made.views = DeviceViews(
+            lambda _, stage: cast(Described, described[stage]), images, lambda _: accelerator.sampler
+        )
         if resident and all(stage or not use for stage, use in zip(stages, used, strict=True)):
             made.num_workers = 0  # there is nothing left for them to do
     made.told = _told(stages, used, accelerator.device, held, cache)

@@ -17,6 +17,7 @@ from rela_zoo.data.views import RELA_VIEW
 from rela_zoo.errors import ConfigError, RelaZooError
 from rela_zoo.hosts.builtin.config import NORMALISATION, run_digest
 from rela_zoo.hosts.builtin.train import TrainResult, train
+from rela_zoo.hosts.lightning import _device_views
 
 IMAGENET = NORMALISATION["imagenet"]
 
@@ -80,6 +81,18 @@ def test_each_stage_has_its_own_views(config: dict[str, Any], folders: Path, cac
         pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
         for mine, expected in zip(views, (accelerated, own)[epoch](pixels, indices, epoch), strict=True):
             assert torch.equal(mine, expected)
+
+
+def test_views_of_several_batches_at_once(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    config["checkpoint"]["enabled"] = False
+    config["max_epochs"] = 2
+    wanted = weights(trained(config, views_on="device", cache="device"))
+    monkeypatch.setattr(_device_views, "_batches_at_once", lambda values, device: 2)
+    assert torch.equal(wanted, weights(trained(config, views_on="device", cache="device")))
+    config["rela"] = {"prior": "random", "handover": 0.5, "data_ratio": 0.7}
+    together = weights(trained(config, views_on="device", cache="device"))
+    monkeypatch.undo()
+    assert torch.equal(together, weights(trained(config, views_on="device", cache="device")))
 
 
 def test_a_resumed_run_is_the_same_run(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import Subset, default_collate
 from rela_zoo.data.batch_views import BatchViews
 from rela_zoo.data.views import RELA_VIEW, build_views
 from rela_zoo.errors import ConfigError
+from rela_zoo.hosts.lightning import _device_views
 
 STATISTICS = ([0.5] * 3, [0.25] * 3)
 MILDER = [{**RELA_VIEW, "crop_size": tiny.MILD, "num_crops": 2}]
@@ -58,6 +59,35 @@ def test_both_stages(cache: str, workers: int, said: Any) -> None:
     assert "views   made on cpu" in str(said)
     assert images.transform is own
     assert set(vars(module)).isdisjoint({"on_before_batch_transfer", "on_after_batch_transfer"})
+
+
+@pytest.mark.parametrize("handover_at", ["epoch", "step"])
+def test_of_several_batches_at_once(handover_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the same views to the bit, in few calls, also where the stage changes among the batches foretold."""
+    made: list[int] = []
+    whole = BatchViews.__call__
+
+    def counted(self: BatchViews, pixels: Any, indices: torch.Tensor, epoch: int) -> list[torch.Tensor]:
+        made.append(len(indices))
+        return whole(self, pixels, indices, epoch)
+
+    monkeypatch.setattr(BatchViews, "__call__", counted)
+    options = {"views_on": "device", "cache": "device", "handover_at": handover_at, "handover": 0.4}
+    seen = []
+    for count in (1, 2, 100):
+        monkeypatch.setattr(_device_views, "_batches_at_once", lambda values, device, count=count: count)
+        made.clear()
+        module = Seeing()
+        tiny.fit(module, tiny.rela(**options), tiny.loader(data=_readable()))
+        seen.append(module)
+        calls = len(made)
+        assert calls == len(module.seen) if count == 1 else calls < len(module.seen)
+        assert count == 1 or max(made) > len(module.seen[0][2])
+    assert {stage for stage, *_ in seen[0].seen} == {"accelerated", "own"}
+    for module in seen[1:]:
+        assert module.losses == seen[0].losses
+        for mine, theirs in zip(module.views, seen[0].views, strict=True):
+            assert all(torch.equal(one, other) for one, other in zip(mine, theirs, strict=True))
 
 
 def test_from_a_data_module_with_hooks_of_its_own() -> None:
