@@ -78,9 +78,8 @@ def _pretrain(found: dict[str, Any]) -> Iterator[Line]:
     wanted = "≥ 0.85" if found["environment"].get("gpu") else "≥ 0.90"
     for row in found["rows"]:
         ratio = _range([row["ratio"], row["ratio_min"], row["ratio_max"]])
-        yield Line(
-            f"samples/s of the built-in host, {row['stage']}", "the same step on resident batches", ratio, wanted
-        )
+        what = f"samples/s of the built-in host, {row.get('setting', 'ResNet-18, 32 px')}, {row['stage']}"
+        yield Line(what, "the same step on resident batches", ratio, wanted)
 
 
 def _checkout(found: dict[str, Any]) -> Iterator[Line]:
