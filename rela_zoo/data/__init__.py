@@ -7,7 +7,7 @@ batch, on its device), `.statistics` (facts about public data sets).
 
 from __future__ import annotations
 
-from rela_zoo.data._decode import UndecodableImageError, as_rgb, decode
+from rela_zoo.data._decode import UndecodableImageError, as_rgb, decode, decode_pixels
 from rela_zoo.data._folders import FileSource, relative_ids
 from rela_zoo.data._open import image_source
 from rela_zoo.data._parquet import ParquetSource
@@ -35,6 +35,7 @@ __all__ = [
     "check_unique",
     "content_digest",
     "decode",
+    "decode_pixels",
     "encoded_ids",
     "ids_sha256",
     "image_source",

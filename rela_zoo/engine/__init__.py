@@ -5,9 +5,10 @@ from rela_zoo.engine._preflight import preflight
 from rela_zoo.engine._published import fetch_for_run
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
+from rela_zoo.engine._stage import Step
 from rela_zoo.engine._views import ViewShape
 from rela_zoo.engine._weights import scale_gradients
-from rela_zoo.engine.accelerator import Accelerator, Step
+from rela_zoo.engine.accelerator import Accelerator
 from rela_zoo.engine.finite import LossWatch
 from rela_zoo.engine.handover import AdaptiveHandover, ConstantHandover, PlateauHandover
 from rela_zoo.engine.sampler import StagedDataset, SubsetSampler

@@ -9,7 +9,7 @@ Source: ReLA (arXiv 2405.14669); reference code LINs-lab/ReLA at 0223046.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,10 @@ from rela_zoo._io.device import to_device
 from rela_zoo._io.log import logger, speak
 from rela_zoo.engine._banner import banner
 from rela_zoo.engine._plan import RelaPlan, plan_rela
+from rela_zoo.engine._rules import refuse_too_short
 from rela_zoo.engine._selection import run_subset
 from rela_zoo.engine._shape import RunShape
-from rela_zoo.engine._stage import StageControl, refuse_too_short
+from rela_zoo.engine._stage import StageControl, Step
 from rela_zoo.engine._views import ViewShape, accelerated_views
 from rela_zoo.engine.alignment import Alignment
 from rela_zoo.engine.config import RelaConfig
@@ -34,18 +35,6 @@ if TYPE_CHECKING:
     from rela_zoo.hub import Artefact
 
 log = logger(__name__)
-
-
-class Step(NamedTuple):
-    """One batch of a plain loop.
-
-    Attributes:
-        accelerated: whether it gets the accelerated loss; else the method's own.
-        batch: what the loader gave.
-    """
-
-    accelerated: bool
-    batch: Any
 
 
 class Accelerator:
@@ -308,13 +297,11 @@ class Accelerator:
         return share * loss + (1.0 - share) * own
 
     def _discrepancies(self, features: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The discrepancy of each sample, (B,); and their mean by the samples' weights, if there are any, scalar."""
         if self._alignment is None:
             fix = "name a prior in rela.prior, and ask `begin_batch` or `batches` for the stage"
             raise RelaZooError("there is no accelerated stage, and so no loss of it", got=f"{self.config}", fix=fix)
         here = indices.cpu()
-        losses, weights = self._alignment(features, here), self.weights(here)
-        return losses, losses.mean() if weights is None else (weights * losses).mean()
+        return self._alignment(features, here, self.weights(here))
 
     @property
     def share(self) -> float:
@@ -347,14 +334,11 @@ class Accelerator:
 
     def steps_by_stage(self, steps: int) -> tuple[int, int]:
         """Of so many optimiser steps made in all: those of the accelerated stage, and those of the method's own."""
-        begun = self._stage.handover_step
-        accelerated = steps if begun is None else min(begun, steps)
-        return accelerated, steps - accelerated
+        return self._stage.by_stage(steps)
 
     def own_epoch(self, epoch: int) -> int:
         """How many epochs of the method's own stage lie behind the start of `epoch` (0, 1, …) of the training."""
-        begun = self._stage.handover_epoch
-        return 0 if begun is None else max(0, epoch - begun)
+        return self._stage.own_epoch(epoch)
 
     @property
     def averages(self) -> dict[str, Tensor]:

@@ -58,15 +58,16 @@ class Alignment:
         # Of trained heads, until they have been used for an epoch: a few of their weights as they were made.
         self._used, self._made = False, None if config.head == "frozen" else self._sample()
 
-    def __call__(self, features: Sequence[Tensor], indices: Tensor) -> Tensor:
-        """Of each sample, the mean over views and priors of 1 − cos(head(features), target).
+    def __call__(self, features: Sequence[Tensor], indices: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of each sample, the mean over views and priors of 1 − cos(head(features), target); and the mean of those.
 
         Args:
             features: of each view, (B, m) with gradient.
             indices: (B,) int64 on the CPU, which samples.
+            weights: (B,) of the samples in their mean; None for all alike.
 
         Returns:
-            (B,) float32, in [0, 2].
+            (B,) float32, in [0, 2], and a scalar.
         """
         self._used = True
         losses = []
@@ -75,7 +76,8 @@ class Alignment:
             wanted = targets.transport(rows, dim=dim, power=self._power)
             losses += [cosine_discrepancy(head(one), wanted) for one in features]
         # A cosine is at the same scale for every prior, whatever the size of its embeddings: all count alike.
-        return torch.stack(losses).mean(dim=0)
+        each = torch.stack(losses).mean(dim=0)
+        return each, each.mean() if weights is None else (weights * each).mean()
 
     def end_epoch(self) -> None:
         """After an epoch: say so if trained heads have been used, and are still as they were made; once."""

@@ -31,7 +31,7 @@ from PIL import Image
 
 from rela_zoo import load_prior
 from rela_zoo._io.memory import keep_freed_memory
-from rela_zoo.data._decode import decode, decode_pixels
+from rela_zoo.data import decode, decode_pixels
 
 Decoder = Callable[[bytes], Image.Image]
 

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rela_zoo.data import UndecodableImageError, _decode, as_rgb, decode
-from rela_zoo.data._decode import decode_pixels
+from rela_zoo.data import UndecodableImageError, _decode, as_rgb, decode, decode_pixels
 from rela_zoo.errors import EmbeddingsError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
