@@ -73,6 +73,13 @@ def embed_command(
     precision: Annotated[
         PrecisionName, typer.Option(help="What the prior computes in; refused where it changes the rows.")
     ] = PrecisionName.full,
+    compile: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Send the prior through torch's compiler first. Default: on a CPU, for a long job.",
+        ),
+    ] = None,
     preprocessing: Annotated[
         PreprocessingName, typer.Option(help="The prior's own, or ImageNet mean and deviation as in ReLA's code.")
     ] = PreprocessingName.upstream,
@@ -136,6 +143,7 @@ def embed_command(
             ("--device", device),
         ):
             words += [] if value is None else [name, str(value)]
+        words += [] if compile is None else ["--compile" if compile else "--no-compile"]
         submitted = submit_parts(["embed", *words], parts, submit.value, job or [], out)
         shown = f"{parts} jobs: {', '.join(submitted['jobs'])}\nlogs: {submitted['logs']}"
         typer.echo(json.dumps(submitted) if as_json else shown)
@@ -152,6 +160,7 @@ def embed_command(
         "num_workers": workers,
         "device": device,
         "precision": precision.value,
+        "compile": compile,
         "on_error": "skip" if skip_undecodable else "raise",
         "progress": "always" if progress else progress is None,
     }

@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rela_zoo.embeddings._agreement import LEAST_COSINE, MOST_DIFFERENCE, Agreement, agreement
     from rela_zoo.embeddings._cache import cache_folder, cached_embeddings, find_cached
     from rela_zoo.embeddings._extract import embed
     from rela_zoo.embeddings._format import INDEX, FileRecord, Index, SampleRecord, read_index
     from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
     from rela_zoo.embeddings._parquet import column_dtype, read_columns, write_parquet
     from rela_zoo.embeddings._parts import count_shards, embed_part, embed_shard
-    from rela_zoo.embeddings._precision import LEAST_COSINE, MOST_DIFFERENCE, Agreement, agreement
     from rela_zoo.embeddings._profile import Profile
     from rela_zoo.embeddings._samples import (
         PicturesCheck,
@@ -48,10 +48,10 @@ _EXPORTS = {
     "count_shards": "_parts",
     "embed_part": "_parts",
     "embed_shard": "_parts",
-    "Agreement": "_precision",
-    "LEAST_COSINE": "_precision",
-    "MOST_DIFFERENCE": "_precision",
-    "agreement": "_precision",
+    "Agreement": "_agreement",
+    "LEAST_COSINE": "_agreement",
+    "MOST_DIFFERENCE": "_agreement",
+    "agreement": "_agreement",
     "Profile": "_profile",
     "PicturesCheck": "_samples",
     "check_pictures": "_samples",

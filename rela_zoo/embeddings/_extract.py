@@ -12,6 +12,7 @@ from rela_zoo._io.lock import locked
 from rela_zoo._io.log import logger
 from rela_zoo._io.memory import keep_freed_memory
 from rela_zoo.data import ImageSource, Stamps, ids_sha256, image_source
+from rela_zoo.embeddings._compiled import Compiled, pays
 from rela_zoo.embeddings._format import (
     FORMAT,
     FORMAT_VERSION,
@@ -57,6 +58,7 @@ def embed(
     num_workers: int | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "32",
+    compile: bool | None = None,
     shard_rows: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Literal["always"] = True,
@@ -79,6 +81,9 @@ def embed(
         device: where the prior runs; None takes CUDA if there is one. The prior is put back afterwards.
         precision: `32`, or `bf16` or `16` for autocast, refused where the rows of 32 images are too far from those of
             float32. Which of these it was is recorded in the artefact, and rows of different ones are never mixed.
+        compile: whether the prior goes through torch's compiler first; None does so on a CPU for much work (1.1 to 1.6
+            times as fast, after up to a minute). Where that fails, or moves a row by more than 0.0001 of its length,
+            the prior goes on as it is.
         shard_rows: images a shard; part of what is made, so it must be the same when going on. None takes those of what
             lies in `out`; else 4096, or, of more than 262,144 images, so many that there are at most 64 shards: a
             power of two, up to 262,144.
@@ -104,7 +109,8 @@ def embed(
     out = Path(out).expanduser()
     job = prepare(
         prior, data, out, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device,
-        precision=precision, shard_rows=shard_rows, on_error=on_error, progress=progress, profile=profile,
+        precision=precision, compile=compile, shard_rows=shard_rows, on_error=on_error, progress=progress,
+        profile=profile,
     )  # fmt: skip
     index = finished(out, job.plan)  # looked for without the lock, which a folder that is only to be read may not allow
     if index is not None:
@@ -138,6 +144,7 @@ def prepare(
     num_workers: int | None,
     device: str | torch.device | None,
     precision: Precision,
+    compile: bool | None,
     shard_rows: int | None,
     on_error: Literal["raise", "skip"],
     progress: bool | Literal["always"],
@@ -150,7 +157,8 @@ def prepare(
     source = image_source(data)
     prior = _loaded(prior)
     size = batch_size or choose_batch_size(where, input_side(prior.transform))
-    run = Run(where, size, num_workers, on_error, progress, precision)
+    compiles = pays(prior, len(source), where) if compile is None else compile
+    run = Run(where, size, num_workers, on_error, progress, precision, Compiled(size) if compiles else None)
     if profile is not None:
         run.profile, run.measure = profile, True
     rows = shard_rows or shard_rows_in(out) or default_shard_rows(len(source))

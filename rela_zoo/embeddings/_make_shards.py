@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rela_zoo._io.progress import Progress
 from rela_zoo.data import ImageSource, UndecodableImageError
+from rela_zoo.embeddings._compiled import Compiled
 from rela_zoo.embeddings._format import EmbedPlan
 from rela_zoo.embeddings._forward import Forward, Started, on_device
 from rela_zoo.embeddings._loading import Batch, image_loader, joined
@@ -43,6 +44,7 @@ class Run:
         batch_size: images at once on it.
         num_workers: processes that decode images; None chooses.
         on_error, progress, precision: as for `embed`.
+        compiled: embeds in the prior's place; None for the prior as it is.
         profile: takes the measurements; `measure`: also of the model alone, however short the run.
     """
 
@@ -52,6 +54,7 @@ class Run:
     on_error: Literal["raise", "skip"]
     progress: bool | Literal["always"]
     precision: Precision = "32"
+    compiled: Compiled | None = None
     profile: Profile = field(default_factory=Profile)
     measure: bool = False
 
@@ -114,7 +117,7 @@ def make_shards(
     begun = time.perf_counter()
     loader = iter(image_loader(source, prior.transform, handed_over, workers, digests=digests, on_gpu=on_gpu))
     with (
-        on_device(prior, run.device, PRECISIONS[run.precision]) as forward,
+        on_device(prior, run.device, PRECISIONS[run.precision], run.compiled) as forward,
         Progress("embedding", done + images, done=done, unit="images", show=run.progress) as bar,
         ShardWriter(out, plan) as writer,
     ):
@@ -137,6 +140,7 @@ def make_shards(
             with suppress(Exception):  # what the device has computed is not lost
                 line.drain()
             raise
+    profile.compiling = run.compiled.seconds if run.compiled is not None and run.compiled.works else None
     profile.wall += time.perf_counter() - begun
     profile.write += writer.seconds
     profile.blocked += writer.blocked

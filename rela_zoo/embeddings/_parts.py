@@ -61,6 +61,7 @@ def embed_part(
     num_workers: int | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "32",
+    compile: bool | None = None,
     shard_rows: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Literal["always"] = True,
@@ -82,6 +83,7 @@ def embed_part(
         num_workers: processes that decode images.
         device: where the prior runs.
         precision: what it computes in.
+        compile: whether it is compiled, as for `embed`.
         shard_rows: images a shard, as for `embed`.
         on_error: `raise` or `skip`, where an image can't be decoded.
         progress: whether a bar is drawn.
@@ -103,7 +105,7 @@ def embed_part(
     out = Path(out).expanduser()
     job = _job(
         prior, data, out, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device,
-        precision=precision, shard_rows=shard_rows, on_error=on_error, progress=progress,
+        precision=precision, compile=compile, shard_rows=shard_rows, on_error=on_error, progress=progress,
     )  # fmt: skip
     count = shard_count(job.plan)
     # Each begins elsewhere: parts that have nothing left don't all try the same shards.
@@ -123,6 +125,7 @@ def embed_shard(
     num_workers: int | None = 0,
     device: str | torch.device | None = None,
     precision: Precision = "32",
+    compile: bool | None = False,
     shard_rows: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Literal["always"] = False,
@@ -142,6 +145,7 @@ def embed_shard(
         num_workers: processes that decode images; none, for the scheduler has processes of its own.
         device: where the prior runs.
         precision: what it computes in.
+        compile: whether it is compiled, as for `embed`; not by itself, for each process would do so anew.
         shard_rows: images a shard, as for `embed`.
         on_error: `raise` or `skip`, where an image can't be decoded.
         progress: whether a bar is drawn.
@@ -161,7 +165,7 @@ def embed_shard(
     out = Path(out).expanduser()
     job = _job(
         prior, data, out, dtype=dtype, batch_size=batch_size, num_workers=num_workers, device=device,
-        precision=precision, shard_rows=shard_rows, on_error=on_error, progress=progress,
+        precision=precision, compile=compile, shard_rows=shard_rows, on_error=on_error, progress=progress,
     )  # fmt: skip
     mine = [int(shards)] if isinstance(shards, int) else [int(one) for one in shards]
     count = shard_count(job.plan)

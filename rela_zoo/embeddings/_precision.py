@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from rela_zoo._io.log import logger
 from rela_zoo.data import ImageSource
+from rela_zoo.embeddings._agreement import LEAST_COSINE, MOST_DIFFERENCE, agreement
 from rela_zoo.embeddings._forward import on_device
 from rela_zoo.embeddings._loading import image_loader
 from rela_zoo.errors import EmbeddingsError
@@ -21,30 +22,7 @@ log = logger(__name__)
 Precision = Literal["32", "bf16", "16"]
 PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 
-# Rows that are further than this from those of float32 are rows of something else, and are not made: the angle of any
-# image, and the length of the difference as a part of the row's.
-LEAST_COSINE, MOST_DIFFERENCE = 0.999, 0.05
 _LOOKED_AT = 32
-
-
-class Agreement(NamedTuple):
-    """How near rows of a lower precision are to those of float32, at worst.
-
-    Attributes:
-        cosine: smallest of any image.
-        difference: largest length of a difference, as a part of the row's.
-    """
-
-    cosine: float
-    difference: float
-
-
-def agreement(lower: torch.Tensor, full: torch.Tensor) -> Agreement:
-    """Rows (N, D) against rows (N, D) of the same images."""
-    a, b = lower.double(), full.double()
-    size = b.norm(dim=1).clamp_min(1e-30)
-    cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)
-    return Agreement(float(cosine.min()), float(((a - b).norm(dim=1) / size).max()))
 
 
 def check_precision(prior: Prior, source: ImageSource, device: torch.device, precision: str) -> None:

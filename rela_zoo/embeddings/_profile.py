@@ -25,6 +25,7 @@ class Profile:
         blocked: that it had to wait for the disk.
         limit: images a second of the model alone, on a batch that is on the device; None if not measured.
         num_workers, batch_size, device, precision: as they were chosen.
+        compiling: that compiling the prior took, a part of `wall` alone; None if it is not compiled.
 
     Examples:
         >>> from rela_zoo import embed
@@ -49,6 +50,7 @@ class Profile:
     batch_size: int = 0
     device: str = "cpu"
     precision: str = "32"
+    compiling: float | None = None
 
     @property
     def rate(self) -> float:
@@ -96,17 +98,19 @@ class Profile:
             return (
                 "--precision bf16, if its rows are near enough" if self.precision == "32" else "nothing: a faster GPU"
             )
-        return "a GPU, or a smaller prior; NAME@SIZE feeds a prior smaller images"
+        compiled = "" if self.compiling is not None else "--compile, for many more images than these; "
+        return f"{compiled}a GPU, or a smaller prior; NAME@SIZE feeds a prior smaller images"
 
     def table(self) -> str:
         """The lines that `rela-zoo embed --profile` prints."""
         if not self.images:
             return "nothing was embedded: the rows were there already"
+        compiled = "" if self.compiling is None else f", compiled in {self.compiling:.1f} s"
         reached = "" if self.limit is None else f", {self.share:.0%} of the model's own {self.limit:,.1f}"
         where = {
             "decode": f"in {self.num_workers} processes" if self.num_workers else "in this process",
             "copy": f"batches of {self.batch_size}",
-            "model": f"{self.device}, precision {self.precision}",
+            "model": f"{self.device}, precision {self.precision}{compiled}",
             "write": "in a thread",
         }
         where["resize"] = where["decode"]
@@ -136,4 +140,5 @@ class Profile:
             "batch_size": self.batch_size,
             "device": self.device,
             "precision": self.precision,
+            "compile_seconds": None if self.compiling is None else round(self.compiling, 3),
         }

@@ -15,6 +15,8 @@ falls on all of them; ratios are medians over the turns, of the ratio within a t
 On a machine that does other work, the wall's clock says little. So the ratio to `resident` is given by processor
 seconds, too, of which other work takes nothing: by those of the thread that runs the model, which is the pace where
 loading has cores of its own (with one torch thread), and by those of all processes, where everything shares one.
+With --compile, `embed` compiles the prior, anew in each turn, from torch's cache but for the first; the model alone and
+the others' loops stay as they are.
 A turn counts its start, too: processes that decode, and the first batch, whose memory they share until it is written
 to, take half a second; of few images that is much of it.
 Wanted: embed / resident ≥ 0.90 on a CPU at 224 px and ≥ 0.50 at 32 px, ≥ 0.95 on a GPU; embed / plain ≥ 1.5,
@@ -120,7 +122,8 @@ class Ways:
         shutil.rmtree(out, ignore_errors=True)
         table = embed(
             self.prior, FileSource(self.folder, self.names), out, device=self.device, batch_size=self.args.batch_size,
-            num_workers=self.args.workers, precision=self.args.precision, progress=False, profile=profile,
+            num_workers=self.args.workers, precision=self.args.precision, compile=self.args.compile, progress=False,
+            profile=profile,
         )  # fmt: skip
         self.prior.to(self.device)
         self.rows["embed"] = table.rows(range(len(table))).float()
@@ -256,7 +259,7 @@ def table(found: dict[str, Any]) -> str:
 def main(args: argparse.Namespace) -> None:
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
-    found: dict[str, Any] = {"images": args.images, "repeats": args.repeats, "priors": {}}
+    found: dict[str, Any] = {"images": args.images, "repeats": args.repeats, "compile": args.compile, "priors": {}}
     for name in args.prior or PRIORS[args.device]:
         work = Path(tempfile.mkdtemp(prefix="bench-embed-", dir=args.temp))
         try:
@@ -280,6 +283,7 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, help="of every way; what embed chooses by default")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--precision", choices=("32", "bf16", "16"), default="32", help="of every way")
+    parser.add_argument("--compile", action="store_true", help="in `embed` alone; counted, and so of many images only")
     parser.add_argument("--temp", type=Path, default=Path(tempfile.gettempdir()), help="folder with room")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     given = parser.parse_args()

@@ -40,7 +40,8 @@ def _range(found: list[float]) -> str:
 def _embed(found: dict[str, Any]) -> Iterator[Line]:
     on_gpu = bool(found["environment"].get("gpu"))
     for name, one in found["priors"].items():
-        what = f"images/s of `embed`, {name}, {one['input_px']} px"
+        compiled = " compiled, and that counted" if found.get("compile") else ""
+        what = f"images/s of `embed`, {name}{compiled}, {one['input_px']} px"
         wanted = "≥ 0.95" if on_gpu else "≥ 0.50" if one["input_px"] <= 64 else "≥ 0.90"
         yield Line(what, "the model alone on numbers in memory", _range(one["embed_over_resident"]), wanted)
         if not on_gpu:  # whose time a processor's seconds don't tell

@@ -1,0 +1,91 @@
+"""A prior through torch's compiler, where that saves more than it takes and leaves the rows as they are."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rela_zoo._io.log import logger
+from rela_zoo.embeddings._agreement import MOST_DIFFERENCE, agreement
+
+if TYPE_CHECKING:
+    from rela_zoo.prior import Prior
+
+log = logger(__name__)
+
+# 10⁹ multiply-adds of a whole job from which on a CPU compiles: a minute on many cores, half an hour on two. Compiling
+# takes up to half a minute, and saves between a tenth (transformers) and two fifths (networks of many small layers).
+_PAYS = 50_000
+_COSTLIEST = 500  # of an image; fewer images are not worth the counting
+# As a part of a row's length; float16 rounds by twenty times as much. In lower precision it is what that may change.
+_MOST_DIFFERENCE = 1e-4
+
+
+def pays(prior: Prior, images: int, device: torch.device) -> bool:
+    """Whether to compile where nobody says: on a CPU, for much work. Not measured on a GPU, which does not.
+
+    It goes by what there is to do in all, not by what is left, so that a run that goes on computes as it began.
+    """
+    spec = getattr(prior, "spec", None)
+    if spec is None or device.type != "cpu" or images * _COSTLIEST < _PAYS:
+        return False
+    from rela_zoo.prior import with_cost
+
+    cost = with_cost(spec).gmacs
+    return cost is not None and cost * images >= _PAYS
+
+
+class Compiled:
+    """Embeds batches; compiles with the first one.
+
+    The rows of that batch are made both ways. Where compiling fails, as without a C++ compiler, or gives rows that are
+    too far from the others, the prior goes on as it is, and that is said.
+
+    Args:
+        batch_size: of a whole batch. Smaller ones are filled up, for what is compiled has one shape.
+
+    Attributes:
+        seconds: that compiling took.
+        works: whether it is used; None before the first batch.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._call: Any = None
+        self.seconds = 0.0
+        self.works: bool | None = None
+
+    def __call__(self, prior: Prior, images: Tensor) -> Tensor:
+        """Images (b, 3, H, W) on the prior's device, b at most the size of a batch → rows (b, D)."""
+        if self.works is None:
+            begun = time.perf_counter()
+            self.works = self._compile(prior, images)
+            self.seconds = time.perf_counter() - begun
+        if not self.works:
+            return prior(images)
+        rows: Tensor = self._call(self._filled(images))[: len(images)]
+        return rows
+
+    def _filled(self, images: Tensor) -> Tensor:
+        missing = self._batch_size - len(images)
+        return images if missing <= 0 else torch.cat([images, images[:1].expand(missing, *images.shape[1:])])
+
+    def _compile(self, prior: Prior, images: Tensor) -> bool:
+        log.info("compiling the prior, which takes up to a minute; --no-compile goes without")
+        # What does not change is worked out beforehand: batch norms become part of the convolutions before them.
+        options: dict[str, Any] | None = {"freezing": True} if images.device.type == "cpu" else None
+        lower = torch.is_autocast_enabled(images.device.type)
+        try:
+            self._call = torch.compile(prior, dynamic=False, options=options)
+            near = agreement(self._call(self._filled(images))[: len(images)].float(), prior(images).float())
+        except Exception as error:  # the compiler's own, and those of the compiler that it calls
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            log.warning("rela_zoo: the prior is not compiled: %s", said)
+            return False
+        if not near.difference <= (MOST_DIFFERENCE if lower else _MOST_DIFFERENCE):  # NaN, too
+            log.warning("rela_zoo: the prior is not compiled: that would move rows by %.2g of them", near.difference)
+            return False
+        return True

@@ -1,0 +1,96 @@
+"""A prior through torch's compiler: the same rows, for all batches, and the prior as it is where that fails."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rela_zoo.embeddings import Profile, _compiled, embed, embed_part
+from rela_zoo.prior import load_prior
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler"
+)
+ROWS: dict[str, Any] = {"shard_rows": 40, "dtype": "float32", "progress": False, "device": "cpu"}
+
+
+@pytest.fixture
+def data(tmp_path: Path, make_folder: Any) -> Path:
+    make_folder(tmp_path / "data", {"a": 90})
+    return tmp_path / "data"
+
+
+@needs_compiler
+def test_the_same_rows(tmp_path: Path, data: Path, files_of: Any) -> None:
+    """Shards of 32 + 8, 32 + 8 and 10 images; then by parts, which go on compiled in the same process and in others."""
+    prior, profile = load_prior("cifar10-resnet20"), Profile()
+    plain = embed(prior, data, tmp_path / "plain", compile=False, **ROWS)
+    whole = embed(prior, data, tmp_path / "whole", compile=True, profile=profile, **ROWS)
+    assert profile.compiling is not None
+    assert profile.compiling > profile.model
+    assert "compiled in" in profile.table()
+    assert "--compile" not in profile.advice()
+    rows, others = whole.rows(range(90)), plain.rows(range(90))
+    assert ((rows - others).norm(dim=1) <= 1e-4 * others.norm(dim=1)).all()
+    # It is no other prior.
+    assert whole.info.prior == plain.info.prior
+    for part in ((1, 2), (2, 2)):
+        table = embed_part(prior, data, tmp_path / "parts", part, compile=True, num_workers=1, **ROWS)
+    assert table is not None
+    assert torch.equal(table.rows(range(90)), rows)
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+
+
+def _compiler(result: Any) -> Any:
+    def compile(prior: Any, **options: Any) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return lambda images: result(prior(images))
+
+    return compile
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (RuntimeError("no C++ compiler\nhere"), "not compiled: RuntimeError: no C++ compiler"),
+        (lambda rows: rows * 1.001, "move rows by 0.001 of them"),
+        (lambda rows: rows * float("nan"), "move rows by nan of them"),
+    ],
+)
+def test_goes_on_as_it_is_where_it_cannot_be_compiled(
+    result: Any, why: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, files_of: Any
+) -> None:
+    monkeypatch.setattr(torch, "compile", _compiler(result))
+    profile = Profile()
+    embed("cifar10-resnet20", data, tmp_path / "a", compile=True, profile=profile, **ROWS)
+    assert why in caplog.text
+    assert profile.compiling is None
+    embed("cifar10-resnet20", data, tmp_path / "b", compile=False, **ROWS)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_batches_are_filled_up_and_cut_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def noted(rows: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(torch, "compile", _compiler(noted))
+    compiled, images = _compiled.Compiled(4), torch.rand(4, 3, 8, 8)
+    for count in (4, 1, 3):
+        assert torch.equal(compiled(lambda x: x.mean((2, 3)), images[:count]), images[:count].mean((2, 3)))
+    assert sizes == [4] * 4
+
+
+@pytest.mark.parametrize(("images", "expected"), [(50, False), (10_000_000, True)])
+def test_where_nobody_says_only_much_work_is_compiled(images: int, expected: bool, make_prior: Any) -> None:
+    prior = load_prior("cifar10-resnet20")
+    assert _compiled.pays(prior, images, torch.device("cpu")) == expected
+    assert not _compiled.pays(prior, images, torch.device("cuda"))
+    assert not _compiled.pays(make_prior(), images, torch.device("cpu")), "nothing is known of what it costs"
