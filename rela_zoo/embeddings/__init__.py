@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rela_zoo.embeddings._agreement import LEAST_COSINE, MOST_DIFFERENCE, Agreement, agreement
     from rela_zoo.embeddings._cache import cache_folder, cached_embeddings, find_cached
+    from rela_zoo.embeddings._compiled import Compiled
     from rela_zoo.embeddings._extract import embed
     from rela_zoo.embeddings._format import INDEX, FileRecord, Index, SampleRecord, read_index
     from rela_zoo.embeddings._open import open_embeddings, open_ids, refuse_other_content
@@ -52,6 +53,7 @@ _EXPORTS = {
     "LEAST_COSINE": "_agreement",
     "MOST_DIFFERENCE": "_agreement",
     "agreement": "_agreement",
+    "Compiled": "_compiled",
     "Profile": "_profile",
     "PicturesCheck": "_samples",
     "check_pictures": "_samples",
@@ -67,6 +69,7 @@ __all__ = [
     "LEAST_COSINE",
     "MOST_DIFFERENCE",
     "Agreement",
+    "Compiled",
     "EmbeddingTable",
     "FileRecord",
     "Index",

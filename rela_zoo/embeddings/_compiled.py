@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rela_zoo._io.log import logger
+from rela_zoo._io.resources import usable_cores
 from rela_zoo.embeddings._agreement import MOST_DIFFERENCE, agreement
 
 if TYPE_CHECKING:
@@ -16,26 +17,29 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-# 10⁹ multiply-adds of a whole job from which on a CPU compiles: a minute on many cores, half an hour on two. Compiling
-# takes up to half a minute, and saves between a tenth (transformers) and two fifths (networks of many small layers).
-_PAYS = 50_000
+# 10⁹ multiply-adds of a whole job, for each core, from which on a CPU compiles: twice those that save what it takes for
+# the networks that gain least by it (scripts/bench/bench_compile.py). Transformers gain hardly anything.
+_PAYS = 10_000
 _COSTLIEST = 500  # of an image; fewer images are not worth the counting
-# As a part of a row's length; float16 rounds by twenty times as much. In lower precision it is what that may change.
-_MOST_DIFFERENCE = 1e-4
+# As a part of a row's length; float16 rounds by ten times as much. In lower precision it is what that may change.
+_MOST_DIFFERENCE = 2e-5
 
 
 def pays(prior: Prior, images: int, device: torch.device) -> bool:
-    """Whether to compile where nobody says: on a CPU, for much work. Not measured on a GPU, which does not.
+    """Whether to compile where nobody says: on a CPU, convolutions, for much work. On a GPU it has not been measured.
 
     It goes by what there is to do in all, not by what is left, so that a run that goes on computes as it began.
     """
     spec = getattr(prior, "spec", None)
-    if spec is None or device.type != "cpu" or images * _COSTLIEST < _PAYS:
+    least = _PAYS * usable_cores()
+    if spec is None or device.type != "cpu" or images * _COSTLIEST < least:
+        return False
+    if sum(isinstance(one, nn.Conv2d) for one in prior.modules()) < 2:  # a transformer cuts its patches out by one
         return False
     from rela_zoo.prior import with_cost
 
     cost = with_cost(spec).gmacs
-    return cost is not None and cost * images >= _PAYS
+    return cost is not None and cost * images >= least
 
 
 class Compiled:

@@ -81,9 +81,9 @@ def embed(
         device: where the prior runs; None takes CUDA if there is one. The prior is put back afterwards.
         precision: `32`, or `bf16` or `16` for autocast, refused where the rows of 32 images are too far from those of
             float32. Which of these it was is recorded in the artefact, and rows of different ones are never mixed.
-        compile: whether the prior goes through torch's compiler first; None does so on a CPU for much work (1.1 to 1.6
-            times as fast, after up to a minute). Where that fails, or moves a row by more than 0.0001 of its length,
-            the prior goes on as it is.
+        compile: whether the prior goes through torch's compiler first; None does so on a CPU, with networks of
+            convolutions, for much work (1.1 to 1.5 times as fast, after half a minute). Where that fails, or moves a
+            row by more than 0.00002 of its length, the prior goes on as it is.
         shard_rows: images a shard; part of what is made, so it must be the same when going on. None takes those of what
             lies in `out`; else 4096, or, of more than 262,144 images, so many that there are at most 64 shards: a
             power of two, up to 262,144.

@@ -192,8 +192,9 @@ def at_size(spec: PriorSpec, size: int) -> PriorSpec:
     if dense is not None:
         cells, rest = divmod(dense.grid * size, own.input_size)
         dense = None if rest else dense.model_copy(update={"grid": cells})
-    update = {"id": f"{spec.id}@{size}", "aliases": (), "preprocessing": preprocessing, "artefacts": {}, "dense": dense}
-    return spec.model_copy(update=update)
+    # What an image costs is another number, too, which whoever can build the network counts.
+    gone: dict[str, object] = {"aliases": (), "artefacts": {}, "gmacs": None}
+    return spec.model_copy(update={"id": f"{spec.id}@{size}", "preprocessing": preprocessing, "dense": dense, **gone})
 
 
 def random_spec(name: str) -> PriorSpec:

@@ -29,6 +29,7 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
         ["--images", "128", "--precision", "32", "bf16"],  # a CPU makes one image in seconds in float16
         ["--prior", "cifar10-resnet20", "--images", "64", "--precision", "bf16"],
     ),
+    "compile": (["--rounds", "5"], ["--prior", "cifar10-resnet20", "--rounds", "1"]),
     "pretrain": ([], ["--steps", "2", "--rounds", "1", "optimizer.batch_size=8"]),
     "step": ([], ["--steps", "2", "--rounds", "1"]),
     "solo_epoch": (
@@ -43,7 +44,7 @@ ALL: dict[str, tuple[list[str], list[str]]] = {
     "selection": (["--rows", "100000"], ["--rows", "3000"]),
     "scale": (["--rows", "10000000"], ["--rows", "20000", "--parts", "2", "--dim", "16"]),
 }  # fmt: skip
-_ON_DEVICE = ("embed", "precision", "views")
+_ON_DEVICE = ("embed", "precision", "compile", "views")
 _OF_SOLO_LEARN = ("step", "solo_epoch")
 
 

@@ -101,6 +101,13 @@ def _precision(found: dict[str, Any]) -> Iterator[Line]:
                 yield Line(what, "float32", f"{one['images_per_second'] / full['images_per_second']:.2f}")
 
 
+def _compile(found: dict[str, Any]) -> Iterator[Line]:
+    for prior, one in found["priors"].items():
+        if one["works"]:
+            what = f"images/s of {prior}, compiled in {one['compile_s']:.0f} s, which {one['pays_from']:,} images save"
+            yield Line(what, "the prior as it is", _range(one["speedup"]))
+
+
 _TIMES = {
     "call_s": ("the call", "≤ 1.25"),
     "process_s": ("the process", "≤ 1.25"),
@@ -150,6 +157,7 @@ TABLES: dict[str, Callable[[Any], Iterator[Line]]] = {
     "decode": _decode,
     "another_checkout": _checkout,
     "precision": _precision,
+    "compile": _compile,
     "step": _rows("bare solo-learn, a step of BYOL", {"wrapped": "≤ 1.01"}, "variant", ("setting",)),
     "solo_epoch": _rows(
         "bare solo-learn, an epoch of BYOL with its loader", {"a fifth": "≤ 0.5"}, "variant", ("setting",)

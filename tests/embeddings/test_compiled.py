@@ -35,7 +35,7 @@ def test_the_same_rows(tmp_path: Path, data: Path, files_of: Any) -> None:
     assert "compiled in" in profile.table()
     assert "--compile" not in profile.advice()
     rows, others = whole.rows(range(90)), plain.rows(range(90))
-    assert ((rows - others).norm(dim=1) <= 1e-4 * others.norm(dim=1)).all()
+    assert ((rows - others).norm(dim=1) <= 2e-5 * others.norm(dim=1)).all()
     # It is no other prior.
     assert whole.info.prior == plain.info.prior
     for part in ((1, 2), (2, 2)):
@@ -88,9 +88,10 @@ def test_batches_are_filled_up_and_cut_back(monkeypatch: pytest.MonkeyPatch) -> 
     assert sizes == [4] * 4
 
 
-@pytest.mark.parametrize(("images", "expected"), [(50, False), (10_000_000, True)])
-def test_where_nobody_says_only_much_work_is_compiled(images: int, expected: bool, make_prior: Any) -> None:
-    prior = load_prior("cifar10-resnet20")
-    assert _compiled.pays(prior, images, torch.device("cpu")) == expected
-    assert not _compiled.pays(prior, images, torch.device("cuda"))
-    assert not _compiled.pays(make_prior(), images, torch.device("cpu")), "nothing is known of what it costs"
+def test_where_nobody_says_only_much_work_is_compiled(make_prior: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compiled, "usable_cores", lambda: 4)
+    prior, cpu = load_prior("cifar10-resnet20"), torch.device("cpu")  # 0.04055 · 10⁹ multiply-adds an image
+    assert [_compiled.pays(prior, images, cpu) for images in (50, 980_000, 990_000)] == [False, False, True]
+    assert not _compiled.pays(prior, 990_000, torch.device("cuda"))
+    assert not _compiled.pays(load_prior("random-vit_tiny_patch16_224"), 990_000, cpu), "gains hardly anything"
+    assert not _compiled.pays(make_prior(), 990_000, cpu), "nothing is known of what it costs"

@@ -68,3 +68,14 @@ def test_lower_precision(tmp_path: Path, make_folder: Any, precision: Any) -> No
     prior = load_prior("cifar10-resnet20")
     table = embed(prior, tmp_path / "data", tmp_path / "out", device="cuda", precision=precision, progress=False)
     assert table.info.prior["precision"] == precision
+
+
+def test_compiled(tmp_path: Path, make_folder: Any) -> None:
+    make_folder(tmp_path / "data", {"a": 100})
+    options: dict[str, Any] = {"shard_rows": 100, "dtype": "float32", "batch_size": 32, "progress": False}
+    profile = Profile()
+    prior, where = load_prior("cifar10-resnet20"), {"device": "cuda", **options}
+    compiled = embed(prior, tmp_path / "data", tmp_path / "compiled", compile=True, profile=profile, **where)
+    plain = embed(prior, tmp_path / "data", tmp_path / "plain", **where)
+    near = torch.nn.functional.cosine_similarity(compiled.rows(range(100)), plain.rows(range(100)))
+    assert near.min() > 0.99999

@@ -63,3 +63,11 @@ def test_every_entry_says_what_is_counted(spec) -> None:  # type: ignore[no-unty
 def test_what_nobody_here_builds_is_left_as_it_is() -> None:
     spec = prior_spec("yolov9")
     assert with_cost(spec) is spec
+
+
+def test_of_another_size() -> None:
+    whole, small = (with_cost(prior_spec(name)) for name in ("cifar10-resnet20", "cifar10-resnet20@16"))
+    assert prior_spec("cifar10-resnet20@16").gmacs is None, "that of the entry is for its own size"
+    assert small.parameters == whole.parameters
+    assert whole.gmacs is not None
+    assert small.gmacs == pytest.approx(whole.gmacs / 4, rel=0.01)
