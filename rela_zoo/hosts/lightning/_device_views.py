@@ -32,7 +32,7 @@ _SHARE, _PROBED = 0.25, 32
 
 # A GPU takes longer to be told of each of some hundred small steps than to take it. So where the images live there,
 # views of several batches are made at once: as many as have so many values together.
-_AT_ONCE = 1 << 23
+_AT_ONCE = 1 << 24
 
 
 class DeviceViews:
