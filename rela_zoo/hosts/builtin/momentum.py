@@ -144,7 +144,8 @@ class BaseMomentumMethod(BaseMethod):
         return step, total
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the momentum networks, if this batch ended an optimiser step."""
+        """As in the base class; and move the momentum networks, if this batch ended an optimiser step."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
         step = self.trainer.global_step
         if step > self.last_step:
             # A function of the step, so that a resumed run goes on with the very same coefficient.

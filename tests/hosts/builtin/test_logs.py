@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from rela_zoo.errors import ConfigError
 from rela_zoo.hosts.builtin import _loggers
+from rela_zoo.hosts.builtin.base import BaseMethod
 from rela_zoo.hosts.builtin.checks import check
 from rela_zoo.hosts.builtin.train import train
 
@@ -35,6 +37,36 @@ def test_csv_and_tensorboard_by_default(config: dict[str, Any]) -> None:
     events.Reload()
     losses = [one.value for one in events.Scalars("train_neg_cos_sim")]
     assert losses == pytest.approx([one["train_neg_cos_sim"] for one in first.history], rel=1e-5)
+
+
+@pytest.mark.parametrize("ends", [{}, {"limit_train_batches": 2}, {"max_steps": 5}, {"stop": 5}])
+def test_means_are_those_of_all_batches(
+    ends: dict[str, int], config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both stages, also where a stage, the steps or a callback end an epoch early."""
+    stop = ends.pop("stop", None)
+    config.update(
+        rela={"prior": "random", "data_ratio": 1.0, "handover": 0.5, "handover_at": "step"}, max_epochs=3, **ends
+    )
+    config["checkpoint"]["enabled"] = False
+    given: dict[tuple[int, str], list[float]] = {}
+    whole = BaseMethod.log_means
+
+    def noted(self: BaseMethod, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            given.setdefault((self.trainer.current_epoch, name), []).append(float(value))
+        whole(self, values)
+
+    class Stops(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            trainer.should_stop = trainer.global_step == stop
+
+    monkeypatch.setattr(BaseMethod, "log_means", noted)
+    result = train(config, callbacks=[Stops()])
+    assert {name for _, name in given} >= {"train_class_loss", "train_acc1", "train_neg_cos_sim"}
+    found = {(row["epoch"], name): value for row in result.history for name, value in row.items()}
+    for key, values in given.items():
+        assert found[key] == pytest.approx(sum(values) / len(values), rel=1e-5), key
 
 
 def test_the_curve_survives_a_resumption(config: dict[str, Any]) -> None:
