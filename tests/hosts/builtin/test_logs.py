@@ -46,7 +46,7 @@ def test_means_are_those_of_all_batches(
     """Of both stages, also where a stage, the steps or a callback end an epoch early."""
     stop = ends.pop("stop", None)
     config.update(
-        rela={"prior": "random", "data_ratio": 1.0, "handover": 0.5, "handover_at": "step"}, max_epochs=3, **ends
+        rela={"prior": "random", "data_ratio": 1.0, "handover": 0.3, "handover_at": "step"}, max_epochs=3, **ends
     )
     config["checkpoint"]["enabled"] = False
     given: dict[tuple[int, str], list[float]] = {}
