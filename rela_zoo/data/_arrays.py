@@ -128,6 +128,8 @@ class SubsetSource(ImageSource):
         return self._whole.image_of(raw, self._indices[index])
 
     def pixels_of(self, raw: bytes, index: int, wanted: Callable[[int, int], bool]) -> Image | np.ndarray:
+        if type(self).image_of is not SubsetSource.image_of:  # of a subclass, which may see to the image itself
+            return super().pixels_of(raw, index, wanted)
         return self._whole.pixels_of(raw, self._indices[index], wanted)
 
     def stamps(self) -> Stamps | None:

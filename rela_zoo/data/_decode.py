@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 _BITS_PER_SAMPLE = 258  # tag of TIFF
 
-# For each layout of JPEG that has been met, whether simplejpeg gives Pillow's pixels: asked of the first picture.
-_alike: dict[object, bool] = {}
+# For each layout of JPEG that has been met: in how many pictures simplejpeg has given Pillow's pixels, −1 where it has
+# given others. It is believed after one picture with differences of brightness and of colour, or after many without.
+_alike: dict[object, int] = {}
+_ENOUGH, _VARIED = 16, 4.0
 
 
 class UndecodableImageError(EmbeddingsError):
@@ -93,14 +95,22 @@ def _of_jpeg(encoded: bytes, wanted: Callable[[int, int], bool]) -> np.ndarray |
                 return None
             sampling = tuple(part[1:3] for part in getattr(picture, "layer", ()))
             layout = sampling, "progressive" in picture.info
-            if not _alike.get(layout, True):
+            known = _alike.get(layout, 0)
+            if known < 0:
                 return None
             pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, "RGB", fastdct=False, fastupsample=False, strict=True)
-            if layout not in _alike:
-                _alike[layout] = np.array_equal(pixels, np.asarray(picture))
-            return pixels if _alike[layout] else None
+            if known < _ENOUGH:
+                same = np.array_equal(pixels, np.asarray(picture))
+                _alike[layout] = -1 if not same else _ENOUGH if _tells(pixels) else known + 1
+            return None if _alike[layout] < 0 else pixels
     except Exception:  # without simplejpeg, too; whoever decodes it by Pillow says what is wrong with it, if anything
         return None
+
+
+def _tells(pixels: np.ndarray) -> bool:
+    """Whether another decoder would give other pixels: there are differences of brightness and of colour in them."""
+    brightness, colour = pixels[..., 1].astype(np.float32), pixels[..., 0] - pixels[..., 1].astype(np.float32)
+    return min(brightness.std(), colour.std()) >= _VARIED
 
 
 def as_rgb(image: Image, name: object = "given") -> Image:

@@ -200,6 +200,8 @@ class ConcatSource(ImageSource):
         return part.image_of(raw, inside)
 
     def pixels_of(self, raw: bytes, index: int, wanted: Callable[[int, int], bool]) -> Image | np.ndarray:
+        if type(self).image_of is not ConcatSource.image_of:  # of a subclass, which may see to the image itself
+            return super().pixels_of(raw, index, wanted)
         part, inside = self._at(index)
         return part.pixels_of(raw, inside, wanted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ log = logger(__name__)
 # the networks that gain least by it (scripts/bench/bench_compile.py). Transformers gain hardly anything.
 _PAYS = 10_000
 _COSTLIEST = 500  # of an image; fewer images are not worth the counting
-# As a part of a row's length; float16 rounds by ten times as much. In lower precision it is what that may change.
+# As a part of a row's length; float16 rounds by ten times as much. In lower precision it is what that may do.
 _MOST_DIFFERENCE = 2e-5
 
 
@@ -45,8 +46,8 @@ def pays(prior: Prior, images: int, device: torch.device) -> bool:
 class Compiled:
     """Embeds batches; compiles with the first one.
 
-    The rows of that batch are made both ways. Where compiling fails, as without a C++ compiler, or gives rows that are
-    too far from the others, the prior goes on as it is, and that is said.
+    The rows of that batch are made in float32 by the prior as it is, too. Where compiling fails, as without a C++
+    compiler, or gives rows that are too far from those, the prior goes on as it is, and that is said.
 
     Args:
         batch_size: of a whole batch. Smaller ones are filled up, for what is compiled has one shape.
@@ -79,12 +80,10 @@ class Compiled:
 
     def _compile(self, prior: Prior, images: Tensor) -> bool:
         log.info("compiling the prior, which takes up to a minute; --no-compile goes without")
-        # What does not change is worked out beforehand: batch norms become part of the convolutions before them.
-        options: dict[str, Any] | None = {"freezing": True} if images.device.type == "cpu" else None
         lower = torch.is_autocast_enabled(images.device.type)
         try:
-            self._call = torch.compile(prior, dynamic=False, options=options)
-            near = agreement(self._call(self._filled(images))[: len(images)].float(), prior(images).float())
+            self._call = torch.compile(_alone(prior), dynamic=False)
+            near = agreement(self._call(self._filled(images))[: len(images)].float(), _in_float32(prior, images))
         except Exception as error:  # the compiler's own, and those of the compiler that it calls
             said = f"{type(error).__name__}: {error}".splitlines()[0]
             log.warning("rela_zoo: the prior is not compiled: %s", said)
@@ -93,3 +92,26 @@ class Compiled:
             log.warning("rela_zoo: the prior is not compiled: that would move rows by %.2g of them", near.difference)
             return False
         return True
+
+
+def _alone(prior: Prior) -> Callable[[Tensor], Tensor]:
+    """The prior as a function with code of its own: of one code torch compiles eight variants, and no more."""
+
+    def embedded(images: Tensor) -> Tensor:
+        return prior(images)
+
+    embedded.__code__ = embedded.__code__.replace()
+    return embedded
+
+
+def _in_float32(prior: Prior, images: Tensor) -> Tensor:
+    """Rows of the prior as it is, whatever it is to compute in."""
+    before = getattr(prior, "computes_in", None)
+    if before is not None:
+        prior.computes_in = None
+    try:
+        with torch.autocast(images.device.type, enabled=False):
+            return prior(images).float()
+    finally:
+        if before is not None:
+            prior.computes_in = before

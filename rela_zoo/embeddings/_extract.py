@@ -82,8 +82,9 @@ def embed(
         precision: `32`, or `bf16` or `16` for autocast, refused where the rows of 32 images are too far from those of
             float32. Which of these it was is recorded in the artefact, and rows of different ones are never mixed.
         compile: whether the prior goes through torch's compiler first; None does so on a CPU, with networks of
-            convolutions, for much work (1.1 to 1.5 times as fast, after half a minute). Where that fails, or moves a
-            row by more than 0.00002 of its length, the prior goes on as it is.
+            convolutions in float32, for much work (1.1 to 1.5 times as fast, after half a minute). Where that fails, or
+            moves a row by more than 0.00002 of its length (in lower precision: by more than that may), the prior goes
+            on as it is.
         shard_rows: images a shard; part of what is made, so it must be the same when going on. None takes those of what
             lies in `out`; else 4096, or, of more than 262,144 images, so many that there are at most 64 shards: a
             power of two, up to 262,144.
@@ -157,8 +158,9 @@ def prepare(
     source = image_source(data)
     prior = _loaded(prior)
     size = batch_size or choose_batch_size(where, input_side(prior.transform))
-    compiles = pays(prior, len(source), where) if compile is None else compile
-    run = Run(where, size, num_workers, on_error, progress, precision, Compiled(size) if compiles else None)
+    if compile is None:  # in lower precision it moves rows, by as much as that does
+        compile = precision == "32" and pays(prior, len(source), where)
+    run = Run(where, size, num_workers, on_error, progress, precision, Compiled(size) if compile else None)
     if profile is not None:
         run.profile, run.measure = profile, True
     rows = shard_rows or shard_rows_in(out) or default_shard_rows(len(source))

@@ -48,6 +48,7 @@ class Started:
     _rows: Tensor
     _seconds: float = 0.0
     _events: tuple[Any, ...] = ()
+    _compiling: float = 0.0
 
     def wait(self) -> Arrived:
         """The rows, when the device is done with them."""
@@ -56,7 +57,7 @@ class Started:
         sent, copied, begun, done, back = self._events
         back.synchronize()
         copy = sent.elapsed_time(copied) + done.elapsed_time(back)
-        return Arrived(self._rows, copy / 1e3, begun.elapsed_time(done) / 1e3)
+        return Arrived(self._rows, copy / 1e3, begun.elapsed_time(done) / 1e3 - self._compiling)
 
 
 class Forward:
@@ -108,13 +109,16 @@ class Forward:
         for tensor in (tensor for one in there for tensor in one.tensors()):
             tensor.record_stream(current)  # its memory is not to be used again before the model has read it
         begun.record(current)
+        compiling = self._compiling
         images = self._normalised(there)
         rows = self._embedded(images).float()
         done.record(current)
         arrived = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
         arrived.copy_(rows, non_blocking=True)
         back.record(current)
-        return Started(batch, images, arrived, _events=(sent, copied, begun, done, back))
+        return Started(
+            batch, images, arrived, _events=(sent, copied, begun, done, back), _compiling=self._compiling - compiling
+        )
 
     @torch.inference_mode()
     def limit(self, images: Tensor) -> float:

@@ -140,7 +140,7 @@ def make_shards(
             with suppress(Exception):  # what the device has computed is not lost
                 line.drain()
             raise
-    profile.compiling = run.compiled.seconds if run.compiled is not None and run.compiled.works else None
+    profile.compiling = None if run.compiled is None else run.compiled.seconds if run.compiled.works else 0.0
     profile.wall += time.perf_counter() - begun
     profile.write += writer.seconds
     profile.blocked += writer.blocked

@@ -25,7 +25,7 @@ class Profile:
         blocked: that it had to wait for the disk.
         limit: images a second of the model alone, on a batch that is on the device; None if not measured.
         num_workers, batch_size, device, precision: as they were chosen.
-        compiling: that compiling the prior took, a part of `wall` alone; None if it is not compiled.
+        compiling: that compiling the prior took, a part of `wall` alone; 0 if that failed, None if nobody tried.
 
     Examples:
         >>> from rela_zoo import embed
@@ -105,7 +105,7 @@ class Profile:
         """The lines that `rela-zoo embed --profile` prints."""
         if not self.images:
             return "nothing was embedded: the rows were there already"
-        compiled = "" if self.compiling is None else f", compiled in {self.compiling:.1f} s"
+        compiled = f", compiled in {self.compiling:.1f} s" if self.compiling else ""
         reached = "" if self.limit is None else f", {self.share:.0%} of the model's own {self.limit:,.1f}"
         where = {
             "decode": f"in {self.num_workers} processes" if self.num_workers else "in this process",

@@ -7,7 +7,6 @@ is signed begins with words that no other protocol uses: no signature made for s
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
@@ -140,16 +139,22 @@ def public_bytes(identity: str) -> bytes:
         SignatureError: it is none. What came is repeated only as far as it looks like one.
     """
     text = identity.removeprefix(IDENTITY_PREFIX)
-    with suppress(ValueError):
-        found = base64.b64decode(text, validate=True)
-        # One key has one name: bits that Base64 leaves over are zero.
-        if text != identity and len(found) == 32 and base64.b64encode(found).decode() == text:
-            return found
+    if text != identity and (found := _decoded(text, 32)) is not None:
+        return found
     raise SignatureError(
         "this is no public key", expected=f"{IDENTITY_PREFIX} and 44 characters, as `rela-zoo keygen` prints it",
         got=repr(identity[:80]) if identity.startswith(IDENTITY_PREFIX) else "something else",
         fix="copy the whole line",
     )  # fmt: skip
+
+
+def _decoded(text: str, length: int) -> bytes | None:
+    """So many bytes from Base64; None if it is not the one way to write them: bits that are left over are zero."""
+    with suppress(ValueError):
+        found = base64.b64decode(text, validate=True)
+        if len(found) == length and base64.b64encode(found).decode() == text:
+            return found
+    return None
 
 
 def sign_manifest(manifest: bytes, repo: str, kind: str, keys: Sequence[SigningKey]) -> bytes:
@@ -250,13 +255,14 @@ def _parse(data: bytes, where: str) -> tuple[str, dict[str, bytes]]:
             or not all(isinstance(v, str) for v in one.values())
         ):
             raise wrong("no key and signature")
+        key, signature = one["key"], _decoded(one["signature"], 64)
         try:
-            public_bytes(one["key"])
-            found[one["key"]] = base64.b64decode(one["signature"], validate=True)
-        except (SignatureError, binascii.Error, ValueError):
-            raise wrong("a key or a signature that is none") from None
-        if len(found[one["key"]]) != 64:
-            raise wrong(f"a signature of {len(found[one['key']])} bytes, not 64")
+            public_bytes(key)
+        except SignatureError:
+            signature = None
+        if signature is None:
+            raise wrong("a key or a signature that is none")
+        found[key] = signature
     if len(found) != len(listed):
         raise wrong("a key twice")
     return repository, found

@@ -238,12 +238,31 @@ class TestPixels:
 
     def test_left_to_pillow_where_other_pixels_are_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
         simplejpeg, asked = pytest.importorskip("simplejpeg"), []
-        other = np.zeros((9, 7, 3), np.uint8)
-        monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: asked.append(a) or other)
-        content = encoded(RGB, "JPEG")
-        for _ in range(3):
+        decode_jpeg = simplejpeg.decode_jpeg
+
+        def other(raw: bytes, *given: object, **options: object) -> np.ndarray:
+            asked.append(raw)
+            return decode_jpeg(raw, "RGB", fastdct=True, fastupsample=True)
+
+        monkeypatch.setattr(simplejpeg, "decode_jpeg", other)
+        rng = np.random.default_rng(0)
+        noise = rng.integers(0, 256, (64, 48, 3), dtype=np.uint8)
+        # One colour and greys come out alike whatever the decoder; believed, they would stand for the others.
+        plain, greys = np.full_like(noise, 200), np.repeat(noise[..., :1] // 200 * 200, 3, axis=2)
+        for pixels in (plain, greys, noise, noise, noise):
+            content = encoded(Image.fromarray(pixels), "JPEG", subsampling="4:2:0")
             assert np.array_equal(decode_pixels(content, "x", always), np.asarray(decode(content, "x")))
-        assert len(asked) == 1
+        assert 2 <= len(asked) <= 3, "never again for its layout"
+
+    def test_many_pictures_that_tell_little_are_believed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        simplejpeg, shown = pytest.importorskip("simplejpeg"), []
+        assert simplejpeg
+        asarray = np.asarray
+        monkeypatch.setattr(_decode.np, "asarray", lambda *a, **k: shown.append(a) or asarray(*a, **k))
+        grey = encoded(Image.new("RGB", (16, 16), (90, 90, 90)), "JPEG")
+        for _ in range(40):
+            decode_pixels(grey, "x", always)
+        assert len(shown) == 16
 
     def test_without_simplejpeg(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "simplejpeg", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rela_zoo.embeddings import Profile, _compiled, embed, embed_part
+from rela_zoo.embeddings import Profile, _compiled, agreement, embed, embed_part
 from rela_zoo.prior import load_prior
 
 needs_compiler = pytest.mark.skipif(
@@ -69,7 +70,8 @@ def test_goes_on_as_it_is_where_it_cannot_be_compiled(
     profile = Profile()
     embed("cifar10-resnet20", data, tmp_path / "a", compile=True, profile=profile, **ROWS)
     assert why in caplog.text
-    assert profile.compiling is None
+    assert profile.compiling == 0
+    assert "compile" not in profile.table(), "nor is it advised"
     embed("cifar10-resnet20", data, tmp_path / "b", compile=False, **ROWS)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
 
@@ -95,3 +97,39 @@ def test_where_nobody_says_only_much_work_is_compiled(make_prior: Any, monkeypat
     assert not _compiled.pays(prior, 990_000, torch.device("cuda"))
     assert not _compiled.pays(load_prior("random-vit_tiny_patch16_224"), 990_000, cpu), "gains hardly anything"
     assert not _compiled.pays(make_prior(), 990_000, cpu), "nothing is known of what it costs"
+
+
+def test_any_number_of_priors_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one function torch compiles eight variants, and says no more than a warning of its own of the ninth."""
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    prior = load_prior("cifar10-resnet20")
+    for size in range(8, 19):
+        compiled = _compiled.Compiled(2)
+        with torch.inference_mode():  # as there; other tensors are another variant
+            images = torch.rand(2, 3, size, size)
+            assert torch.equal(compiled(prior, images), prior(images))
+            compiled(prior, images[:1])
+        assert compiled.works
+    assert len(graphs) == 11
+
+
+def test_lower_precision_is_held_against_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", _compiler(lambda rows: rows))
+    prior, images = load_prior("cifar10-resnet20"), torch.rand(2, 3, 32, 32)
+    seen = []
+    monkeypatch.setattr(_compiled, "agreement", lambda *rows: seen.append(rows) or agreement(*rows))
+    prior.computes_in = torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = _compiled.Compiled(2)(prior, images)
+    assert prior.computes_in is torch.bfloat16
+    prior.computes_in = None
+    ((lower, full),) = seen
+    assert torch.equal(lower, rows)
+    assert torch.equal(full, prior(images))
+    assert not torch.equal(lower, full)

@@ -135,6 +135,18 @@ def test_no_part_and_no_flip_of_a_signature_is_one(signed: tuple[SigningKey, byt
     assert json.loads(bad + good[at + 1 :]) == json.loads(good)
 
 
+def test_a_signature_is_written_in_one_way(signed: tuple[SigningKey, bytes]) -> None:
+    """Of 88 characters the last before `==` has four bits that say nothing, and have to be zero."""
+    key, good = signed
+    assert check_signature(MANIFEST, good, *OF, {key.identity}) == key.identity
+    end = good.index(b'=="\n')
+    for other in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/":
+        bad = good[: end - 1] + bytes([other]) + good[end:]
+        if bad != good:
+            with pytest.raises(SignatureError):
+                check_signature(MANIFEST, bad, *OF, {key.identity})
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX's")
 def test_a_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     before = os.umask(0)

@@ -31,7 +31,7 @@ _SHARE, _PROBED = 0.25, 32
 
 
 # A GPU takes longer to be told of each of some hundred small steps than to take it. So where the images live there,
-# views of several batches are made at once: as many as have so many values together.
+# views of several batches are made at once: as many as have so many values together, they or their images.
 _AT_ONCE = 1 << 24
 
 
@@ -84,7 +84,8 @@ class DeviceViews:
         self._images = self._images.to(device)
         batches = [raw.indices]
         if self._sampler is not None:
-            count = _batches_at_once(make.values * len(raw.indices), device)
+            largest = max(make.values, self._images[0].numel())
+            count = _batches_at_once(largest * len(raw.indices), device)
             batches = self._sampler(module).batches_from(raw.indices, raw.epoch, count)
         return self._made(make, raw, batches, device)
 
