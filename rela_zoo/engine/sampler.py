@@ -54,8 +54,8 @@ class SubsetSampler(DistributedSampler):
         self.epoch = 0
         # (m,) int64, what was drawn for the epoch under way, for all ranks in turn; None before the first.
         self.drawn: Tensor | None = None
-        self._mine: tuple[int, Tensor] | None = None  # the epoch begun last, and its samples of this rank, in turn
-        self._places: dict[int, int] | None = None  # of its batches, by their first samples
+        self._drawn_for = -1  # that epoch
+        self._places: dict[int, int] | None = None  # of this rank's batches in it, by their first samples
         self._own_from_batch: int | None = None
         self._weights: Tensor | None = None
         smallest = len(subset) if subset.counts is None else min(subset.counts)
@@ -87,13 +87,12 @@ class SubsetSampler(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         epoch, n = self.epoch, self.subset.n
         draw, total = self.subset.draw(epoch), self.length(epoch) * self.num_replicas
-        self._weights, self.drawn = None, draw.indices[:total]
+        self._weights, self._places = None, None
+        self.drawn, self._drawn_for = draw.indices[:total], epoch
         if draw.weights is not None:
             self._weights = torch.zeros(n)
             self._weights[draw.indices] = draw.weights
-        mine = draw.indices[self.rank : total : self.num_replicas]
-        self._mine, self._places = (epoch, mine), None
-        for position, index in enumerate(mine.tolist()):
+        for position, index in enumerate(self.drawn[self.rank :: self.num_replicas].tolist()):
             # Asked for every sample, for a handover may come while the epoch is under way.
             yield index + n * (int(self.in_own_stage(position // self.batch_size)) + 2 * epoch)
 
@@ -108,9 +107,9 @@ class SubsetSampler(DistributedSampler):
         Returns:
             (B,) of each; the first one is `indices`.
         """
-        if count == 1 or self._mine is None or self._mine[0] != epoch:
+        if count == 1 or self.drawn is None or self._drawn_for != epoch:
             return [indices]
-        batches = self._mine[1].split(self.batch_size)
+        batches = self.drawn[self.rank :: self.num_replicas].split(self.batch_size)
         if self._places is None:
             self._places = {int(batch[0]): number for number, batch in enumerate(batches)}
         at = self._places.get(int(indices[0]))

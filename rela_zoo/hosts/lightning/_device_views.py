@@ -72,8 +72,8 @@ class DeviceViews:
         return made
 
     def _views(self, raw: RawBatch, module: Any) -> list[Tensor]:
-        if raw.key in self._ahead:
-            return self._ahead.pop(raw.key)
+        if self._ahead and (made := self._ahead.pop(raw.key, None)) is not None:
+            return made
         kind, device = (raw.stage, raw.seed), module.device
         if kind not in self._makers:
             self._makers[kind] = BatchViews(*self._described(module, raw.stage), raw.seed)
