@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 # 10⁹ multiply-adds of a whole job, for each core, from which on a CPU compiles: twice those that save what it takes for
-# the networks that gain least by it (scripts/bench/bench_compile.py). Transformers gain hardly anything.
+# the networks that gain least by it (scripts/bench/bench_compile.py). Transformers gain little.
 _PAYS = 10_000
 _COSTLIEST = 500  # of an image; fewer images are not worth the counting
 # As a part of a row's length; float16 rounds by ten times as much. In lower precision it is what that may do.

@@ -95,7 +95,7 @@ def test_where_nobody_says_only_much_work_is_compiled(make_prior: Any, monkeypat
     prior, cpu = load_prior("cifar10-resnet20"), torch.device("cpu")  # 0.04055 · 10⁹ multiply-adds an image
     assert [_compiled.pays(prior, images, cpu) for images in (50, 980_000, 990_000)] == [False, False, True]
     assert not _compiled.pays(prior, 990_000, torch.device("cuda"))
-    assert not _compiled.pays(load_prior("random-vit_tiny_patch16_224"), 990_000, cpu), "gains hardly anything"
+    assert not _compiled.pays(load_prior("random-vit_tiny_patch16_224"), 990_000, cpu), "gains little"
     assert not _compiled.pays(make_prior(), 990_000, cpu), "nothing is known of what it costs"
 
 
